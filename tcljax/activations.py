@@ -1,0 +1,128 @@
+"""The three activations a network can be given: `ReLU`, `TCL` and `IF`.
+
+A network takes the activation as a field and names each use of it:
+
+    class Net(nn.Module):
+      act: Callable[..., nn.Module] = tcljax.ReLU
+
+      @nn.compact
+      def __call__(self, x):
+        x = self.act(name="act1")(nn.Dense(32)(x))
+        return nn.Dense(10)(x)
+
+`net.clone(act=tcljax.TCL)` is then the same network with clipping, and one set of variables serves
+all three. The name is what ties a layer to its threshold, so leaving it out is an error.
+"""
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tcljax import clipping, neurons
+
+
+class Activation(nn.Module):
+  """What the three share: the rule that an activation bears a name of its own.
+
+  Raises:
+    ValueError: when called without a name.
+  """
+
+  def check_name(self) -> None:
+    # Linen would name ReLU_0, TCL_0 and IF_0 apart, and the thresholds would not be found again.
+    if self.name is None or re.fullmatch(rf"{type(self).__name__}_\d+", self.name):
+      raise ValueError(
+          f"activation {self.name!r} has no name of its own: write self.act(name='act1')(x), "
+          "so that ReLU, TCL and IF share one threshold")
+
+
+class ReLU(Activation):
+  """max(x, 0); the activation of phase 1. Shapes: [B, ...] to [B, ...]."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    self.check_name()
+    return nn.relu(x)
+
+
+class Clipped(Activation):
+  """Base of the activations with a threshold, which lives in the collection `clipping`.
+
+  Attributes:
+    per_channel: whether a fresh `init` makes one threshold a channel (the last axis) or one a layer.
+    threshold: tau of a fresh `init`, in activation units.
+    v_init: initial membrane potential of a fresh `init`, as a fraction of tau.
+  """
+
+  per_channel: bool = False
+  threshold: float = 1.0
+  v_init: float = 0.5
+
+  def thresholds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """tau and v_init, scalars or [C]; the variables are made on `init` and read ever after."""
+    self.check_name()
+    if not self.is_initializing() and not self.has_variable("clipping", "raw_threshold"):
+      raise ValueError(
+          f"no threshold for activation {'/'.join(self.path)!r} in the collection 'clipping': "
+          "run tcljax.calibrate on this model first")
+    shape = x.shape[-1:] if self.per_channel else ()
+    raw = self.variable("clipping", "raw_threshold", lambda: jnp.full(
+        shape, clipping.raw_from_threshold(self.threshold), jnp.float32))
+    v_init = self.variable("clipping", "v_init", lambda: jnp.full(shape, self.v_init, jnp.float32))
+    for variable in (raw, v_init):
+      if variable.value.shape not in ((), x.shape[-1:]):
+        raise ValueError(
+            f"activation {'/'.join(self.path)!r} has {x.shape[-1]} channels, but its thresholds "
+            f"have shape {variable.value.shape}: calibrate this model anew")
+    return clipping.threshold_from_raw(raw.value), v_init.value
+
+
+class TCL(Clipped):
+  """min(max(x, 0), tau) with trained tau (Ho & Chang, DAC 2021). Shapes: [B, ...] to [B, ...]."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    threshold, _ = self.thresholds(x)
+    return clipping.clip(x, threshold)
+
+
+class IF(Clipped):
+  """Integrate-and-fire neurons over `chunk` time steps folded into the batch.
+
+  Takes input currents [K*B, ...], step-major, and gives spikes of height tau in the same shape.
+  The potentials [B, ...] are carried in the collection `membrane`. A call that finds none there
+  only creates them, at v_init * tau, and runs no step; so the first call sets the state up and
+  every later one continues from it (`tcljax.simulate` does both).
+
+  If the collection `spikes` is mutable, the spikes of each step and example, summed over the
+  neurons, are left there as `count`, [K, B].
+
+  Attributes:
+    chunk: K.
+    reset: "soft" or "hard".
+    surrogate: see `tcljax.spike`.
+    width: see `tcljax.spike`.
+  """
+
+  chunk: int = 1
+  reset: str = "soft"
+  surrogate: str = "triangle"
+  width: float = 1.0
+
+  @nn.compact
+  def __call__(self, currents: jax.Array) -> jax.Array:
+    threshold, v_init = (
+        clipping.per_channel_view(a, currents.ndim) for a in self.thresholds(currents))
+    # Potentials stay in float32 whatever the precision of the layers: they are long sums.
+    unfolded = currents.astype(jnp.float32).reshape(self.chunk, -1, *currents.shape[1:])
+    running = self.has_variable("membrane", "v")
+    v = self.variable("membrane", "v", lambda: jnp.zeros_like(unfolded[0]) + v_init * threshold)
+    if not running:
+      return currents
+    spikes, v.value = neurons.integrate(
+        unfolded, v.value, threshold, self.reset, self.surrogate, self.width)
+    self.sow("spikes", "count", spikes.sum(axis=range(2, spikes.ndim)),
+             init_fn=lambda: None, reduce_fn=lambda _, new: new)
+    return (spikes.reshape(currents.shape) * threshold).astype(currents.dtype)

@@ -1,0 +1,68 @@
+"""Clipping thresholds: how they are parametrised, what they do to an activation, what T steps make of it.
+
+Thresholds are scalars (one a layer) or [C] (one a channel, the last axis of an activation).
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+
+def threshold_from_raw(raw: ArrayLike) -> jax.Array:
+  """softplus(raw) = log(1 + exp(raw)): the threshold tau > 0 that a free parameter stands for."""
+  return jax.nn.softplus(jnp.asarray(raw))
+
+
+def raw_from_threshold(threshold: ArrayLike) -> jax.Array:
+  """Inverse of `threshold_from_raw`, stable for small and for large thresholds.
+
+  Args:
+    threshold: positive, any shape.
+
+  Returns:
+    log(exp(threshold) - 1), written so that neither term overflows.
+  """
+  threshold = jnp.asarray(threshold)
+  return threshold + jnp.log(-jnp.expm1(-threshold))
+
+
+def per_channel_view(threshold: ArrayLike, ndim: int) -> jax.Array:
+  """A scalar as it is, and a [C] threshold as [1, ..., 1, C] with `ndim` axes."""
+  threshold = jnp.asarray(threshold)
+  return threshold.reshape((1,) * (ndim - 1) + (-1,)) if threshold.ndim else threshold
+
+
+def clip(x: jax.Array, threshold: ArrayLike) -> jax.Array:
+  """min(max(x, 0), threshold): the trainable clipping layer (Ho & Chang, DAC 2021, eq. 8).
+
+  Args:
+    x: pre-activations, [..., C].
+    threshold: tau > 0, a scalar or [C].
+
+  Returns:
+    Clipped activations in the shape of `x`. The gradient to `x` is 1 where 0 < x < tau and 0
+    elsewhere; the gradient to tau is 1 where x >= tau (eq. 9), summed over what shares it.
+  """
+  # `where` instead of `minimum`, whose gradient at x = tau would be split between the two.
+  return jnp.where(x >= per_channel_view(threshold, x.ndim),
+                   per_channel_view(threshold, x.ndim).astype(x.dtype), jax.nn.relu(x))
+
+
+def quantized_clip(
+    x: jax.Array, threshold: ArrayLike, steps: int, v_init: ArrayLike = 0.5
+) -> jax.Array:
+  """What IF neurons make of a constant current x in T steps: the clipped, quantised activation.
+
+  Args:
+    x: pre-activations, [..., C].
+    threshold: tau > 0, a scalar or [C].
+    steps: T.
+    v_init: initial potential as a fraction of tau, a scalar or [C].
+
+  Returns:
+    tau / T * clip(floor(T x / tau + v_init), 0, T), in the shape of `x`; piecewise constant, so
+    its gradient is zero.
+  """
+  threshold = per_channel_view(threshold, x.ndim)
+  count = jnp.floor(steps * x / threshold + per_channel_view(v_init, x.ndim))
+  return threshold * jnp.clip(count, 0, steps) / steps

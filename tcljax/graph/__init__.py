@@ -1,0 +1,7 @@
+"""What a model computes, as affine maps and neuron populations."""
+
+from tcljax.graph.fold import fold
+from tcljax.graph.nodes import Graph, GraphNetwork, Node
+from tcljax.graph.trace import trace
+
+__all__ = ["Graph", "GraphNetwork", "Node", "fold", "trace"]

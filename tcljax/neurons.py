@@ -1,0 +1,188 @@
+"""Integrate-and-fire (IF) neurons: pure functions on arrays, unrolled through time with `lax.scan`.
+
+A neuron adds its input current to its membrane potential `v`, fires when `v >= threshold` and is
+then reset: *soft* (the threshold is subtracted, the surplus is kept) or *hard* (back to zero).
+
+With soft reset the number of spikes obeys the identity that all of ANN-to-SNN conversion rests on
+(Rueckauer et al., Front. Neurosci. 2017, eq. 4; Ho & Chang, DAC 2021, eq. 6):
+
+    spikes = (v[0] - v[T] + sum of currents) / threshold
+
+so that at a constant current x the count is floor(T * x / threshold + v_init), between 0 and T.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+# Shapes of the surrogate derivative at width 1. Each integrates to 1 over the real line, so that
+# the smooth function it is the derivative of steps from 0 to 1 as the spike does.
+_SURROGATES = {
+    "triangle": lambda u: jnp.maximum(0.0, 1.0 - jnp.abs(u)),
+    "rectangle": lambda u: jnp.where(jnp.abs(u) <= 1.0, 0.5, 0.0),
+    "sigmoid": lambda u: jax.nn.sigmoid(u) * jax.nn.sigmoid(-u),
+    "arctan": lambda u: 0.5 / (1.0 + jnp.square(0.5 * math.pi * u)),
+}
+SURROGATES = tuple(_SURROGATES)
+RESETS = ("soft", "hard")
+
+
+def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+  """Raises ValueError, naming the field, the value and the choices, if `value` is none of them."""
+  if value not in choices:
+    raise ValueError(f"{field}={value!r} is unknown: choose one of {', '.join(choices)}")
+
+
+def surrogate_derivative(u: ArrayLike, surrogate: str = "triangle", width: float = 1.0) -> jax.Array:
+  """Derivative h(u) that stands in for that of the unit step at u = 0.
+
+  Args:
+    u: normalised distance to the threshold, (v - threshold) / threshold, any shape.
+    surrogate: "triangle" max(0, 1 - |u/w|) / w (Bellec et al., 2018), "rectangle" 1 / (2w) for
+      |u| <= w (Wu et al., 2018), "sigmoid" s(u/w) (1 - s(u/w)) / w (Zenke & Ganguli, 2018) or
+      "arctan" 1 / (2w (1 + (pi u / 2w)^2)) (Fang et al., 2021).
+    width: w, in units of the threshold.
+
+  Raises:
+    ValueError: on an unknown surrogate or a width that is not positive.
+  """
+  check_choice("surrogate", surrogate, SURROGATES)
+  if not width > 0:
+    raise ValueError(f"width={width} must be positive (in units of the threshold)")
+  return _SURROGATES[surrogate](jnp.asarray(u) / width) / width
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _spike(v, threshold, surrogate, width):
+  del surrogate, width  # they shape the derivative alone
+  return (v >= threshold).astype(v.dtype)
+
+
+@_spike.defjvp
+def _spike_jvp(surrogate, width, primals, tangents):
+  v, threshold = primals
+  v_dot, threshold_dot = tangents
+  spikes = _spike(v, threshold, surrogate, width)
+  # The spike depends on v / threshold alone; differentiating that ratio keeps the surrogate exact
+  # under a change of units: scaling v and the threshold together leaves the spike where it is.
+  ratio_dot = v_dot / threshold - threshold_dot * v / jnp.square(threshold)
+  slope = surrogate_derivative(v / threshold - 1.0, surrogate, width)
+  return spikes, (slope * ratio_dot).astype(spikes.dtype)
+
+
+def spike(
+    v: ArrayLike, threshold: ArrayLike, surrogate: str = "triangle", width: float = 1.0
+) -> jax.Array:
+  """1 where `v >= threshold`, else 0, with a surrogate gradient to both.
+
+  Args:
+    v: membrane potential, any shape, in activation units.
+    threshold: firing threshold > 0, broadcastable to `v`, in activation units.
+    surrogate: see `surrogate_derivative`; its argument is u = v / threshold - 1.
+    width: width of the surrogate in units of the threshold.
+
+  Returns:
+    Spikes in the shape and dtype of `v`. The gradients are h(u) / threshold to `v` and
+    -h(u) v / threshold^2 to `threshold`.
+
+  Raises:
+    ValueError: on an unknown surrogate or a width that is not positive.
+  """
+  check_choice("surrogate", surrogate, SURROGATES)
+  return _spike(jnp.asarray(v), jnp.asarray(threshold), surrogate, width)
+
+
+def if_step(
+    v: jax.Array,
+    current: jax.Array,
+    threshold: ArrayLike,
+    reset: str = "soft",
+    surrogate: str = "triangle",
+    width: float = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+  """One time step: integrate, fire, reset.
+
+  Args:
+    v: membrane potential before the step, [B, ...].
+    current: input current of the step, [B, ...].
+    threshold: firing threshold, broadcastable to `v`.
+    reset: "soft" subtracts the threshold from a neuron that fired, "hard" sets it to zero.
+    surrogate: see `spike`.
+    width: see `spike`.
+
+  Returns:
+    The potential after the step and the spikes (0 or 1), both [B, ...].
+
+  Raises:
+    ValueError: on an unknown reset or surrogate.
+  """
+  check_choice("reset", reset, RESETS)
+  v = v + current
+  spikes = spike(v, threshold, surrogate, width)
+  v = v - spikes * threshold if reset == "soft" else v * (1.0 - spikes)
+  return v, spikes
+
+
+def integrate(
+    currents: jax.Array,
+    v: jax.Array,
+    threshold: ArrayLike,
+    reset: str = "soft",
+    surrogate: str = "triangle",
+    width: float = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+  """Runs neurons from a given potential over all steps of `currents`.
+
+  Args:
+    currents: input currents, [T, B, ...].
+    v: potential before the first step, [B, ...].
+    threshold: firing threshold, broadcastable to `v`.
+    reset: see `if_step`.
+    surrogate: see `spike`.
+    width: see `spike`.
+
+  Returns:
+    Spikes [T, B, ...] of 0 and 1, and the potential after the last step [B, ...]. Running T1 and
+    then T2 steps from the potential left behind equals running T1 + T2 steps.
+  """
+
+  def step(v, current):
+    return if_step(v, current, threshold, reset, surrogate, width)
+
+  v, spikes = jax.lax.scan(step, v, currents)
+  return spikes, v
+
+
+def integrate_and_fire(
+    currents: ArrayLike,
+    threshold: ArrayLike,
+    v_init: ArrayLike = 0.5,
+    reset: str = "soft",
+    surrogate: str = "triangle",
+    width: float = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+  """Runs IF neurons over `currents` from a fresh start.
+
+  Args:
+    currents: input currents, [T, B, ...], in activation units.
+    threshold: firing threshold > 0, broadcastable to [B, ...].
+    v_init: potential before the first step as a fraction of the threshold, broadcastable to
+      [B, ...]. One half turns the rate's rounding down into rounding to nearest.
+    reset: "soft" or "hard".
+    surrogate: see `spike`.
+    width: see `spike`.
+
+  Returns:
+    Spikes [T, B, ...] of 0 and 1, and the final potential [B, ...]. With soft reset and
+    `currents` constant in time at x, the spikes add up to
+    clip(floor(T * x / threshold + v_init), 0, T).
+
+  Raises:
+    ValueError: on an unknown reset or surrogate.
+  """
+  currents = jnp.asarray(currents)
+  v = jnp.broadcast_to(jnp.asarray(v_init, currents.dtype) * threshold, currents.shape[1:])
+  return integrate(currents, v, threshold, reset, surrogate, width)

@@ -1,0 +1,168 @@
+"""Simulation of a spiking network over T steps, K at a time.
+
+Layers know nothing of time: K steps are folded into the batch, [K*B, ...], for everything but the
+neurons, and an outer `lax.scan` walks the T/K chunks with the membrane potentials as carry. Memory
+grows with K and not with T; with gradients, each chunk is computed again on the way back.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Callable, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tcljax import neurons
+from tcljax.activations import IF
+
+ENCODINGS = ("constant", "poisson")
+_LARGEST_CHUNK = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class SpikingConfig:
+  """How a spiking network is simulated.
+
+  Attributes:
+    steps: T, the number of time steps.
+    chunk: K, the steps folded into one batch; it divides T. 1 takes the least memory, T makes the
+      largest matrix products; 0 takes the largest divisor of T up to 8. It does not change results.
+    reset: "soft" or "hard", see `tcljax.if_step`.
+    surrogate: shape of the surrogate gradient, see `tcljax.spike`.
+    width: its width in units of the threshold.
+    encoding: "constant" feeds the image as a constant current; "poisson" as spikes of either sign
+      and of the height of the image's largest magnitude, with the image as their mean.
+
+  Raises:
+    ValueError: naming the field, its value and the remedy.
+  """
+
+  steps: int = 8
+  chunk: int = 0
+  reset: str = "soft"
+  surrogate: str = "triangle"
+  width: float = 1.0
+  encoding: str = "constant"
+
+  def __post_init__(self):
+    if self.steps < 1:
+      raise ValueError(f"steps={self.steps}: a simulation takes at least 1 step")
+    if self.chunk < 0 or self.chunk and self.steps % self.chunk:
+      raise ValueError(
+          f"chunk={self.chunk} does not divide steps={self.steps}: choose a divisor, or 0 for an "
+          "automatic one")
+    neurons.check_choice("reset", self.reset, neurons.RESETS)
+    neurons.check_choice("surrogate", self.surrogate, neurons.SURROGATES)
+    neurons.check_choice("encoding", self.encoding, ENCODINGS)
+    if not self.width > 0:
+      raise ValueError(f"width={self.width} must be positive (in units of the threshold)")
+
+  @property
+  def steps_per_chunk(self) -> int:
+    """K, with the automatic choice made."""
+    return self.chunk or max(
+        k for k in range(1, min(self.steps, _LARGEST_CHUNK) + 1) if self.steps % k == 0)
+
+
+class Steps(NamedTuple):
+  """What an observer sees of K consecutive steps."""
+
+  logits: jax.Array  # mean output from the first step up to each of these, [K, B, ...]
+  spikes: Any  # the collection `spikes`: per activation a `count` of spikes, [K, B]
+
+
+class Simulation(NamedTuple):
+  """What a simulation hands back."""
+
+  logits: jax.Array  # mean output over all T steps, [B, ...]
+  observed: Any  # what the observer returned, stacked over all T steps, [T, ...]
+
+
+def poisson_spikes(key: jax.Array, x: jax.Array) -> jax.Array:
+  """One step of Poisson (Bernoulli) input: spikes whose mean is the example.
+
+  Args:
+    key: random key.
+    x: one example, any shape, of either sign.
+
+  Returns:
+    sign(x) * max|x| with probability |x| / max|x|, else 0; in the shape of `x`.
+  """
+  height = jnp.max(jnp.abs(x))
+  fires = jax.random.uniform(key, x.shape) * height < jnp.abs(x)
+  return jnp.where(fires, jnp.sign(x) * height, 0.0)
+
+
+def _inputs(x, keys, first_step, steps, encoding):
+  """The input of `steps` steps from `first_step` on, [K*B, ...]."""
+  if encoding == "constant":
+    frames = jnp.broadcast_to(x, (steps, *x.shape))
+  else:
+    def frame(t):
+      return jax.vmap(lambda key, image: poisson_spikes(jax.random.fold_in(key, t), image))(keys, x)
+    frames = jax.vmap(frame)(first_step + jnp.arange(steps))
+  return frames.reshape(-1, *x.shape[1:])
+
+
+def simulate(
+    model: nn.Module,
+    variables: Any,
+    x: jax.Array,
+    spiking: SpikingConfig,
+    *,
+    keys: jax.Array | None = None,
+    observe: Callable[[Steps], Any] = lambda steps: (),
+) -> Simulation:
+  """Runs the spiking twin of `model` for T steps from rest.
+
+  A pure function: call it inside `jax.jit`, differentiate it, `vmap` it. Gradients reach
+  `variables` through the surrogate of the spikes.
+
+  Args:
+    model: a network with a field `act`; whatever activation it has is replaced by `IF`.
+    variables: its variables, the collection `clipping` included.
+    x: input, [B, ...].
+    spiking: T, K, reset, surrogate and encoding.
+    keys: random keys, [B], one an example, for encoding="poisson"; so the spikes of an example
+      depend on nothing but its key.
+    observe: called once a chunk with `Steps`; returns arrays [K, ...] to be kept for every step.
+      Reduce here what would be large.
+
+  Returns:
+    The mean output over T steps (the readout: accumulated output current, or firing rate times
+    threshold where the model ends in an activation) and the observations, [T, ...].
+
+  Raises:
+    ValueError: if encoding="poisson" comes without keys, or an activation lacks its threshold.
+  """
+  if spiking.encoding == "poisson" and keys is None:
+    raise ValueError("encoding='poisson' needs keys: one random key for each example")
+  steps = spiking.steps_per_chunk
+  chunks = spiking.steps // steps
+  network = model.clone(act=functools.partial(
+      IF, chunk=steps, reset=spiking.reset, surrogate=spiking.surrogate, width=spiking.width))
+
+  def run(membrane, first_step):
+    frames = _inputs(x, keys, first_step, steps, spiking.encoding)
+    output, state = network.apply(
+        {**variables, **membrane}, frames, mutable=["membrane", "spikes"])
+    spikes = state.pop("spikes", {})
+    return output.astype(jnp.float32).reshape(steps, -1, *output.shape[1:]), state, spikes
+
+  def chunk(carry, first_step):
+    membrane, total = carry
+    output, membrane, spikes = run(membrane, first_step)
+    # One addition a step, in order: the sums are then the same bits for every K.
+    total, totals = jax.lax.scan(lambda s, y: (s + y, s + y), total, output)
+    elapsed = (first_step + 1 + jnp.arange(steps, dtype=jnp.float32))
+    means = totals / elapsed.reshape(-1, *[1] * total.ndim)
+    return (membrane, total), observe(Steps(means, spikes))
+
+  # The call that creates the potentials runs no neuron; its layers are dead code to XLA.
+  output, membrane, _ = run({}, 0)
+  body = jax.checkpoint(chunk, prevent_cse=False) if chunks > 1 else chunk
+  (_, total), observed = jax.lax.scan(
+      body, (membrane, jnp.zeros_like(output[0])), steps * jnp.arange(chunks))
+  observed = jax.tree.map(lambda a: a.reshape(spiking.steps, *a.shape[2:]), observed)
+  return Simulation(total / spiking.steps, observed)
