@@ -7,11 +7,13 @@ grows with K and not with T; with gradients, each chunk is computed again on the
 
 import dataclasses
 import functools
+import math
 from typing import Any, Callable, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import traverse_util
 
 from tcljax import neurons
 from tcljax.activations import IF
@@ -166,3 +168,13 @@ def simulate(
       body, (membrane, jnp.zeros_like(output[0])), steps * jnp.arange(chunks))
   observed = jax.tree.map(lambda a: a.reshape(spiking.steps, *a.shape[2:]), observed)
   return Simulation(total / spiking.steps, observed)
+
+
+def count_neurons(model: nn.Module, variables: Any, input_shape: tuple[int, ...]) -> dict[str, int]:
+  """Neurons of each activation, by its path, for one input of `input_shape` (without the batch)."""
+  x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+  network = model.clone(act=IF)
+  _, state = jax.eval_shape(
+      lambda variables, x: network.apply(variables, x, mutable=["membrane"]), variables, x)
+  flat = traverse_util.flatten_dict(state["membrane"], sep="/")
+  return {path.removesuffix("/v"): math.prod(v.shape[1:]) for path, v in flat.items()}

@@ -1,0 +1,124 @@
+"""First thresholds for a network, from the activations it has on real inputs."""
+
+import functools
+from typing import Any, Iterable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from tcljax import clipping
+from tcljax.activations import Activation
+from tcljax.histogram import Histogram, histogram, least_squares_threshold, percentile_threshold
+from tcljax.neurons import check_choice
+
+METHODS = ("percentile", "maximum", "least_squares")
+
+
+class _Observed(Activation):
+  """ReLU that leaves a histogram of what passes through it."""
+
+  per_channel: bool = False
+
+  @nn.compact
+  def __call__(self, x):
+    self.check_name()
+    self.sow("observed", "histogram", histogram(x, self.per_channel),
+             init_fn=lambda: None, reduce_fn=lambda _, new: new)
+    return nn.relu(x)
+
+
+def check_calibration(method: str, percentile: float, steps: int | None) -> None:
+  """Raises ValueError on an unknown method or on values it cannot work with."""
+  check_choice("calibration", method, METHODS)
+  if not 0 < percentile < 100:
+    raise ValueError(f"percentile={percentile} must lie strictly between 0 and 100")
+  if method == "least_squares" and (steps is None or steps < 1):
+    raise ValueError(f"calibration='least_squares' knows T: steps={steps} must be at least 1")
+
+
+def calibrate(
+    model: nn.Module,
+    variables: Any,
+    batches: Iterable[jax.Array],
+    *,
+    method: str = "percentile",
+    percentile: float = 99.9,
+    steps: int | None = None,
+    per_channel: bool = False,
+    v_init: float = 0.5,
+) -> dict[str, Any]:
+  """Sets the thresholds of every activation from real inputs.
+
+  One pass; memory does not grow with the number of batches (`tcljax.histogram`).
+
+  Args:
+    model: a network with a field `act`.
+    variables: its trained variables; a collection `clipping` already there is replaced.
+    batches: inputs [B, ...] as the network takes them, from the training set.
+    method: "percentile" of the activations (Rueckauer et al., 2017), their "maximum" (Diehl et
+      al., 2015), or the threshold of "least_squares" error of the T-step quantised activation.
+    percentile: in (0, 100), for method="percentile".
+    steps: T, for method="least_squares".
+    per_channel: one threshold a channel (the last axis) instead of one a layer. A channel that
+      never was active takes the threshold of its whole layer.
+    v_init: initial membrane potential as a fraction of the threshold.
+
+  Returns:
+    The variables with the collection `clipping`: for each activation `raw_threshold` and
+    `v_init`, scalars or [C].
+
+  Raises:
+    ValueError: on an unknown method, a percentile outside (0, 100), no batches, activations that
+      are not finite, or a layer that never was active.
+  """
+  check_calibration(method, percentile, steps)
+  network = model.clone(act=functools.partial(_Observed, per_channel=per_channel))
+
+  @jax.jit
+  def observe(variables, x):
+    return network.apply(variables, x, mutable=["observed"])[1]["observed"]
+
+  totals: dict[tuple[str, ...], Histogram] = {}
+  for batch in batches:
+    observed = traverse_util.flatten_dict(jax.device_get(observe(variables, batch)))
+    for (*path, _), new in observed.items():
+      new = Histogram(new.counts.astype(np.int64), new.maximum)
+      totals[tuple(path)] = totals[tuple(path)] + new if tuple(path) in totals else new
+  if not totals:
+    raise ValueError("calibration needs at least one batch, and a model that uses its field act")
+
+  def choose(activations):
+    if method == "percentile":
+      return percentile_threshold(activations, percentile)
+    if method == "maximum":
+      return np.asarray(activations.maximum, np.float64)
+    return least_squares_threshold(activations, steps)
+
+  found = {}
+  for path, activations in totals.items():
+    name = "/".join(path)
+    if not np.isfinite(activations.maximum).all():
+      raise ValueError(f"activation {name!r} is not finite on the calibration inputs")
+    thresholds = choose(activations)
+    if not thresholds.all():  # dead, or so seldom active that the percentile is zero
+      layer = Histogram(activations.counts.sum(axis=0, keepdims=True),
+                        activations.maximum.max(keepdims=True))
+      fallback = choose(layer)[0] or layer.maximum[0]
+      if not fallback > 0:
+        raise ValueError(f"activation {name!r} never is above zero on the calibration inputs: "
+                         "the network is dead there, no threshold can be found")
+      thresholds = np.where(thresholds > 0, thresholds, fallback)
+    tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)
+    found[(*path, "raw_threshold")] = clipping.raw_from_threshold(tau)
+    found[(*path, "v_init")] = jnp.full(tau.shape, v_init, jnp.float32)
+  return {**variables, "clipping": traverse_util.unflatten_dict(found)}
+
+
+def thresholds(variables: Any) -> dict[str, np.ndarray]:
+  """tau of every activation, by its path: scalars or [C], in activation units."""
+  flat = traverse_util.flatten_dict(variables["clipping"], sep="/")
+  return {path.removesuffix("/raw_threshold"): np.asarray(clipping.threshold_from_raw(raw))
+          for path, raw in flat.items() if path.endswith("/raw_threshold")}

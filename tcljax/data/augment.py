@@ -1,0 +1,66 @@
+"""Images from uint8 to what a network takes, with augmentation, on the device."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+  """Normalisation, and the augmentation of training images.
+
+  Attributes:
+    mean: per channel, on a scale where white is 1; one value serves every channel.
+    std: likewise.
+    shift: largest shift of a crop in pixels, in either direction and axis; the border is black.
+    flip: whether half of the images are mirrored left to right.
+    cutout: side of the square that is set to the mean at a random place (DeVries & Taylor, 2017);
+      0 for none.
+  """
+
+  mean: tuple[float, ...] = (0.0,)
+  std: tuple[float, ...] = (1.0,)
+  shift: int = 0
+  flip: bool = False
+  cutout: int = 0
+
+  def __post_init__(self):
+    if min(self.shift, self.cutout) < 0:
+      raise ValueError(f"shift={self.shift} and cutout={self.cutout} must not be negative")
+    if not self.std or min(self.std) <= 0:
+      raise ValueError(f"std={self.std} must be positive")
+
+  def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+    """Normalised images [B, H, W, C] float32 from uint8 ones; augmented if a key is given."""
+    if key is None:
+      return self._normalize(images)
+    batch = images.shape[0]
+    keys = jax.random.split(key, 3)
+    if self.shift:
+      images = jax.vmap(self._crop)(jax.random.split(keys[0], batch), images)
+    if self.flip:
+      mirrored = jax.random.bernoulli(keys[1], shape=(batch, 1, 1, 1))
+      images = jnp.where(mirrored, images[:, :, ::-1], images)
+    images = self._normalize(images)
+    if self.cutout:
+      images = jax.vmap(self._cut_out)(jax.random.split(keys[2], batch), images)
+    return images
+
+  def _normalize(self, images):
+    mean, std = (jnp.asarray(a, jnp.float32).reshape(1, 1, 1, -1) for a in (self.mean, self.std))
+    return (images.astype(jnp.float32) / 255.0 - mean) / std
+
+  def _crop(self, key, image):
+    pad = ((self.shift, self.shift), (self.shift, self.shift), (0, 0))
+    offset = jax.random.randint(key, (2,), 0, 2 * self.shift + 1)
+    return jax.lax.dynamic_slice(jnp.pad(image, pad), (*offset, 0), image.shape)
+
+  def _cut_out(self, key, image):
+    height, width, _ = image.shape
+    centre = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
+    top, left = centre - self.cutout // 2
+    rows, columns = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
+    inside = ((rows >= top) & (rows < top + self.cutout)
+              & (columns >= left) & (columns < left + self.cutout))
+    return jnp.where(inside, 0.0, image)

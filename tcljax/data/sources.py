@@ -1,0 +1,189 @@
+"""Image classification sets in memory as uint8: the embedded digits, or any set prepared by TFDS.
+
+TFDS sets are read straight from their directory, without TensorFlow and without a network.
+"""
+
+import dataclasses
+import difflib
+import os
+import pathlib
+import re
+
+import numpy as np
+
+# Above this a set is no longer held in memory; data.image_size can bring it below.
+_MEMORY_LIMIT = 8 << 30
+# Which examples are set aside must not depend on the seed of a run: a choice made on them holds
+# for every seed.
+_SPLIT_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Images uint8 [N, H, W, C] and labels int32 [N]."""
+
+  images: np.ndarray
+  labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """Three disjoint splits; `validation` is empty unless asked for."""
+
+  train: Split
+  validation: Split
+  test: Split
+  num_classes: int
+
+
+def load_dataset(
+    name: str,
+    data_dir: str | None = None,
+    train_split: str = "train",
+    test_split: str = "test",
+    validation: int = 0,
+    image_size: int = 0,
+) -> Dataset:
+  """Reads a data set.
+
+  Args:
+    name: "digits" (scikit-learn's 1,797 real 8x8 images, 20 % of them held out as test set), or
+      the name of a TFDS set, "cifar10" or "dataset/config".
+    data_dir: where TFDS sets lie; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    train_split: in TFDS notation, such as "train[:80%]".
+    test_split: likewise.
+    validation: number of training images to set aside, the same ones for every seed.
+    image_size: side to which images are brought (shorter side scaled, centre cut out); 0 keeps
+      their own size, which all must share.
+
+  Raises:
+    ValueError: naming what is unknown, not prepared or unsuitable, and the remedy.
+  """
+  if name == "digits":
+    train, test, classes = _digits(train_split, test_split, image_size)
+  else:
+    train, test, classes = _tfds(name, data_dir, train_split, test_split, image_size)
+  if not 0 <= validation < len(train.labels):
+    raise ValueError(f"data.validation={validation} must be at least 0 and leave some of the "
+                     f"{len(train.labels)} training images")
+  order = np.random.default_rng(_SPLIT_SEED).permutation(len(train.labels))
+  kept, aside = np.sort(order[validation:]), np.sort(order[:validation])
+  take = lambda rows: Split(train.images[rows], train.labels[rows])
+  return Dataset(take(kept) if validation else train, take(aside), test, classes)
+
+
+def _digits(train_split, test_split, image_size):
+  from sklearn import datasets, model_selection  # slow to import, and needed only here
+
+  if (train_split, test_split) != ("train", "test"):
+    raise ValueError(f"data.train_split={train_split!r}, data.test_split={test_split!r}: digits "
+                     "has the splits 'train' and 'test' and no parts of them")
+  if image_size not in (0, 8):
+    raise ValueError(f"data.image_size={image_size}: the images of digits are 8x8")
+  images, labels = datasets.load_digits(return_X_y=True)
+  images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+  parts = model_selection.train_test_split(
+      images, labels.astype(np.int32), test_size=0.2, stratify=labels, random_state=_SPLIT_SEED)
+  return Split(parts[0], parts[2]), Split(parts[1], parts[3]), 10
+
+
+def _tfds(name, data_dir, train_split, test_split, image_size):
+  # Read from the directory, never by the builder's own name: that would look for TensorFlow, and
+  # for the network where the set is not prepared.
+  import tensorflow_datasets as tfds
+
+  root = pathlib.Path(
+      data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+  builder = tfds.builder_from_directory(str(_version_directory(name, root)))
+  if builder.info.file_format is None or builder.info.file_format.value != "array_record":
+    raise ValueError(f"data set {name!r} in {root} is not stored as ArrayRecord, which is what can "
+                     f"be read without TensorFlow; run: {_prepare_command(name, root)}")
+  features = builder.info.features
+  missing = {"image", "label"} - set(features)
+  if missing or not hasattr(features["label"], "num_classes"):
+    raise ValueError(f"data set {name!r} is not for image classification: its features are "
+                     f"{', '.join(features)}; 'image' and 'label' are needed")
+  _check_disjoint(tfds, builder, train_split, test_split)
+  height, width, channels = features["image"].shape
+  if image_size:
+    height = width = image_size
+  if None in (height, width, channels):
+    raise ValueError(f"the images of {name!r} differ in size: set data.image_size")
+  splits = [builder.info.splits[s] for s in (train_split, test_split)]
+  total = sum(split.num_examples for split in splits) * height * width * channels
+  if total > _MEMORY_LIMIT:
+    raise ValueError(f"data set {name!r} takes {total / 2**30:.0f} GiB in memory, the limit is "
+                     f"{_MEMORY_LIMIT / 2**30:.0f}: set data.image_size or take part of a split")
+  train, test = (
+      _read(builder, split, (height, width, channels)) for split in (train_split, test_split))
+  return train, test, features["label"].num_classes
+
+
+def _version_directory(name, root):
+  """The newest version of a prepared set, or a ValueError that says how to get one."""
+  base = root / name
+  versions = [d for d in base.glob("*") if re.fullmatch(r"\d+\.\d+\.\d+", d.name)
+              and (d / "dataset_info.json").exists()] if base.is_dir() else []
+  if versions:
+    return max(versions, key=lambda d: tuple(map(int, d.name.split("."))))
+  import tensorflow_datasets as tfds
+
+  known = tfds.list_builders(with_community_datasets=False)
+  prepared = [d.name for d in root.iterdir() if d.is_dir()] if root.is_dir() else []
+  if name.split("/")[0] in known:
+    raise ValueError(f"data set {name!r} is not prepared in {root}; run: "
+                     f"{_prepare_command(name, root)}")
+  nearest = difflib.get_close_matches(name, ["digits", *prepared, *known], n=1, cutoff=0.0)
+  raise ValueError(f"data set {name!r} is unknown; the nearest is {nearest[0]!r}")
+
+
+def _prepare_command(name, root):
+  return ("pip install 'tcljax[prepare]' && "
+          f"tfds build {name} --file_format=array_record --data_dir={root}")
+
+
+def _check_disjoint(tfds, builder, *specs):
+  """No image may serve both for training and for the reported numbers."""
+  infos = dict(builder.info.splits)
+  taken = []
+  for spec in specs:
+    try:
+      parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
+    except Exception as error:  # TFDS raises ValueError, KeyError or AssertionError by the spec
+      raise ValueError(f"data split {spec!r} is not understood; there are "
+                       f"{', '.join(infos)}, and parts such as 'train[:80%]'") from error
+    ranges = [(part.splitname, part.from_ or 0,
+               infos[part.splitname].num_examples if part.to is None else part.to)
+              for part in parts]
+    if sum(stop - start for _, start, stop in ranges) <= 0:
+      raise ValueError(f"data split {spec!r} is empty")
+    for split, start, stop in ranges:
+      for other_spec, other_split, low, high in taken:
+        if split == other_split and start < high and low < stop:
+          raise ValueError(f"data splits {other_spec!r} and {spec!r} share images")
+    taken += [(spec, *part) for part in ranges]
+
+
+def _read(builder, split, shape):
+  source = builder.as_data_source(split=split)
+  images = np.empty((len(source), *shape), np.uint8)
+  labels = np.empty(len(source), np.int32)
+  for i, example in enumerate(source):
+    image = example["image"]
+    images[i] = image if image.shape == shape else _resize(image, shape)
+    labels[i] = example["label"]
+  return Split(images, labels)
+
+
+def _resize(image, shape):
+  """Shorter side scaled to the target, then the centre cut out."""
+  from PIL import Image
+
+  height, width, channels = shape
+  scale = max(height / image.shape[0], width / image.shape[1])
+  size = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
+  plane = Image.fromarray(image[:, :, 0] if channels == 1 else image)
+  resized = np.asarray(plane.resize(size, Image.Resampling.BILINEAR)).reshape(
+      size[1], size[0], channels)
+  top, left = (size[1] - height) // 2, (size[0] - width) // 2
+  return resized[top:top + height, left:left + width]

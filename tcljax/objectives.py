@@ -1,0 +1,99 @@
+"""What each phase minimises.
+
+An objective is a function `(variables, batch, key) -> loss, (metrics, updated)`: the loss to
+differentiate, scalars to report, and collections that the forward pass itself changed.
+"""
+
+from typing import Any, Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from tcljax import parallel
+from tcljax.activations import ReLU
+from tcljax.neurons import check_choice
+from tcljax.simulation import SpikingConfig, simulate
+
+Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]
+OBJECTIVES = ("distillation", "cross_entropy")
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+  """Mean cross-entropy of logits [B, C] with class numbers [B], smoothed towards uniform."""
+  targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+  return optax.softmax_cross_entropy(logits, targets).mean()
+
+
+def distillation(logits: jax.Array, teacher: jax.Array) -> jax.Array:
+  """Mean Kullback-Leibler divergence of softmax(logits) from softmax(teacher), both [B, C].
+
+  Hinton et al. (2015) at temperature 1; zero where the two agree.
+  """
+  teacher = jax.lax.stop_gradient(teacher)
+  return optax.kl_divergence(jax.nn.log_softmax(logits), jax.nn.softmax(teacher)).mean()
+
+
+def _accuracy(logits, labels):
+  return 100.0 * jnp.mean(logits.argmax(axis=-1) == labels)
+
+
+def ann_objective(
+    model: nn.Module, preprocess: Callable[..., jax.Array], smoothing: float = 0.0
+) -> Objective:
+  """Phase 1: cross-entropy of the network in training mode, on augmented images."""
+
+  def objective(variables, batch, key):
+    x = preprocess(batch["image"], key)
+    logits, updated = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    loss = cross_entropy(logits, batch["label"], smoothing)
+    return loss, ({"accuracy": _accuracy(logits, batch["label"])}, updated)
+
+  return objective
+
+
+def snn_objective(
+    model: nn.Module,
+    preprocess: Callable[..., jax.Array],
+    spiking: SpikingConfig,
+    mesh: Mesh,
+    kind: str = "distillation",
+    teacher: nn.Module | None = None,
+) -> Objective:
+  """Phase 2: the loss of the T-step spiking network, with gradients through all steps.
+
+  BatchNorm runs on its running statistics and nothing but the loss leaves the simulation.
+
+  Args:
+    model: a network with a field `act`.
+    preprocess: called with images and a key.
+    spiking: how to simulate.
+    mesh: from `parallel.data_mesh`; each device simulates its part of the batch.
+    kind: "distillation" from the ANN's logits, or "cross_entropy" with the labels.
+    teacher: the ANN, if it is not `model` with ReLU; it shares the variables.
+
+  Raises:
+    ValueError: on an unknown kind.
+  """
+  check_choice("objective", kind, OBJECTIVES)
+  teacher = (teacher or model).clone(act=ReLU)
+
+  def run(variables, x, keys):
+    return simulate(model, variables, x, spiking, keys=keys).logits
+
+  run = parallel.over_data(mesh, run, P("data"))
+
+  def objective(variables, batch, key):
+    augment_key, input_key = jax.random.split(key)
+    x = preprocess(batch["image"], augment_key)
+    logits = run(variables, x, jax.random.split(input_key, x.shape[0]))
+    if kind == "distillation":
+      loss = distillation(logits, teacher.apply(variables, x))
+    else:
+      loss = cross_entropy(logits, batch["label"])
+    return loss, ({"accuracy": _accuracy(logits, batch["label"])}, {})
+
+  return objective

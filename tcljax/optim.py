@@ -1,0 +1,90 @@
+"""Optimizers, and which collections of variables they train."""
+
+import dataclasses
+import math
+from typing import Any, Iterable
+
+import jax
+import optax
+
+from tcljax.neurons import check_choice
+
+OPTIMIZERS = ("sgd", "adamw")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """An optimizer with its schedule: linear warm-up, then a cosine down to zero.
+
+  Attributes:
+    name: "sgd" (with momentum) or "adamw".
+    learning_rate: at the peak.
+    warmup_steps: steps of linear warm-up from zero.
+    momentum: of SGD, Nesterov's.
+    weight_decay: added to the gradient by SGD, decoupled in AdamW; spares vectors and scalars,
+      that is biases, norms and thresholds.
+    clip_norm: largest norm of the gradient; 0 for no limit.
+
+  Raises:
+    ValueError: naming the field, its value and the remedy.
+  """
+
+  name: str = "sgd"
+  learning_rate: float = 0.1
+  warmup_steps: int = 0
+  momentum: float = 0.9
+  weight_decay: float = 0.0
+  clip_norm: float = 0.0
+
+  def __post_init__(self):
+    check_choice("optimizer.name", self.name, OPTIMIZERS)
+    for field in ("learning_rate", "warmup_steps", "momentum", "weight_decay", "clip_norm"):
+      value = getattr(self, field)
+      if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"optimizer.{field}={value} must be finite and not negative")
+
+  def transformation(self, steps: int) -> optax.GradientTransformation:
+    """The optimizer for a run of `steps` steps."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if self.warmup_steps else self.learning_rate,
+        peak_value=self.learning_rate, warmup_steps=self.warmup_steps,
+        decay_steps=max(steps, self.warmup_steps + 1))
+    decayed = lambda tree: jax.tree.map(lambda a: a.ndim > 1, tree)
+    if self.name == "adamw":
+      update = optax.adamw(schedule, weight_decay=self.weight_decay, mask=decayed)
+    else:
+      update = optax.chain(
+          optax.add_decayed_weights(self.weight_decay, mask=decayed),
+          optax.sgd(schedule, self.momentum, nesterov=True))
+    limit = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity()
+    return optax.chain(limit, update)
+
+
+COLLECTIONS = ("params", "batch_stats", "clipping")
+
+
+def train_only(
+    transformation: optax.GradientTransformation, trained: Iterable[str]
+) -> optax.GradientTransformation:
+  """An optimizer over a dictionary of collections that moves only some of them.
+
+  The others get no update and no optimizer state.
+
+  Args:
+    transformation: for the trained collections.
+    trained: their names.
+
+  Raises:
+    ValueError: by `init` and `update`, on a collection that no rule covers.
+  """
+  trained = frozenset(trained)
+
+  def labels(variables: dict[str, Any]):
+    unknown = sorted(set(variables) - set(COLLECTIONS))
+    if unknown:
+      raise ValueError(f"collection {unknown[0]!r} is neither trained nor frozen: the rules cover "
+                       f"{', '.join(COLLECTIONS)}")
+    return {c: jax.tree.map(lambda _: "train" if c in trained else "freeze", tree)
+            for c, tree in variables.items()}
+
+  return optax.partition({"train": transformation, "freeze": optax.set_to_zero()}, labels)

@@ -1,0 +1,75 @@
+"""Devices and hosts: one mesh axis, `data`, over which batches are split and variables copied."""
+
+import os
+from typing import Any, Callable
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+
+def initialize_hosts() -> None:
+  """Joins the processes of a multi-host job; must come before any use of a device.
+
+  TPU pods and Slurm are recognised by JAX; elsewhere set JAX_COORDINATOR_ADDRESS,
+  JAX_NUM_PROCESSES and JAX_PROCESS_ID in each process.
+  """
+  explicit = {argument: os.environ.get(variable) for argument, variable in (
+      ("num_processes", "JAX_NUM_PROCESSES"), ("process_id", "JAX_PROCESS_ID"))}
+  jax.distributed.initialize(**{k: int(v) for k, v in explicit.items() if v is not None})
+
+
+def data_mesh() -> Mesh:
+  """All devices of all hosts along one axis, `data`."""
+  return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def check_batch_size(field: str, batch_size: int) -> None:
+  """Raises ValueError if a batch of this size cannot be split evenly over the devices."""
+  devices = jax.device_count()
+  if batch_size < 1 or batch_size % devices:
+    raise ValueError(
+        f"{field}={batch_size} cannot be split over {devices} devices: choose a multiple of "
+        f"{devices}")
+
+
+def shard(mesh: Mesh, batch: Any) -> Any:
+  """Arrays split over the devices along their first axis, from each host's part of the batch."""
+  sharding = NamedSharding(mesh, P("data"))
+  return jax.tree.map(
+      lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), batch)
+
+
+def replicate(mesh: Mesh, tree: Any) -> Any:
+  """A copy of every array on every device."""
+  return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def abstract_replicated(mesh: Mesh, tree: Any) -> Any:
+  """Shapes and types of a tree, to be restored as a copy on every device."""
+  sharding = NamedSharding(mesh, P())
+  return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+
+
+def over_data(mesh: Mesh, function: Callable[..., Any], out_specs: Any) -> Callable[..., Any]:
+  """`function(variables, *batch)` run by each device on its own part of the batch.
+
+  Folding time into the batch inside such a function stays on the device; left to the partitioner,
+  [K, B] merged into one axis could not stay split along B.
+
+  Args:
+    mesh: from `data_mesh`.
+    function: takes variables, the same on every device, and arrays that are split along their
+      first axis.
+    out_specs: how each output is split: `P("data")` along the first axis, `P(None, "data")` along
+      the second.
+  """
+
+  def mapped(variables, *batch):
+    specs = (P(), *[P("data")] * len(batch))
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=specs, out_specs=out_specs, check_vma=False)(
+            variables, *batch)
+
+  return mapped
