@@ -16,13 +16,18 @@ import orbax.checkpoint as ocp
 _KEPT = 2
 
 
+class CheckpointError(ValueError):
+  """A checkpoint is missing, damaged, or not what was asked for."""
+
+
 class Checkpoints:
   """The checkpoints under `directory`; create, use and `close`, or use as a context manager."""
 
   def __init__(self, directory: str | os.PathLike):
     self.directory = pathlib.Path(directory).absolute()
     self._manager = ocp.CheckpointManager(
-        self.directory, options=ocp.CheckpointManagerOptions(max_to_keep=_KEPT, create=True))
+        self.directory, item_handlers=ocp.PyTreeCheckpointHandler(),
+        options=ocp.CheckpointManagerOptions(max_to_keep=_KEPT, create=True))
     self._unlisted = None
 
   def __enter__(self) -> "Checkpoints":
@@ -42,7 +47,7 @@ class Checkpoints:
   def save(self, step: int, state: Any) -> None:
     """Starts writing `state`, a dictionary of pytrees of arrays, as the checkpoint of `step`."""
     self._list_files()
-    self._manager.save(step, args=ocp.args.StandardSave(state))
+    self._manager.save(step, args=ocp.args.PyTreeSave(state))
     self._unlisted = step
 
   def restore(self, abstract: Any) -> Any:
@@ -56,12 +61,12 @@ class Checkpoints:
       The arrays, in the structure of `abstract`.
 
     Raises:
-      ValueError: if there is none, if files are missing or cut short, if it lacks a collection of
+      CheckpointError: if there is none, if files are missing or cut short, if it lacks a collection of
         `variables`, or if its arrays have other shapes.
     """
     step = self.latest_step()
     if step is None:
-      raise ValueError(f"no checkpoint in {self.directory}: run train.py with this workdir first")
+      raise CheckpointError(f"no checkpoint in {self.directory}: run train.py with this workdir first")
     self._check_files(step)
     try:
       found = self._manager.item_metadata(step).tree
@@ -74,7 +79,7 @@ class Checkpoints:
               partial_restore=True))
     except Exception as error:  # Orbax and TensorStore raise many kinds for one cause: bad files
       reason = str(error).partition("\n")[0]
-      raise ValueError(
+      raise CheckpointError(
           f"checkpoint {self.path(step)} cannot be read: {reason}; {self._remedy(step)}") from error
 
   def close(self) -> None:
@@ -111,7 +116,7 @@ class Checkpoints:
       found = file.stat().st_size if file.exists() else None
       if found != size:
         state = "is missing" if found is None else f"has {found} of {size} bytes"
-        raise ValueError(
+        raise CheckpointError(
             f"checkpoint {self.path(step)} is damaged: {name} {state}; {self._remedy(step)}")
 
 

@@ -29,7 +29,11 @@ StepFunction = Callable[[TrainState, Any, jax.Array], tuple[TrainState, dict[str
 
 
 def new_state(variables: dict[str, Any], transformation: optax.GradientTransformation) -> TrainState:
-  """The state before the first step; `transformation` is from `optim.train_only`."""
+  """The state before the first step; `transformation` is from `optim.train_only`.
+
+  The variables are copied: steps consume the state they are given.
+  """
+  variables = jax.tree.map(jnp.copy, variables)
   return TrainState(jnp.zeros((), jnp.int32), variables, transformation.init(variables))
 
 

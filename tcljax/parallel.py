@@ -73,3 +73,8 @@ def over_data(mesh: Mesh, function: Callable[..., Any], out_specs: Any) -> Calla
             variables, *batch)
 
   return mapped
+
+
+def is_main_host() -> bool:
+  """Whether this process is the one that writes what is written once."""
+  return jax.process_index() == 0

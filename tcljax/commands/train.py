@@ -1,0 +1,29 @@
+"""Trains a network and the thresholds of its spiking twin.
+
+    train.py --config=configs/digits.py [--workdir=D] [--config.FIELD=VALUE ...]
+
+Started again with the same workdir it goes on where it stopped.
+"""
+
+from typing import Sequence
+
+from tcljax.commands.arguments import Command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns the exit status (2: bad input, 1: training diverged)."""
+  command = Command("train", __doc__, argv)
+  command.define_config()
+  command.define_path("workdir", "Where everything is written; by default runs/<config.name>.")
+
+  def prepare():
+    flags = command.parse("config")
+    from tcljax import experiment, parallel, training  # slow: bad flags are told without it
+
+    if flags.multihost:
+      parallel.initialize_hosts()
+    made = experiment.make_experiment(flags.config)
+    workdir = experiment.prepare_workdir(flags.workdir or f"runs/{flags.config.name}", flags.config)
+    return lambda: training.train_and_evaluate(made, workdir)
+
+  return command.run(prepare)

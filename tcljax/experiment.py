@@ -1,0 +1,166 @@
+"""What a config describes, made and checked: the start of every command."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from tcljax import calibration, config as configs, parallel
+from tcljax.activations import TCL
+from tcljax.checkpoints import write_text
+from tcljax.data import Dataset, Preprocessing, load_dataset
+from tcljax.models import check_image_size, create_model
+from tcljax.neurons import check_choice
+from tcljax.objectives import OBJECTIVES
+from tcljax.optim import OptimizerConfig
+from tcljax.simulation import SpikingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """A checked config with the objects it describes.
+
+  Attributes:
+    config: the config itself.
+    dataset: loaded.
+    augment: preprocessing of training images.
+    preprocess: preprocessing without augmentation.
+    ann: the network of phase 1.
+    model: the network that is converted; it differs from `ann` by the spiking readout.
+    spiking: simulation while tuning.
+    evaluation: simulation of the reported numbers.
+    train_optimizer: of phase 1.
+    tune_optimizer: of phase 2.
+  """
+
+  config: ConfigDict
+  dataset: Dataset
+  augment: Preprocessing
+  preprocess: Preprocessing
+  ann: nn.Module
+  model: nn.Module
+  spiking: SpikingConfig
+  evaluation: SpikingConfig
+  train_optimizer: OptimizerConfig
+  tune_optimizer: OptimizerConfig
+
+  @property
+  def input_shape(self) -> tuple[int, ...]:
+    """Shape of one image, [H, W, C]."""
+    return self.dataset.test.images.shape[1:]
+
+  def initial_variables(self) -> dict[str, Any]:
+    """Freshly initialised `params` and `batch_stats`."""
+    key = jax.random.key(self.config.seed)
+    return dict(jax.jit(self.ann.init)(key, jnp.zeros((1, *self.input_shape), jnp.float32)))
+
+  def abstract_clipping(self) -> dict[str, Any]:
+    """Shapes of the collection `clipping`."""
+    model = self.model.clone(act=lambda name: TCL(self.config.tune.per_channel, name=name))
+    x = jnp.zeros((1, *self.input_shape), jnp.float32)
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), x))["clipping"]
+
+
+def make_experiment(config: ConfigDict) -> Experiment:
+  """Checks a config and makes what it describes.
+
+  No device is used before everything else was checked.
+
+  Raises:
+    ValueError: naming the field, its value and the remedy.
+  """
+  _check_numbers(config)
+  snn = config.snn.to_dict()
+  check_choice("snn.readout", snn["readout"], ("membrane", "rate"))
+  spiking_readout = snn.pop("readout") == "rate"
+  spiking = _named("snn", SpikingConfig, **snn)
+  _check_least(config, "eval.steps", 1)
+  if spiking.chunk and config.eval.steps % spiking.chunk:
+    raise ValueError(f"snn.chunk={spiking.chunk} does not divide eval.steps={config.eval.steps}: "
+                     "choose a divisor of both, or 0 for an automatic one")
+  evaluation = dataclasses.replace(spiking, steps=config.eval.steps)
+  augment = _named("preprocessing", Preprocessing, **config.preprocessing.to_dict())
+  check_choice("tune.objective", config.tune.objective, OBJECTIVES)
+  _named("tune", calibration.check_calibration, config.tune.calibration, config.tune.percentile,
+         spiking.steps)
+  optimizers = [_named(phase, OptimizerConfig, **config[phase].optimizer.to_dict())
+                for phase in ("train", "tune")]
+  dataset = load_dataset(**config.data.to_dict())
+  channels = dataset.test.images.shape[-1]
+  for field in ("mean", "std"):
+    if len(config.preprocessing[field]) not in (1, channels):
+      raise ValueError(f"preprocessing.{field}={config.preprocessing[field]} has "
+                       f"{len(config.preprocessing[field])} values for {channels} channels")
+  ann = create_model(num_classes=dataset.num_classes, **config.model.to_dict())
+  check_image_size(ann, dataset.test.images.shape[1:3])
+  for phase in ("train", "tune"):
+    parallel.check_batch_size(f"{phase}.batch_size", config[phase].batch_size)
+  return Experiment(
+      config=config, dataset=dataset, augment=augment,
+      preprocess=dataclasses.replace(augment, shift=0, flip=False, cutout=0),
+      ann=ann, model=ann.clone(spiking_readout=spiking_readout),
+      spiking=spiking, evaluation=evaluation,
+      train_optimizer=optimizers[0], tune_optimizer=optimizers[1])
+
+
+def _named(section, make, *args, **fields):
+  """Calls `make` so that its errors name the section of the config."""
+  try:
+    return make(*args, **fields)
+  except ValueError as error:
+    raise ValueError(f"{section}.{error}") from None
+
+
+def _check_numbers(config):
+  for field in ("train.steps", "tune.steps"):
+    _check_least(config, field, 0)
+  for field in ("train.batch_size", "tune.batch_size", "eval.batch_size", "tune.images",
+                "log_every", "checkpoint_every"):
+    _check_least(config, field, 1)
+  if not 0 <= config.train.label_smoothing < 1:
+    raise ValueError(f"train.label_smoothing={config.train.label_smoothing} must be in [0, 1)")
+
+
+def _check_least(config, field, least):
+  value = config
+  for part in field.split("."):
+    value = value[part]
+  if value < least:
+    raise ValueError(f"{field}={value} must be at least {least}")
+
+
+def prepare_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path:
+  """Makes the workdir, or checks that it belongs to this config.
+
+  Raises:
+    ValueError: if it cannot be written, or holds another config; what is there stays as it is.
+  """
+  path = pathlib.Path(workdir).absolute()
+  stored = path / "config.json"
+  if stored.exists():
+    changed = configs.differences(configs.from_json(stored), config)
+    if changed:
+      raise ValueError(f"workdir {path} holds another config ({'; '.join(changed)}): choose "
+                       "another --workdir, or set these fields back")
+  elif path.is_dir() and any(path.iterdir()):
+    raise ValueError(f"workdir {path} is not empty and holds no config.json: choose another "
+                     "--workdir")
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    if parallel.is_main_host():
+      write_text(stored, configs.to_json(config))
+  except OSError as error:
+    raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
+  return path
+
+
+def calibration_images(dataset: Dataset, count: int, seed: int) -> np.ndarray:
+  """Training images to calibrate on, drawn without replacement; all of them if there are fewer."""
+  order = np.random.default_rng(seed).permutation(len(dataset.train.labels))
+  return dataset.train.images[np.sort(order[:count])]

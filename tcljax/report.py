@@ -1,0 +1,98 @@
+"""The results of a run: a table for the terminal, results.json and a picture."""
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from tcljax.checkpoints import write_text
+from tcljax.evaluation import Evaluation, reported_steps
+
+
+def summary(evaluation: Evaluation) -> dict[str, Any]:
+  """The keys that train.py and convert.py share; accuracies in percent, maps from T."""
+  steps = reported_steps(len(evaluation.snn))
+
+  def at(values):
+    return {str(t): round(float(values[t - 1]), 4) for t in steps}
+
+  return {
+      "images": evaluation.images,
+      "ann": round(evaluation.ann, 4),
+      "clipped": round(evaluation.clipped, 4),
+      "snn": at(evaluation.snn),
+      "agreement": at(evaluation.agreement),
+      "spikes_per_neuron": at(evaluation.spikes_per_neuron),
+      "firing_rates": {name: round(rate, 6) for name, rate in evaluation.firing_rates.items()},
+  }
+
+
+def threshold_summary(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> dict[str, Any]:
+  """Mean threshold of each activation as calibrated and as tuned."""
+  return {name: {"calibrated": round(float(before[name].mean()), 6),
+                 "tuned": round(float(after[name].mean()), 6)} for name in after}
+
+
+def accuracy_table(results: dict[str, Any]) -> str:
+  """Accuracy, spikes and agreement at each T as text."""
+  columns = [("T", list(results["snn"]), "{}")]
+  calibrated = results.get("snn_calibrated")
+  if calibrated:
+    columns.append(("SNN, calibrated %", list(calibrated.values()), "{:.2f}"))
+  columns += [("SNN, tuned %" if calibrated else "SNN %", list(results["snn"].values()), "{:.2f}"),
+              ("agrees with ANN %", list(results["agreement"].values()), "{:.2f}"),
+              ("spikes/neuron", list(results["spikes_per_neuron"].values()), "{:.3f}")]
+  lines = [f"ANN {results['ann']:.2f} %, clipped ANN {results['clipped']:.2f} %, "
+           f"on {results['images']} test images", _table(columns)]
+  return "\n".join(lines)
+
+
+def threshold_table(results: dict[str, Any]) -> str:
+  """Thresholds before and after tuning as text."""
+  rows = results["thresholds"]
+  return _table([
+      ("activation", list(rows), "{}"),
+      ("threshold, calibrated", [row["calibrated"] for row in rows.values()], "{:.4f}"),
+      ("tuned", [row["tuned"] for row in rows.values()], "{:.4f}"),
+      ("firing rate", [results["firing_rates"][name] for name in rows], "{:.4f}")])
+
+
+def _table(columns: list[tuple[str, list[Any], str]]) -> str:
+  cells = [[title, *(form.format(value) for value in values)] for title, values, form in columns]
+  widths = [max(map(len, column)) for column in cells]
+  rows = ("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in zip(*cells))
+  return "\n".join(rows)
+
+
+def write_results(directory: pathlib.Path, results: dict[str, Any], title: str) -> None:
+  """Writes results.json and accuracy.png, accuracy against T."""
+  write_text(directory / "results.json", json.dumps(results, indent=2) + "\n")
+  plot_accuracy(directory / "accuracy.png", results, title)
+
+
+def plot_accuracy(path: pathlib.Path, results: dict[str, Any], title: str) -> None:
+  """Draws accuracy against T: the spiking network, calibrated and tuned, below its ANN."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
+  FigureCanvasAgg(figure)
+  axes = figure.add_subplot()
+  axes.axhline(results["ann"], color="0.3", linestyle="--", linewidth=1.2,
+               label=f"ANN ({results['ann']:.2f} %)")
+  curves = [("snn_calibrated", "SNN, thresholds calibrated", "tab:orange", "s"),
+            ("snn", "SNN, thresholds tuned", "tab:blue", "o")]
+  for key, label, colour, marker in curves:
+    if key in results:
+      steps = [int(t) for t in results[key]]
+      axes.plot(steps, list(results[key].values()), marker + "-", color=colour, label=label)
+  axes.set_xscale("log", base=2)
+  axes.set_xticks(steps, [str(t) for t in steps])
+  axes.minorticks_off()
+  axes.set(xlabel="time steps T", ylabel="test accuracy (%)", title=title)
+  axes.grid(alpha=0.3)
+  axes.legend(loc="lower right")
+  beside = path.with_name(path.name + ".partial")
+  figure.savefig(beside, format="png")
+  beside.replace(path)

@@ -1,0 +1,167 @@
+"""The run of `train.py`: phase 1, calibration, phase 2, and the reported numbers.
+
+Each phase keeps its checkpoints in a directory of its own below the workdir; a phase whose last
+step is there is not run again, and one that was stopped goes on from its newest checkpoint.
+"""
+
+import pathlib
+from typing import Any, Callable
+
+import jax
+from jax.sharding import Mesh
+
+from tcljax import calibration, fitting, optim, parallel, report
+from tcljax.checkpoints import Checkpoints
+from tcljax.data import training_batches
+from tcljax.evaluation import accuracy, evaluate
+from tcljax.experiment import Experiment, calibration_images
+from tcljax.metrics import PhaseLog, say
+from tcljax.objectives import Objective, ann_objective, snn_objective
+
+ANN, CALIBRATED, TUNED = "ann", "calibrated", "tuned"  # directories, and names of the phases
+
+
+def train_and_evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
+  """Runs what is still to be run and reports.
+
+  Args:
+    experiment: from `make_experiment`.
+    workdir: from `prepare_workdir`.
+
+  Returns:
+    What was written to results.json.
+
+  Raises:
+    ValueError: if a checkpoint cannot be read.
+    TrainingDiverged: if the loss stops being finite.
+  """
+  mesh = parallel.data_mesh()
+  variables = train_ann(experiment, workdir, mesh)
+  calibrated = calibrate_thresholds(experiment, workdir, mesh, variables)
+  tuned = tune_thresholds(experiment, workdir, mesh, calibrated)
+  results = measure(experiment, calibrated, tuned)
+  if parallel.is_main_host():
+    report.write_results(workdir, results, f"{experiment.config.name}, T = "
+                         f"{experiment.spiking.steps} while tuning")
+  say(f"\n{report.threshold_table(results)}\n\n{report.accuracy_table(results)}\n\n"
+      f"written to {workdir}: results.json, accuracy.png, metrics.jsonl")
+  return results
+
+
+def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> dict[str, Any]:
+  """Phase 1; returns `params` and `batch_stats`."""
+  config = experiment.config
+  objective = ann_objective(experiment.ann, experiment.augment, config.train.label_smoothing)
+  variables = _run_phase(
+      experiment, workdir, mesh, ANN, config.train, objective, ("params",),
+      experiment.train_optimizer, experiment.initial_variables)
+  validation = experiment.dataset.validation
+  if len(validation.labels):
+    percent = accuracy(experiment.ann, variables, validation, batch_size=config.eval.batch_size,
+                       preprocess=experiment.preprocess)
+    say(f"ANN: {percent:.2f} % of {len(validation.labels)} validation images")
+  return variables
+
+
+def calibrate_thresholds(
+    experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, variables: dict[str, Any]
+) -> dict[str, Any]:
+  """Adds the collection `clipping`, from real activations on training images."""
+  tune = experiment.config.tune
+  with Checkpoints(workdir / CALIBRATED) as checkpoints:
+    if checkpoints.latest_step() is None:
+      images = calibration_images(experiment.dataset, tune.images, experiment.config.seed)
+      batches = (experiment.preprocess(images[i:i + tune.batch_size])
+                 for i in range(0, len(images), tune.batch_size))
+      variables = calibration.calibrate(
+          experiment.model, variables, batches, method=tune.calibration,
+          percentile=tune.percentile, steps=experiment.spiking.steps,
+          per_channel=tune.per_channel, v_init=tune.v_init)
+      checkpoints.save(0, {"clipping": parallel.replicate(mesh, variables["clipping"])})
+      say(f"thresholds calibrated on {len(images)} training images")
+    else:
+      abstract = parallel.abstract_replicated(mesh, experiment.abstract_clipping())
+      variables = {**variables, **checkpoints.restore({"clipping": abstract})}
+  return variables
+
+
+def tune_thresholds(
+    experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, calibrated: dict[str, Any]
+) -> dict[str, Any]:
+  """Phase 2; returns all collections, of which only `clipping` has changed."""
+  objective = snn_objective(
+      experiment.model, experiment.augment, experiment.spiking, mesh,
+      experiment.config.tune.objective, teacher=experiment.ann)
+  return _run_phase(
+      experiment, workdir, mesh, TUNED, experiment.config.tune, objective, ("clipping",),
+      experiment.tune_optimizer, lambda: calibrated)
+
+
+def _run_phase(
+    experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, name: str, settings: Any,
+    objective: Objective, trained: tuple[str, ...], optimizer: optim.OptimizerConfig,
+    make_variables: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+  """Restores or starts one phase, runs the steps it lacks and returns its variables."""
+  config = experiment.config
+  transformation = optim.train_only(optimizer.transformation(settings.steps), trained)
+  with Checkpoints(workdir / name) as checkpoints:
+    state = fitting.restore_or_new(checkpoints, mesh, make_variables, transformation)
+    start = int(state.step)
+    if start:
+      done = "done" if start == settings.steps else "goes on"
+      say(f"{name}: {done}, {start} of {settings.steps} steps were found in {checkpoints.directory}")
+    if start == settings.steps and checkpoints.latest_step() is not None:
+      return state.variables
+    log = PhaseLog(workdir, name, start, settings.steps, config.log_every)
+    try:
+      state = fitting.fit(
+          state, fitting.train_step(objective, transformation, trained),
+          training_batches(experiment.dataset.train, settings.batch_size, config.seed, start),
+          settings.steps, mesh=mesh, seed=config.seed, on_metrics=log, checkpoints=checkpoints,
+          checkpoint_every=config.checkpoint_every)
+    finally:
+      log.close()
+    return state.variables
+
+
+def restore_tuned(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
+  """The variables at the end of phase 2.
+
+  Raises:
+    ValueError: if they are not there, not finished, or cannot be read.
+  """
+  mesh = parallel.data_mesh()
+  steps = experiment.config.tune.steps
+  with Checkpoints(workdir / TUNED) as checkpoints:
+    found = checkpoints.latest_step()
+    if found != steps:
+      raise ValueError(f"workdir {workdir} is not finished: tuning has done {found or 0} of {steps} "
+                       "steps; run train.py with it again")
+    ann = jax.eval_shape(experiment.initial_variables)
+    abstract = {**ann, "clipping": experiment.abstract_clipping()}
+    return checkpoints.restore(
+        {"variables": parallel.abstract_replicated(mesh, abstract)})["variables"]
+
+
+def measure(
+    experiment: Experiment, calibrated: dict[str, Any], tuned: dict[str, Any]
+) -> dict[str, Any]:
+  """The reported numbers, the only ones for which the test set is read."""
+  test, config = experiment.dataset.test, experiment.config
+
+  def run(variables):
+    return evaluate(
+        experiment.model, variables, test.images, test.labels, experiment.evaluation,
+        batch_size=config.eval.batch_size, preprocess=experiment.preprocess,
+        reference=(experiment.ann, variables), seed=config.seed)
+
+  results = report.summary(run(tuned))
+  return {
+      "config": config.name,
+      "tuned_for_steps": experiment.spiking.steps,
+      **results,
+      "snn_calibrated": report.summary(run(calibrated))["snn"],
+      "thresholds": report.threshold_summary(
+          calibration.thresholds(calibrated), calibration.thresholds(tuned)),
+  }
