@@ -1,0 +1,46 @@
+"""tcljax: ANN-to-SNN conversion with trainable clipping layers, in JAX and Flax."""
+
+from tcljax.activations import IF, TCL, ReLU
+from tcljax.calibration import calibrate, thresholds
+from tcljax.clipping import clip, quantized_clip, raw_from_threshold, threshold_from_raw
+from tcljax.conversion import SpikingNetwork, convert, load, save
+from tcljax.evaluation import Evaluation, evaluate
+from tcljax.fitting import TrainingDiverged
+from tcljax.models import CNN, VGG, VGG16
+from tcljax.neurons import if_step, integrate, integrate_and_fire, spike, surrogate_derivative
+from tcljax.optim import OptimizerConfig
+from tcljax.simulation import Simulation, SpikingConfig, Steps, simulate
+from tcljax.tuning import tune
+
+__all__ = [
+    "CNN",
+    "IF",
+    "TCL",
+    "VGG",
+    "VGG16",
+    "Evaluation",
+    "OptimizerConfig",
+    "ReLU",
+    "Simulation",
+    "SpikingConfig",
+    "SpikingNetwork",
+    "Steps",
+    "TrainingDiverged",
+    "calibrate",
+    "clip",
+    "convert",
+    "evaluate",
+    "if_step",
+    "integrate",
+    "integrate_and_fire",
+    "load",
+    "quantized_clip",
+    "raw_from_threshold",
+    "save",
+    "simulate",
+    "spike",
+    "surrogate_derivative",
+    "threshold_from_raw",
+    "thresholds",
+    "tune",
+]

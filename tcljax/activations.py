@@ -31,6 +31,7 @@ class Activation(nn.Module):
   """
 
   def check_name(self) -> None:
+    """Raises ValueError unless the activation was given a name."""
     # Linen would name ReLU_0, TCL_0 and IF_0 apart, and the thresholds would not be found again.
     if self.name is None or re.fullmatch(rf"{type(self).__name__}_\d+", self.name):
       raise ValueError(
@@ -43,6 +44,7 @@ class ReLU(Activation):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Activations of pre-activations, [B, ...]."""
     self.check_name()
     return nn.relu(x)
 
@@ -51,7 +53,7 @@ class Clipped(Activation):
   """Base of the activations with a threshold, which lives in the collection `clipping`.
 
   Attributes:
-    per_channel: whether a fresh `init` makes one threshold a channel (the last axis) or one a layer.
+    per_channel: whether a fresh `init` makes one threshold a channel (the last axis) or a layer.
     threshold: tau of a fresh `init`, in activation units.
     v_init: initial membrane potential of a fresh `init`, as a fraction of tau.
   """
@@ -84,6 +86,7 @@ class TCL(Clipped):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Clipped activations of pre-activations, [B, ...]."""
     threshold, _ = self.thresholds(x)
     return clipping.clip(x, threshold)
 
@@ -113,6 +116,7 @@ class IF(Clipped):
 
   @nn.compact
   def __call__(self, currents: jax.Array) -> jax.Array:
+    """Spikes of height tau from input currents, both [K*B, ...]."""
     threshold, v_init = (
         clipping.per_channel_view(a, currents.ndim) for a in self.thresholds(currents))
     # Potentials stay in float32 whatever the precision of the layers: they are long sums.
@@ -123,6 +127,9 @@ class IF(Clipped):
       return currents
     spikes, v.value = neurons.integrate(
         unfolded, v.value, threshold, self.reset, self.surrogate, self.width)
+    if self.has_variable("spikes", "count"):
+      raise ValueError(f"activation {'/'.join(self.path)!r} is used twice: give each use a name of "
+                       "its own")
     self.sow("spikes", "count", spikes.sum(axis=range(2, spikes.ndim)),
              init_fn=lambda: None, reduce_fn=lambda _, new: new)
     return (spikes.reshape(currents.shape) * threshold).astype(currents.dtype)

@@ -1,7 +1,8 @@
 """First thresholds for a network, from the activations it has on real inputs."""
 
 import functools
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import flax.linen as nn
 import jax

@@ -61,12 +61,13 @@ class Checkpoints:
       The arrays, in the structure of `abstract`.
 
     Raises:
-      CheckpointError: if there is none, if files are missing or cut short, if it lacks a collection of
-        `variables`, or if its arrays have other shapes.
+      CheckpointError: if there is none, if files are missing or cut short, if it lacks a
+        collection of `variables`, or if its arrays have other shapes.
     """
     step = self.latest_step()
     if step is None:
-      raise CheckpointError(f"no checkpoint in {self.directory}: run train.py with this workdir first")
+      raise CheckpointError(
+          f"no checkpoint in {self.directory}: run train.py with this workdir first")
     self._check_files(step)
     try:
       found = self._manager.item_metadata(step).tree

@@ -1,4 +1,4 @@
-"""Clipping thresholds: how they are parametrised, what they do to an activation, what T steps make of it.
+"""Clipping thresholds: their parametrisation, the clip, and what T steps make of it.
 
 Thresholds are scalars (one a layer) or [C] (one a channel, the last axis of an activation).
 """

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from tcljax import calibration, config as configs, parallel
+from tcljax import calibration, parallel
+from tcljax import config as configs
 from tcljax.activations import TCL
 from tcljax.checkpoints import write_text
 from tcljax.data import Dataset, Preprocessing, load_dataset

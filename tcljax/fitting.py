@@ -1,6 +1,7 @@
 """The training loop that both phases share: state, step, and running a number of steps."""
 
-from typing import Any, Callable, Iterable, Iterator, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,10 @@ import optax
 from jax.sharding import Mesh
 
 from tcljax import parallel
-from tcljax.checkpoints import Checkpoints
 from tcljax.objectives import Objective
+
+if TYPE_CHECKING:
+  from tcljax.checkpoints import Checkpoints  # Orbax, which a library user need not import
 
 
 class TrainState(NamedTuple):
@@ -28,7 +31,9 @@ class TrainingDiverged(RuntimeError):
 StepFunction = Callable[[TrainState, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
 
 
-def new_state(variables: dict[str, Any], transformation: optax.GradientTransformation) -> TrainState:
+def new_state(
+    variables: dict[str, Any], transformation: optax.GradientTransformation
+) -> TrainState:
   """The state before the first step; `transformation` is from `optim.train_only`.
 
   The variables are copied: steps consume the state they are given.
@@ -67,7 +72,7 @@ def train_step(
     updates, opt_state = transformation.update(
         {**zeros, **gradients}, state.opt_state, state.variables)
     moved = {c: optax.apply_updates(state.variables[c], updates[c]) for c in trained}
-    metrics = {"loss": loss, "gradient_norm": optax.global_norm(gradients), **metrics}
+    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **metrics}
     variables = {**state.variables, **updated, **moved}
     return TrainState(state.step + 1, variables, opt_state), metrics
 
@@ -83,7 +88,7 @@ def fit(
     mesh: Mesh,
     seed: int,
     on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
-    checkpoints: Checkpoints | None = None,
+    checkpoints: "Checkpoints | None" = None,
     checkpoint_every: int = 0,
 ) -> TrainState:
   """Runs the steps that `state` still lacks.
@@ -124,7 +129,7 @@ def fit(
     state, metrics = step(state, parallel.shard(mesh, next(batches)), key)
     settle()
     pending = (number, metrics)
-    if checkpoints and (number == steps or checkpoint_every and number % checkpoint_every == 0):
+    if checkpoints and (number == steps or (checkpoint_every and number % checkpoint_every == 0)):
       settle()  # what is saved must be known to be good
       pending = None
       checkpoints.save(number, state._asdict())
@@ -140,7 +145,7 @@ def _diverged(number, name, value, checkpoints):
 
 
 def restore_or_new(
-    checkpoints: Checkpoints,
+    checkpoints: "Checkpoints",
     mesh: Mesh,
     make_variables: Callable[[], dict[str, Any]],
     transformation: optax.GradientTransformation,

@@ -75,7 +75,9 @@ def percentile_threshold(activations: Histogram, percentile: float) -> np.ndarra
   return np.where(index == 0, 0.0, np.minimum(value, activations.maximum))
 
 
-def least_squares_threshold(activations: Histogram, steps: int, candidates: int = 128) -> np.ndarray:
+def least_squares_threshold(
+    activations: Histogram, steps: int, candidates: int = 128
+) -> np.ndarray:
   """Thresholds whose T-step quantised activation is nearest to the ReLU in mean square.
 
   Minimises the sum over activations a of (a - tau/T * clip(floor(T a/tau + 1/2), 0, T))^2: what is

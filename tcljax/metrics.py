@@ -5,7 +5,6 @@ import pathlib
 import sys
 import time
 
-import jax
 import tqdm
 from tensorboardX import SummaryWriter
 
@@ -47,6 +46,7 @@ class PhaseLog:
     self._bar = tqdm.tqdm(total=steps, initial=start, desc=phase, unit="step", disable=None)
 
   def __call__(self, step: int, metrics: dict[str, float]) -> None:
+    """Takes the metrics of a finished step."""
     if not self._active:
       return
     self._bar.update()
@@ -67,6 +67,7 @@ class PhaseLog:
       self._bar.set_postfix(loss=f"{metrics['loss']:.4f}", accuracy=f"{metrics['accuracy']:.1f}")
 
   def close(self) -> None:
+    """Closes the files and the progress bar."""
     if self._active:
       self._bar.close()
       self._board.close()

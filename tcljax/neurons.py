@@ -36,7 +36,9 @@ def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
     raise ValueError(f"{field}={value!r} is unknown: choose one of {', '.join(choices)}")
 
 
-def surrogate_derivative(u: ArrayLike, surrogate: str = "triangle", width: float = 1.0) -> jax.Array:
+def surrogate_derivative(
+    u: ArrayLike, surrogate: str = "triangle", width: float = 1.0
+) -> jax.Array:
   """Derivative h(u) that stands in for that of the unit step at u = 0.
 
   Args:

@@ -4,7 +4,8 @@ An objective is a function `(variables, batch, key) -> loss, (metrics, updated)`
 differentiate, scalars to report, and collections that the forward pass itself changed.
 """
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax

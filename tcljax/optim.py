@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import optax
@@ -84,7 +85,6 @@ def train_only(
     if unknown:
       raise ValueError(f"collection {unknown[0]!r} is neither trained nor frozen: the rules cover "
                        f"{', '.join(COLLECTIONS)}")
-    return {c: jax.tree.map(lambda _: "train" if c in trained else "freeze", tree)
-            for c, tree in variables.items()}
+    return {c: "train" if c in trained else "freeze" for c in variables}
 
   return optax.partition({"train": transformation, "freeze": optax.set_to_zero()}, labels)

@@ -1,7 +1,8 @@
 """Devices and hosts: one mesh axis, `data`, over which batches are split and variables copied."""
 
 import os
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np

@@ -28,7 +28,9 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
   }
 
 
-def threshold_summary(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> dict[str, Any]:
+def threshold_summary(
+    before: dict[str, np.ndarray], after: dict[str, np.ndarray]
+) -> dict[str, Any]:
   """Mean threshold of each activation as calibrated and as tuned."""
   return {name: {"calibrated": round(float(before[name].mean()), 6),
                  "tuned": round(float(after[name].mean()), 6)} for name in after}

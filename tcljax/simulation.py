@@ -8,7 +8,8 @@ grows with K and not with T; with gradients, each chunk is computed again on the
 import dataclasses
 import functools
 import math
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -50,7 +51,7 @@ class SpikingConfig:
   def __post_init__(self):
     if self.steps < 1:
       raise ValueError(f"steps={self.steps}: a simulation takes at least 1 step")
-    if self.chunk < 0 or self.chunk and self.steps % self.chunk:
+    if self.chunk < 0 or (self.chunk and self.steps % self.chunk):
       raise ValueError(
           f"chunk={self.chunk} does not divide steps={self.steps}: choose a divisor, or 0 for an "
           "automatic one")

@@ -5,7 +5,8 @@ step is there is not run again, and one that was stopped goes on from its newest
 """
 
 import pathlib
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -109,8 +110,7 @@ def _run_phase(
     state = fitting.restore_or_new(checkpoints, mesh, make_variables, transformation)
     start = int(state.step)
     if start:
-      done = "done" if start == settings.steps else "goes on"
-      say(f"{name}: {done}, {start} of {settings.steps} steps were found in {checkpoints.directory}")
+      say(f"{name}: {start} of {settings.steps} steps are done already")
     if start == settings.steps and checkpoints.latest_step() is not None:
       return state.variables
     log = PhaseLog(workdir, name, start, settings.steps, config.log_every)
@@ -136,8 +136,8 @@ def restore_tuned(experiment: Experiment, workdir: pathlib.Path) -> dict[str, An
   with Checkpoints(workdir / TUNED) as checkpoints:
     found = checkpoints.latest_step()
     if found != steps:
-      raise ValueError(f"workdir {workdir} is not finished: tuning has done {found or 0} of {steps} "
-                       "steps; run train.py with it again")
+      raise ValueError(f"workdir {workdir} is not finished, {found or 0} of {steps} tuning steps are "
+                       "done: run train.py with it again")
     ann = jax.eval_shape(experiment.initial_variables)
     abstract = {**ann, "clipping": experiment.abstract_clipping()}
     return checkpoints.restore(

@@ -1,14 +1,16 @@
 """What the commands share: flags, and bad input told in one line."""
 
 import logging
+import re
 import sys
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from tcljax.checkpoints import CheckpointError
+from tcljax.conversion_run import ConversionFailed
 from tcljax.fitting import TrainingDiverged
 
 
@@ -29,9 +31,11 @@ class Command:
                       flag_values=self.flags)
 
   def define_path(self, name: str, text: str) -> None:
+    """Adds a flag that takes a path."""
     flags.DEFINE_string(name, None, text, flag_values=self.flags)
 
   def define_config(self) -> None:
+    """Adds --config and its overrides."""
     config_flags.DEFINE_config_file(
         "config", None, "Path of a config file; --config.FIELD=VALUE overrides a field.",
         flag_values=self.flags, sys_argv=self.argv)
@@ -47,9 +51,10 @@ class Command:
       for name in required:
         if getattr(self.flags, name) is None:
           raise ValueError(f"--{name} is required; see --help")
+      if "config" in required:
+        self.flags.config.lock()  # a file that failed to load raises at the first use only
     except AttributeError as error:  # ml_collections: the field of an override
-      raise ValueError(f"--config has no field {str(error).strip(chr(34) + chr(39))!r}; the fields "
-                       "and their defaults stand in tcljax/config.py") from error
+      raise ValueError(_unknown_field(str(error))) from error
     except (flags.Error, OSError, TypeError) as error:
       raise ValueError(" ".join(str(error).split())) from error
     if rest:
@@ -64,7 +69,8 @@ class Command:
         to mend: one line, status 2. Afterwards only unreadable checkpoints are.
     """
     if {"--help", "-h", "-help"} & set(self.argv):
-      print(f"{self.description}\n{self.flags.main_module_help() or self.flags.get_help()}")
+      own = (name for name in sorted(self.flags) if name not in ("flagfile", "undefok"))
+      print(self.description, *(f"  --{name}: {self.flags[name].help}" for name in own), sep="\n")
       return 0
     absl_logging.set_verbosity(absl_logging.ERROR)
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -76,10 +82,18 @@ class Command:
       work()
     except CheckpointError as error:
       return self._complain(error, 2)
-    except TrainingDiverged as error:
+    except (TrainingDiverged, ConversionFailed) as error:
       return self._complain(error, 1)
     return 0
 
   def _complain(self, error, status):
     print(f"{self.name}: {' '.join(str(error).split())}", file=sys.stderr)
     return status
+
+
+def _unknown_field(text: str) -> str:
+  """What ml_collections says of an unknown field, in one line."""
+  field = re.search(r"'([\w.]+)", text)
+  nearest = re.search(r'Did you mean "(\w+)"', text)
+  meant = f"did you mean {nearest[1]!r}?" if nearest else "see tcljax/config.py for all fields"
+  return f"--config has no field {(field[1] if field else text)!r}; {meant}"

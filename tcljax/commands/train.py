@@ -5,7 +5,7 @@
 Started again with the same workdir it goes on where it stopped.
 """
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from tcljax.commands.arguments import Command
 

@@ -4,7 +4,7 @@ Training order is a function of the seed and the step alone, so that a run can b
 step; evaluation covers every example exactly once, the last batch being padded and masked.
 """
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import jax
 import numpy as np

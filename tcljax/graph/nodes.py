@@ -6,11 +6,12 @@ A `Graph` is plain data (hashable, writable as JSON); its arrays are kept apart,
 """
 
 import dataclasses
-from typing import Any, Callable, Hashable
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from tcljax.activations import ReLU
 
@@ -61,7 +62,8 @@ def _conv(x, *, kernel, bias=None, **settings):
 
 
 def _sum_pool(x, **settings):
-  return jax.lax.reduce_window(x, jnp.zeros((), x.dtype), jax.lax.add, **settings)
+  # A concrete zero is what JAX recognises as a sum, which it can differentiate.
+  return jax.lax.reduce_window(x, np.zeros((), x.dtype), jax.lax.add, **settings)
 
 
 # Each takes its input activations [B, ...], then its arrays and settings by name.
@@ -90,12 +92,15 @@ class GraphNetwork(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """The network's output for inputs [B, ...]."""
     values = {INPUT: x}
     for node in self.graph.nodes:
       inputs = [values[name] for name in node.inputs]
       if node.op == "neurons":
         values[node.name] = self.act(name=node.name)(*inputs)
       else:
+        if node.op not in _OPERATIONS:
+          raise ValueError(f"unknown operation {node.op!r}")
         arrays = self.get_variable("params", node.name, {})
         values[node.name] = _OPERATIONS[node.op](*inputs, **arrays, **dict(node.settings))
     return values[self.graph.output]

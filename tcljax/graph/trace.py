@@ -190,8 +190,8 @@ class _Tracer:
     if not isinstance(y, _Symbol):
       return _affine(x, shift=-np.asarray(y))
     if not isinstance(x, _Symbol):
-      return _affine(y, scale=np.float32(-1), shift=x)
-    negated = self._emit(*_affine(y, scale=np.float32(-1)), y.shape)
+      return _affine(y, scale=-1.0, shift=x)
+    negated = self._emit(*_affine(y, scale=-1.0), y.shape)
     return "add", [x, negated], {}, {}
 
   def _on_mul(self, inputs, params):
@@ -202,10 +202,10 @@ class _Tracer:
 
   def _on_div(self, inputs, params):
     x, y = inputs
-    return None if isinstance(y, _Symbol) else _affine(x, scale=np.float32(1) / np.asarray(y))
+    return None if isinstance(y, _Symbol) else _affine(x, scale=1.0 / np.asarray(y))
 
   def _on_neg(self, inputs, params):
-    return _affine(inputs[0], scale=np.float32(-1))
+    return _affine(inputs[0], scale=-1.0)
 
   def _identity(self, inputs, params):
     return inputs[0]
@@ -216,7 +216,7 @@ class _Tracer:
   _on_copy = _on_copy_p = _on_stop_gradient = _on_sharding_constraint = _identity
 
 
-def _affine(x, scale=np.float32(1), shift=np.float32(0)):
+def _affine(x, scale=1.0, shift=0.0):
   """x * scale + shift, the constants kept as small as broadcasting allows."""
   arrays = {"scale": _per_example(scale, x.ndim), "shift": _per_example(shift, x.ndim)}
   return None if any(a is None for a in arrays.values()) else ("affine", [x], arrays, {})
@@ -224,7 +224,7 @@ def _affine(x, scale=np.float32(1), shift=np.float32(0)):
 
 def _per_example(constant, ndim):
   """The constant without its batch axis, constant axes at size 1; None if it differs by example."""
-  constant = np.asarray(constant)
+  constant = np.asarray(constant, np.float64)
   if constant.ndim == 0:
     return constant.reshape((1,) * (ndim - 1))
   if constant.shape[0] > 1 and not np.all(constant == constant[:1]):

@@ -1,7 +1,8 @@
-"""VGG-style networks: stages of 3x3 convolutions, each followed by average pooling, then dense layers."""
+"""VGG-style networks: stages of 3x3 convolutions and average pooling, then dense layers."""
 
 import functools
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax

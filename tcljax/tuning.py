@@ -1,0 +1,74 @@
+"""Phase 2 as a library call: train the thresholds of a network through its T-step simulation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcljax import fitting, optim, parallel
+from tcljax.data import Split, training_batches
+from tcljax.objectives import snn_objective
+from tcljax.optim import OptimizerConfig
+from tcljax.simulation import SpikingConfig
+
+
+def _as_they_are(images: jax.Array, key: jax.Array) -> jax.Array:
+  del key
+  return jnp.asarray(images)
+
+
+def tune(
+    model: nn.Module,
+    variables: dict[str, Any],
+    images: np.ndarray,
+    labels: np.ndarray,
+    spiking: SpikingConfig = SpikingConfig(),
+    *,
+    steps: int = 200,
+    batch_size: int = 64,
+    optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.02),
+    objective: str = "distillation",
+    preprocess: Callable[[jax.Array, jax.Array], jax.Array] = _as_they_are,
+    seed: int = 0,
+    on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+) -> dict[str, Any]:
+  """Trains thresholds and initial potentials; the weights stay as they are, to the bit.
+
+  Args:
+    model: a network with a field `act`.
+    variables: its variables with the collection `clipping`, from `calibrate`.
+    images: training inputs, [N, ...].
+    labels: class numbers, [N].
+    spiking: the simulation whose output is made better; `spiking.steps` is the T to tune for.
+    steps: training steps.
+    batch_size: a multiple of the number of devices.
+    optimizer: of the thresholds.
+    objective: "distillation" from the ANN's logits, or "cross_entropy" with the labels.
+    preprocess: applied to each batch of images, with a random key, on the device.
+    seed: of the order of the images and everything else random.
+    on_metrics: called after each step with its number, loss, gradient_norm and accuracy.
+
+  Returns:
+    The variables with a new collection `clipping`.
+
+  Raises:
+    ValueError: on an unknown objective, a batch size that the devices cannot share, or thresholds
+      that are missing.
+    TrainingDiverged: if the loss stops being finite.
+  """
+  if "clipping" not in variables:
+    raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
+  parallel.check_batch_size("batch_size", batch_size)
+  mesh = parallel.data_mesh()
+  trained = ("clipping",)
+  transformation = optim.train_only(optimizer.transformation(steps), trained)
+  loss = snn_objective(model, preprocess, spiking, mesh, objective)
+  state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
+  state = fitting.fit(
+      state, fitting.train_step(loss, transformation, trained),
+      training_batches(Split(np.asarray(images), np.asarray(labels)), batch_size, seed),
+      steps, mesh=mesh, seed=seed, on_metrics=on_metrics)
+  return state.variables

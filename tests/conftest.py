@@ -1,0 +1,39 @@
+"""Strict mode for every test: eight simulated devices, no silent broadcasting of ranks."""
+
+import os
+
+# Before JAX is imported anywhere.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+
+import jax
+import numpy as np
+import pytest
+
+from tcljax.models import VGG
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def rng():
+  return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def vgg():
+  """A small VGG with BatchNorm whose statistics are not those of initialisation."""
+  model = VGG(num_classes=10, stages=((8, 8), (16,)), dense=(32,))
+  variables = dict(model.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32)))
+  rng = np.random.default_rng(1)
+  variables["batch_stats"] = jax.tree.map(
+      lambda a: np.asarray(a + rng.uniform(-0.1, 0.1, a.shape), np.float32),
+      variables["batch_stats"])
+  variables["params"] = jax.tree.map(
+      lambda a: np.asarray(a + rng.normal(0, 0.1, a.shape), np.float32), variables["params"])
+  return model, variables
+
+
+@pytest.fixture(scope="session")
+def images():
+  return np.random.default_rng(2).normal(size=(16, 8, 8, 3)).astype(np.float32)

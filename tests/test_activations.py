@@ -1,0 +1,86 @@
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tcljax
+from tcljax.activations import IF, TCL, ReLU
+
+
+class Net(nn.Module):
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    x = self.act(name="hidden")(nn.Dense(6, name="first")(x))
+    return nn.Dense(3, name="second")(x)
+
+
+@pytest.fixture
+def net_and_variables():
+  model = Net(act=functools.partial(TCL, per_channel=True, threshold=0.7, v_init=0.25))
+  return model, model.init(jax.random.key(0), jnp.ones((1, 4)))
+
+
+def test_one_set_of_variables_serves_all_three(net_and_variables, rng):
+  model, variables = net_and_variables
+  x = jnp.asarray(rng.normal(size=(5, 4)), jnp.float32)
+  hidden = x @ variables["params"]["first"]["kernel"]
+
+  def out(a):
+    return a @ variables["params"]["second"]["kernel"]
+
+  np.testing.assert_allclose(
+      model.clone(act=ReLU).apply(variables, x), out(jnp.maximum(hidden, 0)), rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(
+      model.apply(variables, x), out(jnp.clip(hidden, 0, 0.7)), rtol=1e-5, atol=1e-6)
+  for steps in (1, 3, 8):
+    logits = tcljax.simulate(model, variables, x, tcljax.SpikingConfig(steps=steps)).logits
+    rate = tcljax.quantized_clip(hidden, 0.7, steps, v_init=0.25)
+    np.testing.assert_allclose(logits, out(rate), rtol=1e-5, atol=1e-5)
+
+
+def test_init_makes_thresholds_a_layer_or_a_channel(net_and_variables):
+  _, variables = net_and_variables
+  np.testing.assert_allclose(tcljax.thresholds(variables)["hidden"], np.full(6, 0.7), rtol=1e-6)
+  np.testing.assert_array_equal(variables["clipping"]["hidden"]["v_init"], np.full(6, 0.25))
+  variables = Net(act=TCL).init(jax.random.key(0), jnp.ones((1, 4)))
+  assert variables["clipping"]["hidden"]["raw_threshold"].shape == ()
+  assert "clipping" not in Net().init(jax.random.key(0), jnp.ones((1, 4)))
+
+
+def test_a_name_is_required():
+  class Unnamed(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      return self.act()(x)
+
+  for act in (ReLU, TCL, IF):
+    with pytest.raises(ValueError, match=r"write self.act\(name='act1'\)"):
+      Unnamed(act=act).init(jax.random.key(0), jnp.ones((1, 4)))
+
+
+def test_missing_and_misfit_thresholds_are_told(net_and_variables):
+  model, variables = net_and_variables
+  with pytest.raises(ValueError, match="no threshold for activation 'hidden'"):
+    model.apply({"params": variables["params"]}, jnp.ones((1, 4)))
+  clipping = {"hidden": {"raw_threshold": jnp.ones(5), "v_init": jnp.ones(5)}}
+  with pytest.raises(ValueError, match=r"has 6 channels, but its thresholds have shape \(5,\)"):
+    model.apply({**variables, "clipping": clipping}, jnp.ones((1, 4)))
+
+
+def test_potentials_stay_in_float32(net_and_variables):
+  model, variables = net_and_variables
+  snn = model.clone(act=IF)
+  x = jnp.ones((2, 4))
+  _, state = snn.apply(variables, x, mutable=["membrane"])
+  np.testing.assert_allclose(state["membrane"]["hidden"]["v"], np.full((2, 6), 0.25 * 0.7))
+  neurons = IF(name="hidden")
+  scoped = {"clipping": variables["clipping"]["hidden"], "membrane": state["membrane"]["hidden"]}
+  spikes, after = neurons.apply(scoped, jnp.ones((2, 6), jnp.bfloat16), mutable=["membrane"])
+  assert spikes.dtype == jnp.bfloat16 and after["membrane"]["v"].dtype == jnp.float32

@@ -1,0 +1,93 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tcljax
+from tcljax.activations import ReLU
+from tcljax.calibration import METHODS
+
+
+class Net(nn.Module):
+  """The input times fixed weights, through one activation: its activations are known."""
+
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    scale = self.param("scale", lambda key: jnp.array([1.0, 10.0, 0.0]))
+    return self.act(name="only")(x[:, None] * scale[None])
+
+
+VARIABLES = {"params": {"scale": jnp.array([1.0, 10.0, 0.0])}}
+
+
+@pytest.fixture
+def inputs(rng):
+  return rng.uniform(0, 1, 4000).astype(np.float32)
+
+
+def calibrate(inputs, batches=4, **options):
+  return tcljax.thresholds(
+      tcljax.calibrate(Net(), VARIABLES, np.split(inputs, batches), **options))["only"]
+
+
+def test_percentile_per_layer_and_per_channel(inputs):
+  activations = inputs[:, None] * np.array([1, 10, 0])
+  found = calibrate(inputs, percentile=90)
+  np.testing.assert_allclose(found, np.percentile(activations, 90), rtol=5e-3)
+  found = calibrate(inputs, percentile=90, per_channel=True)
+  np.testing.assert_allclose(found[:2], np.percentile(activations[:, :2], 90, axis=0), rtol=5e-3)
+  # the dead channel takes the threshold of its layer
+  np.testing.assert_allclose(found[2], np.percentile(activations, 90), rtol=5e-3)
+
+
+def test_maximum_is_exact(inputs):
+  found = calibrate(inputs, method="maximum", per_channel=True)
+  np.testing.assert_allclose(found, inputs.max() * np.array([1, 10, 10]), rtol=1e-6)
+
+
+def test_least_squares_knows_T(inputs):
+  few, many = (calibrate(inputs, method="least_squares", steps=steps) for steps in (1, 64))
+  assert few < many <= 10
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_split_into_batches_does_not_matter(inputs, method):
+  # 4000 = 7 * 571 + 3: the last batch is smaller
+  batches = [inputs[i:i + 571] for i in range(0, 4000, 571)]
+  variables = tcljax.calibrate(Net(), VARIABLES, batches, method=method, steps=8)
+  np.testing.assert_array_equal(
+      tcljax.thresholds(variables)["only"], calibrate(inputs, 1, method=method, steps=8))
+
+
+def test_initial_potential_and_shapes(inputs):
+  variables = tcljax.calibrate(Net(), VARIABLES, [inputs], per_channel=True, v_init=0.25)
+  np.testing.assert_array_equal(variables["clipping"]["only"]["v_init"], np.full(3, 0.25))
+  assert variables["params"] is VARIABLES["params"]
+  variables = tcljax.calibrate(Net(), VARIABLES, [inputs])
+  assert jax.tree.map(jnp.shape, variables["clipping"]["only"]) == {
+      "raw_threshold": (), "v_init": ()}
+
+
+def test_all_activations_of_a_real_model(vgg, images):
+  model, variables = vgg
+  found = tcljax.thresholds(tcljax.calibrate(model, variables, [images], method="maximum"))
+  assert set(found) == {"act1_1", "act1_2", "act2_1", "act_dense1"}
+  intermediates = model.apply(variables, images, capture_intermediates=True)[1]["intermediates"]
+  for name, threshold in found.items():
+    np.testing.assert_allclose(threshold, intermediates[name]["__call__"][0].max(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("inputs, options, message", [
+    ([], {}, "at least one batch"),
+    ([np.ones(3, np.float32)], {"method": "median"}, "calibration='median' is unknown"),
+    ([np.ones(3, np.float32)], {"percentile": 100.0}, "percentile=100.0 must lie strictly between"),
+    ([np.ones(3, np.float32)], {"method": "least_squares"}, "steps=None must be at least 1"),
+    ([-np.ones(3, np.float32)], {}, "'only' never is above zero"),
+    ([np.full(3, np.inf, np.float32)], {}, "'only' is not finite"),
+])
+def test_bad_input(inputs, options, message):
+  with pytest.raises(ValueError, match=message):
+    tcljax.calibrate(Net(), VARIABLES, inputs, **options)

@@ -1,0 +1,42 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcljax import clipping
+
+
+def test_softplus_and_its_inverse():
+  tau = jnp.array([1e-4, 0.1, 1.0, 5.0, 50.0, 500.0])
+  np.testing.assert_allclose(
+      clipping.threshold_from_raw(clipping.raw_from_threshold(tau)), tau, rtol=1e-5)
+  np.testing.assert_allclose(clipping.threshold_from_raw(0.0), np.log(2), rtol=1e-6)
+  assert np.all(clipping.threshold_from_raw(jnp.array([-80.0, -10.0, 10.0])) > 0)
+
+
+def test_clip_values_and_gradients_by_hand():
+  x = jnp.array([[-1.0, 0.5, 2.0, 3.0]])
+
+  def loss(x, tau):
+    return (clipping.clip(x, tau) * jnp.array([[1.0, 10.0, 100.0, 1000.0]])).sum()
+
+  np.testing.assert_array_equal(clipping.clip(x, 2.0), [[0, 0.5, 2, 2]])
+  to_x, to_tau = jax.grad(loss, argnums=(0, 1))(x, 2.0)
+  np.testing.assert_array_equal(to_x, [[0, 10, 0, 0]])
+  assert to_tau == 1100.0  # x = tau counts as clipped
+
+
+def test_clip_per_channel():
+  x = jnp.full((2, 3, 3, 2), 5.0)
+  tau = jnp.array([1.0, 7.0])
+  np.testing.assert_array_equal(clipping.clip(x, tau)[1, 2, 2], [1, 5])
+  to_tau = jax.grad(lambda tau: clipping.clip(x, tau).sum())(tau)
+  np.testing.assert_array_equal(to_tau, [18, 0])
+
+
+def test_quantized_clip_by_hand():
+  # T = 4, tau = 2: levels 0, 0.5, 1, 1.5, 2, rounded to nearest with v_init = 1/2
+  x = jnp.array([[-1.0, 0.2, 0.3, 0.74, 0.76, 1.9, 9.0]])
+  np.testing.assert_array_equal(
+      clipping.quantized_clip(x, 2.0, 4), [[0, 0, 0.5, 0.5, 1, 2, 2]])
+  np.testing.assert_array_equal(
+      clipping.quantized_clip(x, 2.0, 4, v_init=0.0), [[0, 0, 0, 0.5, 0.5, 1.5, 2]])

@@ -1,0 +1,104 @@
+import json
+
+import numpy as np
+import pytest
+
+import tcljax
+from tcljax import conversion
+
+
+@pytest.fixture(scope="module")
+def network(vgg, images):
+  model, variables = vgg
+  variables = tcljax.calibrate(model, variables, [images], per_channel=True, percentile=99)
+  return tcljax.convert(
+      model, variables, (8, 8, 3), tcljax.SpikingConfig(steps=6, reset="hard"), name="test")
+
+
+def test_round_trip_gives_the_same_bits(network, images, tmp_path):
+  loaded = tcljax.load(tcljax.save(network, tmp_path / "net"))
+  assert loaded.graph == network.graph and loaded.spiking == network.spiking
+  assert loaded.input_shape == (8, 8, 3) and loaded.metadata == {"name": "test"}
+  np.testing.assert_array_equal(loaded(images), network(images))
+  np.testing.assert_array_equal(loaded(images, steps=3), network(images, steps=3))
+  assert sorted(f.name for f in tmp_path.iterdir()) == ["net"]
+
+
+def test_simulates_what_the_model_does(vgg, images, network):
+  model, variables = vgg
+  variables = tcljax.calibrate(model, variables, [images], per_channel=True, percentile=99)
+  expected = tcljax.simulate(model, variables, images, network.spiking).logits
+  np.testing.assert_allclose(network(images), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_loaded_network_can_be_calibrated_tuned_and_converted_again(network, images):
+  labels = np.arange(16) % 10
+  variables = tcljax.calibrate(network.model, network.variables, [images])
+  tuned = tcljax.tune(network.model, variables, images, labels, network.spiking, steps=2,
+                      batch_size=8)
+  again = tcljax.convert(network.model, tuned, network.input_shape)
+  assert again.graph == network.graph
+
+
+def test_overwrites_a_network_and_nothing_else(network, tmp_path):
+  tcljax.save(network, tmp_path / "net")
+  tcljax.save(network, tmp_path / "net")
+  (tmp_path / "other").mkdir()
+  (tmp_path / "other" / "thesis.tex").write_text("precious")
+  (tmp_path / "file").write_text("precious")
+  for name in ("other", "file"):
+    with pytest.raises(ValueError, match="exists and is not a spiking network"):
+      tcljax.save(network, tmp_path / name)
+  assert (tmp_path / "other" / "thesis.tex").read_text() == "precious"
+  assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_failed_write_leaves_the_old_network(network, images, tmp_path, monkeypatch):
+  path = tcljax.save(network, tmp_path / "net")
+
+  def full_disk(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(conversion.np, "savez", full_disk)
+  with pytest.raises(ValueError, match="cannot be written: No space left"):
+    tcljax.save(network, path)
+  np.testing.assert_array_equal(tcljax.load(path)(images), network(images))
+
+
+def test_damaged_files_are_told(network, tmp_path):
+  path = tcljax.save(network, tmp_path / "net")
+  arrays, description = path / "arrays.npz", path / "network.json"
+  whole, text = arrays.read_bytes(), description.read_text()
+
+  def told(match):
+    with pytest.raises(ValueError, match=match):
+      tcljax.load(path)
+
+  for size in (0, 10, len(whole) // 2, len(whole) - 1):
+    arrays.write_bytes(whole[:size])
+    told("cannot be read")
+  arrays.unlink()
+  told("arrays.npz is missing")
+  arrays.write_bytes(whole)
+  description.write_text(text[:100])
+  told("cannot be read")
+  description.write_text(json.dumps(json.loads(text) | {"format": 99}))
+  told("format 99 is later")
+  parts = json.loads(text)
+  parts["nodes"][0]["op"] = "fourier"
+  description.write_text(json.dumps(parts))
+  told("cannot be read: unknown operation 'fourier'")
+  description.unlink()
+  told("is not a spiking network: .*network.json is missing")
+
+
+def test_errors(vgg, images, network):
+  model, variables = vgg
+  with pytest.raises(ValueError, match="no collection 'clipping'"):
+    tcljax.convert(model, variables, (8, 8, 3))
+  with pytest.raises(ValueError, match="no threshold for activation 'act1_1'"):
+    tcljax.convert(model, {**variables, "clipping": {}}, (8, 8, 3))
+  with pytest.raises(ValueError, match=r"inputs have shape \(16, 8, 8\), expected \(batch, 8, 8, 3"):
+    network(images[..., 0])
+  with pytest.raises(ValueError, match="steps=0"):
+    network(images, steps=0)

@@ -1,0 +1,66 @@
+import jax
+import numpy as np
+import pytest
+
+import tcljax
+from tcljax.activations import TCL
+from tcljax.evaluation import reported_steps
+
+
+@pytest.fixture(scope="module")
+def case(vgg):
+  model, variables = vgg
+  rng = np.random.default_rng(3)
+  images = rng.normal(size=(37, 8, 8, 3)).astype(np.float32)
+  variables = tcljax.calibrate(model, variables, [images], percentile=95)
+  # The labels are the ANN's own answers for 30 images and wrong for 7
+  answers = np.asarray(model.apply(variables, images).argmax(-1))
+  labels = np.where(np.arange(37) < 30, answers, (answers + 1) % 10).astype(np.int32)
+  return model, variables, images, labels
+
+
+@pytest.mark.parametrize("batch_size", [8, 16, 64])
+def test_every_image_counts_once_whatever_the_batch(case, batch_size):
+  model, variables, images, labels = case
+  spiking = tcljax.SpikingConfig(steps=6)
+  found = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=batch_size)
+  assert found.images == 37
+  np.testing.assert_allclose(found.ann, 100 * 30 / 37)
+  clipped = model.clone(act=TCL).apply(variables, images).argmax(-1)
+  np.testing.assert_allclose(found.clipped, 100 * np.mean(clipped == labels))
+  ann = model.apply(variables, images).argmax(-1)
+  for steps in (1, 2, 6):
+    config = tcljax.SpikingConfig(steps=steps)
+    answers = tcljax.simulate(model, variables, images, config).logits.argmax(-1)
+    np.testing.assert_allclose(found.snn[steps - 1], 100 * np.mean(answers == labels))
+    np.testing.assert_allclose(found.agreement[steps - 1], 100 * np.mean(answers == ann))
+
+
+def test_spikes_are_those_of_the_simulation(case):
+  model, variables, images, labels = case
+  spiking = tcljax.SpikingConfig(steps=5)
+  found = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=16)
+  spikes = tcljax.simulate(
+      model, variables, images, spiking, observe=lambda steps: steps.spikes).observed
+  total = sum(np.asarray(s).sum(axis=1) for s in jax.tree.leaves(spikes))
+  neurons = 512 + 512 + 256 + 32
+  np.testing.assert_allclose(found.spikes_per_neuron, total.cumsum() / (37 * neurons), rtol=1e-5)
+  np.testing.assert_allclose(
+      found.firing_rates["act_dense1"],
+      np.asarray(spikes["act_dense1"]["count"]).sum() / (37 * 32 * 5), rtol=1e-5)
+
+
+def test_poisson_input_does_not_depend_on_the_batch_size(case):
+  model, variables, images, labels = case
+  spiking = tcljax.SpikingConfig(steps=4, encoding="poisson")
+  a, b = (tcljax.evaluate(model, variables, images, labels, spiking, batch_size=n, seed=5)
+          for n in (8, 32))
+  np.testing.assert_allclose(a.spikes_per_neuron, b.spikes_per_neuron, rtol=1e-4)
+  c = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=8, seed=6)
+  assert not np.allclose(a.spikes_per_neuron, c.spikes_per_neuron, rtol=1e-6)
+
+
+@pytest.mark.parametrize("steps, reported", [
+    (1, [1]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])])
+def test_reported_steps(steps, reported):
+  assert reported_steps(steps) == reported

@@ -1,0 +1,180 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import tcljax
+from tcljax import fitting, objectives, optim, parallel
+from tcljax.data import Split, training_batches
+from tcljax.simulation import SpikingConfig
+
+
+@pytest.fixture(scope="module")
+def case(vgg):
+  model, variables = vgg
+  rng = np.random.default_rng(4)
+  images = rng.normal(size=(64, 8, 8, 3)).astype(np.float32)
+  labels = rng.integers(0, 10, 64).astype(np.int32)
+  return model, tcljax.calibrate(model, variables, [images], percentile=99), images, labels
+
+
+def leaves(tree):
+  return [np.asarray(a).copy() for a in jax.tree.leaves(tree)]
+
+
+def test_tuning_moves_thresholds_and_nothing_else(case):
+  model, variables, images, labels = case
+  # From thresholds far too high for T = 4, so that there is something to gain.
+  variables = tcljax.calibrate(model, variables, [images], method="maximum")
+  frozen = {c: leaves(variables[c]) for c in ("params", "batch_stats")}
+  seen = []
+  tuned = tcljax.tune(
+      model, variables, images, labels, SpikingConfig(steps=4), steps=20, batch_size=32,
+      on_metrics=lambda step, metrics: seen.append((step, metrics["loss"])))
+  for collection, before in frozen.items():
+    for a, b in zip(before, leaves(tuned[collection]), strict=True):
+      assert a.tobytes() == b.tobytes()
+  moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).min()), variables["clipping"],
+                       tuned["clipping"])
+  assert min(jax.tree.leaves(moved)) > 0  # every threshold and every initial potential
+  assert [step for step, _ in seen] == list(range(1, 21))
+  losses = [loss for _, loss in seen]
+  assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_the_optimizer_holds_nothing_for_what_is_frozen(case):
+  _, variables, _, _ = case
+  transformation = optim.train_only(optax.adamw(0.1, weight_decay=0.1), ["clipping"])
+  state = transformation.init(variables)
+  sizes = sum(a.size for a in jax.tree.leaves(variables["clipping"]))
+  held = [a for a in jax.tree.leaves(state) if a.ndim or a.dtype == jnp.float32]
+  assert sum(a.size for a in held) == 2 * sizes  # Adam's two moments of the thresholds
+  updates, _ = transformation.update(variables, state, variables)
+  for collection in ("params", "batch_stats"):
+    assert not any(np.any(u) for u in jax.tree.leaves(updates[collection]))
+  assert all(np.all(u) for u in jax.tree.leaves(updates["clipping"]))
+
+
+def test_a_collection_without_a_rule_is_told():
+  transformation = optim.train_only(optax.sgd(0.1), ["params"])
+  with pytest.raises(ValueError, match="collection 'adapters' is neither trained nor frozen"):
+    transformation.init({"params": jnp.ones(2), "adapters": jnp.ones(2)})
+
+
+def test_weight_decay_spares_biases_norms_and_thresholds():
+  tree = {"params": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+  for name in optim.OPTIMIZERS:
+    config = optim.OptimizerConfig(name, learning_rate=0.5, weight_decay=0.1)
+    transformation = optim.train_only(config.transformation(10), ["params"])
+    zero = jax.tree.map(jnp.zeros_like, tree)
+    updates, _ = transformation.update(zero, transformation.init(tree), tree)
+    assert np.all(updates["params"]["kernel"] < 0), name
+    np.testing.assert_array_equal(updates["params"]["bias"], 0)
+
+
+def test_schedule_warms_up_and_decays():
+  def step_sizes(config):
+    transformation = config.transformation(10)
+    parameters = jnp.zeros(1)
+    state, sizes = transformation.init(parameters), []
+    for _ in range(10):
+      update, state = transformation.update(jnp.ones(1), state, parameters)
+      sizes.append(-float(update[0]))
+    return sizes
+
+  sizes = step_sizes(optim.OptimizerConfig("sgd", 1.0, warmup_steps=4, momentum=0.0))
+  np.testing.assert_allclose(sizes[:5], [0, 0.25, 0.5, 0.75, 1], atol=1e-6)
+  assert sizes[4:] == sorted(sizes[4:], reverse=True) and sizes[-1] < 0.1
+  limited = step_sizes(optim.OptimizerConfig("sgd", 1.0, momentum=0.0, clip_norm=0.5))
+  np.testing.assert_allclose(limited[0], 0.5)
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"name": "adagrad"}, "optimizer.name='adagrad' is unknown: choose one of sgd, adamw"),
+    ({"learning_rate": -1.0}, "optimizer.learning_rate=-1.0 must be finite and not negative"),
+    ({"clip_norm": float("inf")}, "optimizer.clip_norm=inf"),
+])
+def test_bad_optimizers(fields, message):
+  with pytest.raises(ValueError, match=message):
+    optim.OptimizerConfig(**fields)
+
+
+def test_cross_entropy_and_distillation_by_hand():
+  logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
+  np.testing.assert_allclose(
+      objectives.cross_entropy(logits, jnp.array([0])), np.log(2), rtol=1e-6)
+  # smoothing 0.3: targets 0.8, 0.1, 0.1
+  np.testing.assert_allclose(objectives.cross_entropy(logits, jnp.array([0]), 0.3),
+                             0.8 * np.log(2) + 0.2 * np.log(4), rtol=1e-6)
+  teacher = jnp.log(jnp.array([[0.25, 0.25, 0.5]]))
+  np.testing.assert_allclose(objectives.distillation(logits, teacher), 0.25 * np.log(2), rtol=1e-5)
+  np.testing.assert_allclose(objectives.distillation(logits, logits + 3), 0, atol=1e-6)
+  to_teacher = jax.grad(objectives.distillation, argnums=1)(logits, teacher)
+  np.testing.assert_array_equal(to_teacher, 0)
+
+
+@pytest.mark.parametrize("kind", objectives.OBJECTIVES)
+def test_gradients_on_eight_devices_are_those_on_one(case, kind):
+  model, variables, images, labels = case
+  batch = {"image": images[:16], "label": labels[:16]}
+
+  def gradients(devices):
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,),
+                         devices=jax.devices()[:devices])
+    objective = objectives.snn_objective(
+        model, lambda x, key: jnp.asarray(x), SpikingConfig(steps=4, chunk=2), mesh, kind)
+    run = jax.jit(jax.value_and_grad(lambda c, batch: objective(
+        {**variables, "clipping": c}, batch, jax.random.key(0))[0]))
+    return run(parallel.replicate(mesh, variables["clipping"]), parallel.shard(mesh, batch))
+
+  one, eight = (jax.device_get(gradients(n)) for n in (1, 8))
+  chex.assert_trees_all_close(one, eight, rtol=2e-3, atol=1e-5)
+  assert max(np.abs(g).max() for g in jax.tree.leaves(one[1])) > 1e-3
+
+
+def test_one_compilation_for_a_whole_run(case):
+  model, variables, images, labels = case
+  mesh = parallel.data_mesh()
+  transformation = optim.train_only(optax.adam(0.01), ["clipping"])
+  objective = objectives.snn_objective(
+      model, lambda x, key: jnp.asarray(x), SpikingConfig(steps=2), mesh)
+  counted = chex.assert_max_traces(objective, n=1)
+  step = fitting.train_step(counted, transformation, ["clipping"])
+  state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
+  state = fitting.fit(state, step, training_batches(Split(images, labels), 16, 0), 4,
+                      mesh=mesh, seed=0)
+  assert int(state.step) == 4
+
+
+def test_divergence_names_the_step_and_saves_nothing(case, tmp_path):
+  from tcljax.checkpoints import Checkpoints
+
+  model, variables, images, labels = case
+  mesh = parallel.data_mesh()
+  broken = images.copy()
+  transformation = optim.train_only(optax.sgd(0.01), ["params"])
+  objective = objectives.ann_objective(model, lambda x, key: jnp.asarray(x))
+
+  def batches():
+    for n in range(1, 9):
+      yield {"image": broken * (np.nan if n == 5 else 1), "label": labels}
+
+  with Checkpoints(tmp_path / "phase") as checkpoints:
+    state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
+    with pytest.raises(tcljax.TrainingDiverged,
+                       match=r"is nan at step 5; the last good checkpoint is .*phase/4;"):
+      fitting.fit(state, fitting.train_step(objective, transformation, ["params"]), batches(), 8,
+                  mesh=mesh, seed=0, checkpoints=checkpoints, checkpoint_every=1)
+    assert checkpoints.latest_step() == 4
+
+
+def test_bad_tuning_input(case):
+  model, variables, images, labels = case
+  with pytest.raises(ValueError, match="batch_size=12 cannot be split over 8 devices"):
+    tcljax.tune(model, variables, images, labels, batch_size=12)
+  with pytest.raises(ValueError, match="objective='mse' is unknown"):
+    tcljax.tune(model, variables, images, labels, objective="mse")
+  with pytest.raises(ValueError, match="run tcljax.calibrate first"):
+    tcljax.tune(model, {"params": variables["params"]}, images, labels)

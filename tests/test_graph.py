@@ -1,0 +1,160 @@
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tcljax
+from tcljax.activations import TCL, ReLU
+from tcljax.graph import GraphNetwork, fold, trace
+
+
+def relative_error(found, expected):
+  return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def both(model, variables, x, act=ReLU):
+  """Outputs of the traced and of the folded graph beside the model's own."""
+  traced = trace(model, variables, x.shape[1:])
+  outputs = []
+  for graph, arrays in (traced, fold(*traced)):
+    inner = {"params": arrays, "clipping": variables.get("clipping", {})}
+    outputs.append(GraphNetwork(graph, act=act).apply(inner, x))
+  return (*outputs, model.clone(act=act).apply(variables, x))
+
+
+def randomized(model, x, seed=0):
+  rng = np.random.default_rng(seed)
+  variables = model.init(jax.random.key(seed), x)
+  return jax.tree.map(
+      lambda a: np.asarray(np.abs(a + rng.normal(0, 0.2, a.shape)) if "var" in str(a) else
+                           a + rng.normal(0, 0.1, a.shape), np.float32), variables)
+
+
+def test_folding_batch_norm_changes_logits_by_rounding_only(vgg, images):
+  model, variables = vgg
+  traced, folded, expected = both(model, variables, images)
+  assert np.std(expected, axis=0).min() > 0.01  # the network is alive
+  assert relative_error(traced, expected) < 1e-5
+  assert relative_error(folded, expected) < 1e-4
+  graph, arrays = fold(*trace(model, variables, (8, 8, 3)))
+  ops = [node.op for node in graph.nodes]
+  assert ops == ["conv", "neurons"] * 2 + ["sum_pool", "affine", "conv", "neurons", "sum_pool",
+                 "affine", "reshape", "dense", "neurons", "dense"]
+  assert set(arrays["conv1"]) == {"kernel", "bias"}
+
+
+class Everything(nn.Module):
+  """What a model may do between two activations, residual sums and unnamed modules included."""
+
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x, train: bool = False):
+    act = self.act
+    x = 2.0 * x - 0.5
+    x = nn.Conv(8, (3, 3), strides=2, padding="VALID", feature_group_count=1)(x)
+    x = nn.BatchNorm(use_running_average=not train)(x)
+    x = skip = act(name="a")(x)
+    x = nn.Conv(8, (3, 3), kernel_dilation=2, feature_group_count=4)(x)
+    x = nn.BatchNorm(use_running_average=not train)(x)
+    x = act(name="b")(x + skip)
+    x = nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
+    x = act(name="c")(-x + nn.ConvTranspose(8, (2, 2))(skip) / 3 - 0.1)
+    x = jnp.einsum("bhwc,dc->bhwd", x, self.param("mix", nn.initializers.normal(), (5, 8)))
+    x = x.transpose(0, 3, 1, 2).mean(axis=(2, 3))[:, None]
+    x = nn.Sequential([nn.Dense(6), act(name="d"), nn.Dense(4)])(x.squeeze(1))
+    return x - nn.Dense(4)(x) * jnp.array([[1.0, -1.0, 0.5, 0.0]])
+
+
+def test_traces_residual_sums_and_all_affine_operations(images):
+  model = Everything()
+  variables = randomized(model, images)
+  traced, folded, expected = both(model, variables, images)
+  assert np.std(expected, axis=0).min() > 1e-3
+  assert relative_error(traced, expected) < 1e-5
+  assert relative_error(folded, expected) < 1e-5
+
+
+def test_the_three_activations_agree_on_the_graph(images):
+  model = Everything()
+  variables = tcljax.calibrate(model, randomized(model, images), [images], percentile=90)
+  assert relative_error(*both(model, variables, images, TCL)[1:]) < 1e-5
+  network = tcljax.convert(model, variables, (8, 8, 3))
+  config = tcljax.SpikingConfig(steps=6)
+  expected = tcljax.simulate(model, variables, images, config).logits
+  # rounding may move a spike by a step in a few neurons
+  assert relative_error(network(images, steps=6), expected) < 0.05
+
+
+def test_dense_networks_and_convolutions_of_one_dimension(rng):
+  class Signal(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      x = self.act(name="a")(nn.Conv(4, (5,))(x))
+      return nn.Dense(2)(x.reshape(x.shape[0], -1))
+
+  x = rng.normal(size=(3, 12, 2)).astype(np.float32)
+  traced, folded, expected = both(Signal(), randomized(Signal(), x), x)
+  assert relative_error(traced, expected) < 1e-6 and relative_error(folded, expected) < 1e-6
+
+
+def test_what_is_read_twice_is_not_folded_into(rng):
+  class Twice(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      y = nn.Dense(3, use_bias=False)(x)
+      return self.act(name="a")(3.0 * y) + y
+
+  x = rng.normal(size=(4, 3)).astype(np.float32)
+  traced, folded, expected = both(Twice(), randomized(Twice(), x), x)
+  np.testing.assert_allclose(traced, expected, rtol=1e-5)
+  np.testing.assert_allclose(folded, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("operation, message", [
+    (nn.relu, r"`max`.*: write self.act\(name=...\)\(x\) in place of nn.relu"),
+    (lambda x: nn.max_pool(x[:, :, None, None], (2, 1)), "`reduce_window_max`.*: use average"),
+    (jnp.square, "between two activations only affine maps"),
+    (lambda x: x * x, "`mul`"),
+    (jnp.exp, "`exp`"),
+    (lambda x: x - x.mean(axis=0, keepdims=True), "`reduce_sum`"),
+    (lambda x: x @ x.T, "keep the examples apart"),
+    (lambda x: x.reshape(-1), "`reshape`"),
+    (lambda x: x + jnp.arange(2.0)[:, None], "`add`"),
+])
+def test_what_spikes_cannot_carry_is_named(operation, message):
+  class Bad(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      return operation(self.act(name="a")(nn.Dense(4)(x)))
+
+  x = jnp.ones((2, 3))
+  with pytest.raises(ValueError, match=message):
+    trace(Bad(), Bad().init(jax.random.key(0), x), (3,))
+
+
+def test_an_activation_used_twice_is_told():
+  class Shared(nn.Module):
+    act: object = ReLU
+
+    def setup(self):
+      self.neurons = self.act()
+
+    def __call__(self, x):
+      return self.neurons(self.neurons(x) - 1.0)
+
+  with pytest.raises(ValueError, match="activation 'neurons' is used twice"):
+    trace(Shared(), {}, (3,))
+  model = Shared(act=functools.partial(TCL))
+  variables = model.init(jax.random.key(0), jnp.ones((1, 3)))
+  with pytest.raises(ValueError, match="activation 'neurons' is used twice"):
+    tcljax.simulate(model, variables, jnp.ones((1, 3)), tcljax.SpikingConfig())

@@ -1,0 +1,143 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tcljax import neurons
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "jitted"])
+def maybe_jit(request):
+  return jax.jit if request.param else lambda f: f
+
+
+def test_soft_reset_trace_by_hand(maybe_jit):
+  # threshold 1, v starts at 0.5:
+  #   0.5+0.75=1.25 fires -> 0.25;  0.25+0.25=0.5 no;  0.5+0.5=1.0 fires (>=) -> 0
+  currents = jnp.array([[0.75], [0.25], [0.5]])
+  spikes, v = maybe_jit(lambda c: neurons.integrate_and_fire(c, 1.0, 0.5))(currents)
+  np.testing.assert_array_equal(spikes[:, 0], [1, 0, 1])
+  np.testing.assert_array_equal(v, [0.0])
+
+
+def test_hard_reset_trace_by_hand(maybe_jit):
+  # the surplus of the first spike is lost: 1.25 fires -> 0;  0.25 no;  0.75 no
+  currents = jnp.array([[0.75], [0.25], [0.5]])
+  spikes, v = maybe_jit(lambda c: neurons.integrate_and_fire(c, 1.0, 0.5, reset="hard"))(currents)
+  np.testing.assert_array_equal(spikes[:, 0], [1, 0, 0])
+  np.testing.assert_array_equal(v, [0.75])
+
+
+def test_negative_currents_are_kept_and_delay_the_spike():
+  # threshold 2, start 0: -1 -> -1;  +2 -> 1;  +1 -> 2 fires -> 0
+  spikes, v = neurons.integrate_and_fire(jnp.array([[-1.0], [2.0], [1.0]]), 2.0, 0.0)
+  np.testing.assert_array_equal(spikes[:, 0], [0, 0, 1])
+  np.testing.assert_array_equal(v, [0.0])
+
+
+@pytest.mark.parametrize("numerator", [0, 1], ids=["v_init=0", "v_init=1/2"])
+def test_counts_equal_the_closed_form_for_every_T(rng, numerator):
+  # Currents and thresholds on a dyadic grid are exact in float32, and the closed form
+  # floor(T x / tau + v_init) is computed in integers.
+  grid = 256
+  run = jax.jit(lambda x, tau: neurons.integrate_and_fire(
+      jnp.broadcast_to(x, (64, *x.shape)), tau, numerator / 2)[0].cumsum(axis=0))
+  for steps in range(1, 65):
+    x = rng.integers(-grid, 3 * grid, 10_000)
+    tau = rng.integers(1, 2 * grid, 10_000)
+    counts = np.asarray(run(x.astype(np.float32) / grid, tau.astype(np.float32) / grid))[steps - 1]
+    closed = np.clip((2 * steps * x + numerator * tau) // (2 * tau), 0, steps)
+    np.testing.assert_array_equal(counts, closed)
+
+
+def test_soft_reset_conserves_charge(rng):
+  # On a dyadic grid the identity spikes * tau = v[0] - v[T] + sum of currents is exact.
+  currents = rng.integers(-64, 128, (20, 500)).astype(np.float32) / 64
+  spikes, v = neurons.integrate_and_fire(currents, 0.75, 0.5)
+  np.testing.assert_array_equal(0.75 * spikes.sum(axis=0), 0.375 - v + currents.sum(axis=0))
+
+
+def test_matches_a_loop_in_numpy(rng):
+  currents = rng.normal(0.3, 1, (15, 4, 6)).astype(np.float32)
+  threshold = rng.uniform(0.5, 2, (1, 6)).astype(np.float32)
+  for reset in neurons.RESETS:
+    v = np.broadcast_to(0.25 * threshold, (4, 6)).copy()
+    expected = []
+    for current in currents:
+      v += current
+      fired = v >= threshold
+      v = np.where(fired, v - threshold if reset == "soft" else 0, v).astype(np.float32)
+      expected.append(fired)
+    spikes, final = neurons.integrate_and_fire(currents, threshold, 0.25, reset=reset)
+    np.testing.assert_array_equal(spikes, expected)
+    np.testing.assert_allclose(final, v, rtol=1e-6)
+
+
+def test_running_in_two_parts_equals_running_at_once(rng):
+  currents = jnp.asarray(rng.normal(0.3, 1, (12, 50)), jnp.float32)
+  whole, v_whole = neurons.integrate_and_fire(currents, 1.0)
+  first, v = neurons.integrate_and_fire(currents[:5], 1.0)
+  second, v = neurons.integrate(currents[5:], v, 1.0)
+  np.testing.assert_array_equal(whole, jnp.concatenate([first, second]))
+  np.testing.assert_array_equal(v_whole, v)
+
+
+# h(u) at u = 1/4 (v = 2.5, threshold 2) with width 1/2, by hand:
+#   triangle (1 - 0.5) / 0.5 = 1;  rectangle 1 / (2 * 0.5) = 1
+#   sigmoid s(0.5) s(-0.5) / 0.5;  arctan 1 / (2 * 0.5 * (1 + (pi/4)^2))
+_SIGMOID = 1 / (1 + math.exp(-0.5)) * (1 - 1 / (1 + math.exp(-0.5))) / 0.5
+_BY_HAND = {"triangle": 1.0, "rectangle": 1.0, "sigmoid": _SIGMOID,
+            "arctan": 1 / (1 + (math.pi / 4) ** 2)}
+
+
+@pytest.mark.parametrize("surrogate", neurons.SURROGATES)
+def test_surrogate_gradients_by_hand(surrogate, maybe_jit):
+  grad = maybe_jit(jax.grad(
+      lambda v, tau: neurons.spike(v, tau, surrogate, 0.5), argnums=(0, 1)))
+  to_v, to_threshold = grad(2.5, 2.0)
+  # d/dv = h / tau and d/dtau = -h v / tau^2
+  np.testing.assert_allclose(to_v, _BY_HAND[surrogate] / 2, rtol=1e-6)
+  np.testing.assert_allclose(to_threshold, -_BY_HAND[surrogate] * 2.5 / 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("surrogate", neurons.SURROGATES)
+def test_surrogates_integrate_to_one_and_are_even(surrogate):
+  u = np.linspace(-4000, 4000, 4_000_001)
+  h = np.asarray(neurons.surrogate_derivative(jnp.asarray(u, jnp.float32), surrogate, 0.7))
+  np.testing.assert_allclose(h.sum() * (u[1] - u[0]), 1, rtol=2e-3)
+  np.testing.assert_array_equal(h, h[::-1])
+
+
+def test_gradient_through_two_steps_by_hand():
+  # triangle of width 1, threshold 1, start 0, currents x = 0.75 twice; loss = both spikes.
+  #   step 1: v = 0.75, u = -0.25, h = 0.75, s1 = 0, v stays 0.75
+  #   step 2: v = 1.5,  u = 0.5,  h = 0.5, s2 = 1
+  #   ds1/dx = 0.75;  dv1/dx = 1 - 0.75 (reset) = 0.25;  ds2/dx = 0.5 * (1 + 0.25)
+  #   ds1/dtau = -0.75 * 0.75;  dv1/dtau = -(s1 + tau ds1/dtau) = 0.5625
+  #   ds2/dtau = 0.5 * (0.5625 - 1.5)
+  def loss(x, tau):
+    return neurons.integrate_and_fire(jnp.stack([x, x])[:, None], tau, 0.0)[0].sum()
+
+  to_x, to_threshold = jax.grad(loss, argnums=(0, 1))(0.75, 1.0)
+  np.testing.assert_allclose(to_x, 0.75 + 0.5 * 1.25, rtol=1e-6)
+  np.testing.assert_allclose(to_threshold, -0.5625 + 0.5 * (0.5625 - 1.5), rtol=1e-6)
+
+
+def test_gradient_to_the_threshold_is_that_of_scale():
+  # A spike depends on v / tau alone, so v ds/dv + tau ds/dtau = 0 (Euler).
+  v = jnp.linspace(0.1, 3, 50)
+  to_v, to_threshold = jax.vmap(jax.grad(neurons.spike, argnums=(0, 1)), (0, None))(v, 1.3)
+  np.testing.assert_allclose(v * to_v + 1.3 * to_threshold, 0, atol=1e-6)
+  assert np.abs(to_v).max() > 0.5
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: neurons.spike(1.0, 1.0, "step"), "surrogate='step' is unknown: choose one of tri"),
+    (lambda: neurons.if_step(jnp.ones(1), jnp.ones(1), 1.0, "none"), "reset='none' is unknown"),
+    (lambda: neurons.surrogate_derivative(0.0, width=0), "width=0 must be positive"),
+])
+def test_errors_name_the_value_and_the_remedy(call, message):
+  with pytest.raises(ValueError, match=message):
+    call()

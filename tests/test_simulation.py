@@ -1,0 +1,130 @@
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tcljax
+from tcljax import simulation
+from tcljax.activations import TCL
+from tcljax.simulation import SpikingConfig, count_neurons, simulate
+
+
+@pytest.fixture(scope="module")
+def calibrated(vgg, images):
+  model, variables = vgg
+  return model, tcljax.calibrate(model, variables, [images], percentile=99, per_channel=True)
+
+
+def observe(steps):
+  return steps.logits, steps.spikes
+
+
+def run(calibrated, images, **config):
+  model, variables = calibrated
+  spiking = SpikingConfig(**config)
+  return jax.jit(lambda v, x: simulate(model, v, x, spiking, observe=observe))(variables, images)
+
+
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+def test_chunk_sizes_agree_to_the_last_spike(calibrated, images, reset):
+  results = [run(calibrated, images, steps=12, chunk=chunk, reset=reset) for chunk in (1, 4, 12)]
+  assert sum(float(s.sum()) for s in jax.tree.leaves(results[0].observed[1])) > 1000
+  for other in results[1:]:
+    chex.assert_trees_all_equal(results[0].observed[1], other.observed[1])
+    np.testing.assert_array_equal(
+        results[0].observed[0].argmax(-1), other.observed[0].argmax(-1))
+    np.testing.assert_allclose(results[0].logits, other.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_logits_at_every_step_are_those_of_a_shorter_run(calibrated, images):
+  whole = run(calibrated, images, steps=8)
+  for steps in (1, 3, 8):
+    np.testing.assert_allclose(
+        whole.observed[0][steps - 1], run(calibrated, images, steps=steps).logits,
+        rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(whole.logits, whole.observed[0][-1], rtol=1e-6, atol=1e-6)
+
+
+def test_approaches_the_clipped_network(calibrated, images):
+  model, variables = calibrated
+  clipped = model.clone(act=TCL).apply(variables, images)
+  errors = [np.abs(run(calibrated, images, steps=steps).logits - clipped).max()
+            for steps in (8, 64, 512)]
+  assert errors[2] < 0.1 * errors[0] and errors[2] < 0.02 * np.abs(clipped).max()
+
+
+def test_spike_counts_add_up_to_the_rates(calibrated, images):
+  # The first layer sees a constant current: its spikes are those of the closed form.
+  model, variables = calibrated
+  first = jax.jit(functools.partial(
+      model.clone(act=TCL).apply, capture_intermediates=True))(variables, images)[1]
+  currents = first["intermediates"]["norm1_1"]["__call__"][0]
+  threshold = tcljax.thresholds(variables)["act1_1"]
+  expected = tcljax.quantized_clip(currents, threshold, 10) / threshold[None, None, None] * 10
+  spikes = run(calibrated, images, steps=10).observed[1]["act1_1"]["count"].sum(axis=0)
+  np.testing.assert_allclose(spikes, expected.sum(axis=(1, 2, 3)), atol=2)  # rounding at a threshold
+
+
+def test_gradients_do_not_depend_on_the_chunk(calibrated, images):
+  model, variables = calibrated
+
+  def loss(clipping, chunk):
+    spiking = SpikingConfig(steps=4, chunk=chunk)
+    return jnp.square(simulate(model, {**variables, "clipping": clipping}, images, spiking).logits
+                      ).mean()
+
+  grads = [jax.jit(jax.grad(loss), static_argnums=1)(variables["clipping"], k) for k in (1, 2, 4)]
+  assert all(float(jnp.abs(g).max()) > 0 for g in jax.tree.leaves(grads[0]))
+  for other in grads[1:]:
+    chex.assert_trees_all_close(grads[0], other, rtol=1e-3, atol=1e-5)
+
+
+def test_poisson_input_is_the_image_on_average():
+  x = jnp.array([[-1.0, 0.25, 0.5, 0.0]])
+  keys = jax.random.split(jax.random.key(0), 20_000)
+  frames = jax.vmap(lambda key: simulation.poisson_spikes(key, x))(keys)
+  assert set(np.unique(frames)) <= {-1.0, 0.0, 1.0}
+  np.testing.assert_allclose(frames.mean(axis=0), x, atol=0.02)
+
+
+def test_poisson_spikes_depend_on_the_key_alone(calibrated, images):
+  model, variables = calibrated
+  keys = jax.random.split(jax.random.key(1), len(images))
+
+  def logits(rows, chunk):
+    spiking = SpikingConfig(steps=4, chunk=chunk, encoding="poisson")
+    return simulate(model, variables, images[rows], spiking, keys=keys[rows]).logits
+
+  whole = logits(slice(0, 16), 4)
+  np.testing.assert_allclose(whole[3:7], logits(slice(3, 7), 1), rtol=1e-5, atol=1e-5)
+  assert not np.allclose(whole, simulate(model, variables, images, SpikingConfig(steps=4)).logits)
+  with pytest.raises(ValueError, match="needs keys"):
+    simulate(model, variables, images, SpikingConfig(encoding="poisson"))
+
+
+def test_neurons_are_counted(calibrated):
+  model, variables = calibrated
+  assert count_neurons(model, variables, (8, 8, 3)) == {
+      "act1_1": 512, "act1_2": 512, "act2_1": 256, "act_dense1": 32}
+
+
+@pytest.mark.parametrize("steps, chunk", [(1, 1), (7, 7), (12, 6), (64, 8), (13, 1)])
+def test_automatic_chunk_divides(steps, chunk):
+  assert SpikingConfig(steps=steps).steps_per_chunk == chunk
+
+
+@pytest.mark.parametrize("fields, message", [
+    ({"steps": 0}, "steps=0: a simulation takes at least 1 step"),
+    ({"steps": 8, "chunk": 3}, "chunk=3 does not divide steps=8"),
+    ({"chunk": -1}, "chunk=-1 does not divide"),
+    ({"reset": "x"}, "reset='x' is unknown: choose one of soft, hard"),
+    ({"surrogate": "x"}, "surrogate='x' is unknown"),
+    ({"encoding": "x"}, "encoding='x' is unknown: choose one of constant, poisson"),
+    ({"width": 0.0}, "width=0.0 must be positive"),
+])
+def test_bad_configs(fields, message):
+  with pytest.raises(ValueError, match=message):
+    SpikingConfig(**fields)
