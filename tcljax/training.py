@@ -136,8 +136,8 @@ def restore_tuned(experiment: Experiment, workdir: pathlib.Path) -> dict[str, An
   with Checkpoints(workdir / TUNED) as checkpoints:
     found = checkpoints.latest_step()
     if found != steps:
-      raise ValueError(f"workdir {workdir} is not finished, {found or 0} of {steps} tuning steps are "
-                       "done: run train.py with it again")
+      raise ValueError(f"workdir {workdir} is not finished, {found or 0} of {steps} tuning steps "
+                       "are done: run train.py with it again")
     ann = jax.eval_shape(experiment.initial_variables)
     abstract = {**ann, "clipping": experiment.abstract_clipping()}
     return checkpoints.restore(

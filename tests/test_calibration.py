@@ -48,7 +48,7 @@ def test_maximum_is_exact(inputs):
   np.testing.assert_allclose(found, inputs.max() * np.array([1, 10, 10]), rtol=1e-6)
 
 
-def test_least_squares_knows_T(inputs):
+def test_least_squares_knows_the_steps(inputs):
   few, many = (calibrate(inputs, method="least_squares", steps=steps) for steps in (1, 64))
   assert few < many <= 10
 

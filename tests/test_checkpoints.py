@@ -62,7 +62,7 @@ def test_every_file_cut_short_or_missing_is_told_or_harmless(tmp_path, abstract)
 
 
 def test_missing_collection_wrong_shape_and_nothing_at_all(tmp_path, abstract):
-  with pytest.raises(CheckpointError, match="no checkpoint in .*a: run train.py"):
+  with pytest.raises(CheckpointError, match=r"no checkpoint in .*a: run train.py"):
     read(tmp_path / "a", abstract)
   write(tmp_path / "a", [1])
   more = {**abstract, "variables": {

@@ -98,7 +98,7 @@ def test_errors(vgg, images, network):
     tcljax.convert(model, variables, (8, 8, 3))
   with pytest.raises(ValueError, match="no threshold for activation 'act1_1'"):
     tcljax.convert(model, {**variables, "clipping": {}}, (8, 8, 3))
-  with pytest.raises(ValueError, match=r"inputs have shape \(16, 8, 8\), expected \(batch, 8, 8, 3"):
+  with pytest.raises(ValueError, match=r"inputs have shape \(16, 8, 8\), expected \(batch, 8,"):
     network(images[..., 0])
   with pytest.raises(ValueError, match="steps=0"):
     network(images, steps=0)

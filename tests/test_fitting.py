@@ -176,5 +176,5 @@ def test_bad_tuning_input(case):
     tcljax.tune(model, variables, images, labels, batch_size=12)
   with pytest.raises(ValueError, match="objective='mse' is unknown"):
     tcljax.tune(model, variables, images, labels, objective="mse")
-  with pytest.raises(ValueError, match="run tcljax.calibrate first"):
+  with pytest.raises(ValueError, match=r"run tcljax\.calibrate first"):
     tcljax.tune(model, {"params": variables["params"]}, images, labels)

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,7 @@ def count(model, shape):
 def test_vgg16_on_cifar_has_the_known_size():
   # 13 convolutions without bias, their BatchNorms, a hidden dense layer of 512 and the head
   widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
-  convolutions = sum(9 * a * b for a, b in zip(widths, widths[1:]))
+  convolutions = sum(9 * a * b for a, b in itertools.pairwise(widths))
   assert count(VGG16(num_classes=10), (32, 32, 3)) == (
       convolutions + 2 * sum(widths[1:]) + 512 * 512 + 512 + 5130)
 
@@ -46,5 +48,5 @@ def test_errors():
   with pytest.raises(ValueError, match="image size 16x40 is too small for the model's 5 poolings: "
                      "it takes at least 32x32"):
     check_image_size(VGG16(num_classes=10), (16, 40))
-  with pytest.raises(ValueError, match="model.name='vgg' is unknown: choose one of cnn, vgg16"):
+  with pytest.raises(ValueError, match=r"model\.name='vgg' is unknown: choose one of cnn, vgg16"):
     create_model("vgg", 10)

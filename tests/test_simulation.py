@@ -64,8 +64,9 @@ def test_spike_counts_add_up_to_the_rates(calibrated, images):
   currents = first["intermediates"]["norm1_1"]["__call__"][0]
   threshold = tcljax.thresholds(variables)["act1_1"]
   expected = tcljax.quantized_clip(currents, threshold, 10) / threshold[None, None, None] * 10
+  # To rounding where a potential meets the threshold.
   spikes = run(calibrated, images, steps=10).observed[1]["act1_1"]["count"].sum(axis=0)
-  np.testing.assert_allclose(spikes, expected.sum(axis=(1, 2, 3)), atol=2)  # rounding at a threshold
+  np.testing.assert_allclose(spikes, expected.sum(axis=(1, 2, 3)), atol=2)
 
 
 def test_gradients_do_not_depend_on_the_chunk(calibrated, images):

@@ -1,0 +1,70 @@
+"""What the paper claims, on a network trained on real images."""
+
+import jax
+import numpy as np
+import pytest
+
+import tcljax
+from tcljax import fitting, objectives, optim, parallel
+from tcljax.data import Preprocessing, load_dataset, training_batches
+from tcljax.models import CNN
+
+PREPROCESS = Preprocessing((0.305,), (0.376,))
+
+
+@pytest.fixture(scope="module")
+def digits():
+  """A small network trained on digits, with percentile thresholds, and the data."""
+  data = load_dataset("digits")
+  model = CNN(num_classes=10, stages=((8,), (16,)), dense=(32,))
+  variables = dict(model.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32)))
+  mesh, trained, steps = parallel.data_mesh(), ("params",), 150
+  optimizer = optim.OptimizerConfig("adamw", 0.01).transformation(steps)
+  transformation = optim.train_only(optimizer, trained)
+  step = fitting.train_step(
+      objectives.ann_objective(model, lambda x, key: PREPROCESS(x)), transformation, trained)
+  state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
+  state = fitting.fit(state, step, training_batches(data.train, 64, 0), steps, mesh=mesh, seed=0)
+  variables = tcljax.calibrate(model, state.variables, [PREPROCESS(data.train.images[:512])])
+  return model, variables, data
+
+
+def evaluate(model, variables, data, steps):
+  return tcljax.evaluate(
+      model, variables, data.test.images, data.test.labels, tcljax.SpikingConfig(steps=steps),
+      batch_size=360, preprocess=PREPROCESS)
+
+
+def tune(digits, variables, steps):
+  model, _, data = digits
+  return tcljax.tune(
+      model, variables, PREPROCESS(data.train.images), data.train.labels,
+      tcljax.SpikingConfig(steps=steps), steps=40, batch_size=64,
+      optimizer=tcljax.OptimizerConfig("adamw", 0.05))
+
+
+def test_the_lower_the_latency_the_lower_the_threshold(digits):
+  # Both start from the same percentile, so that the difference is what training found.
+  _, variables, _ = digits
+  few, many = ([t.mean() for t in tcljax.thresholds(tune(digits, variables, steps)).values()]
+               for steps in (4, 64))
+  assert np.mean(few) < 0.95 * np.mean(many)
+  start = [t.mean() for t in tcljax.thresholds(variables).values()]
+  assert np.mean(few) < np.mean(start)
+
+
+def test_tuning_mends_thresholds_that_are_too_high(digits):
+  model, variables, data = digits
+  variables = tcljax.calibrate(
+      model, variables, [PREPROCESS(data.train.images[:512])], method="maximum")
+  before = evaluate(model, variables, data, 4).snn[-1]
+  after = evaluate(model, tune(digits, variables, 4), data, 4).snn[-1]
+  assert after > before + 2, (before, after)
+
+
+def test_the_spiking_network_ends_at_the_clipped_one(digits):
+  found = evaluate(*digits, steps=128)
+  assert found.ann > 95
+  assert abs(found.snn[-1] - found.clipped) <= 100 * 1.5 / 360
+  assert found.agreement[-1] > 99 and found.agreement[-1] > found.agreement[0]
+  assert np.all(np.diff(found.spikes_per_neuron) > 0)
