@@ -43,7 +43,7 @@ def test_folding_batch_norm_changes_logits_by_rounding_only(vgg, images):
   ops = [node.op for node in graph.nodes]
   assert ops == ["conv", "neurons"] * 2 + ["sum_pool", "affine", "conv", "neurons", "sum_pool",
                  "affine", "reshape", "dense", "neurons", "dense"]
-  assert set(arrays["conv1"]) == {"kernel", "bias"}
+  assert set(arrays["conv:1"]) == {"kernel", "bias"}
 
 
 class Everything(nn.Module):
@@ -101,6 +101,22 @@ def test_dense_networks_and_convolutions_of_one_dimension(rng):
   x = rng.normal(size=(3, 12, 2)).astype(np.float32)
   traced, folded, expected = both(Signal(), randomized(Signal(), x), x)
   assert relative_error(traced, expected) < 1e-6 and relative_error(folded, expected) < 1e-6
+
+
+def test_names_of_activations_cannot_collide_with_those_of_nodes(rng):
+  class Confusing(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      x = self.act(name="dense1")(nn.Dense(4)(x))
+      x = self.act(name="input")(nn.Dense(4)(x))
+      return self.act(name="dense2")(nn.Dense(4)(x)) + x
+
+  x = rng.normal(size=(3, 5)).astype(np.float32)
+  traced, folded, expected = both(Confusing(), randomized(Confusing(), x), x)
+  np.testing.assert_allclose(traced, expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(folded, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_is_read_twice_is_not_folded_into(rng):

@@ -1,10 +1,11 @@
 """Folding of scales and shifts (BatchNorm, biases) into the convolution or product before them."""
 
+import collections
 import dataclasses
 
 import numpy as np
 
-from tcljax.graph.nodes import Graph
+from tcljax.graph.nodes import INPUT, Graph
 
 Arrays = dict[str, dict[str, np.ndarray]]
 
@@ -42,7 +43,20 @@ def fold(graph: Graph, arrays: Arrays) -> tuple[Graph, Arrays]:
     kept[node.name] = node
   arrays = {name: {key: a.astype(np.float32) for key, a in arrays[name].items()}
             for name in kept if name in arrays}
-  return Graph(tuple(kept.values()), replaced.get(graph.output, graph.output)), arrays
+  output = replaced.get(graph.output, graph.output)
+  return _renumbered(Graph(tuple(kept.values()), output), arrays)
+
+
+def _renumbered(graph, arrays):
+  """The same graph, the nodes of each operation counted from 1 on again."""
+  names, count = {INPUT: INPUT}, collections.Counter()
+  for node in graph.nodes:
+    count[node.op] += 1
+    names[node.name] = node.name if node.op == "neurons" else f"{node.op}:{count[node.op]}"
+  nodes = tuple(dataclasses.replace(node, name=names[node.name],
+                                    inputs=tuple(names[n] for n in node.inputs))
+                for node in graph.nodes)
+  return Graph(nodes, names[graph.output]), {names[name]: of for name, of in arrays.items()}
 
 
 def _merge(op, arrays, scale, shift):

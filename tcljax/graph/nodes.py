@@ -15,7 +15,7 @@ import numpy as np
 
 from tcljax.activations import ReLU
 
-INPUT = "input"
+INPUT = "input:0"  # a colon keeps the names given here apart from those of activations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +23,10 @@ class Node:
   """One operation.
 
   Attributes:
-    name: unique in the graph; for neurons the path of their activation, joined by dots.
+    name: unique in the graph; for neurons the path of their activation, joined by dots, for
+      others the operation and a number, "conv:2".
     op: "conv", "dense", "affine", "sum_pool", "sum", "reshape", "transpose", "add" or "neurons".
-    inputs: names of the nodes it reads; "input" is the network's input.
+    inputs: names of the nodes it reads; "input:0" is the network's input.
     settings: what else determines the operation, as sorted pairs.
   """
 

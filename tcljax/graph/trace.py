@@ -107,7 +107,7 @@ class _Tracer:
   def _emit(self, op, sources, arrays, settings, shape, name=None):
     if name is None:
       self._count[op] = self._count.get(op, 0) + 1
-      name = f"{op}{self._count[op]}"
+      name = f"{op}:{self._count[op]}"
     settings = tuple(sorted(settings.items()))
     self.nodes.append(Node(name, op, tuple(source.name for source in sources), settings))
     if arrays:
