@@ -38,6 +38,12 @@ class Activation(nn.Module):
           f"activation {self.name!r} has no name of its own: write self.act(name='act1')(x), "
           "so that ReLU, TCL and IF share one threshold")
 
+  def check_first_use(self, collection: str, variable: str) -> None:
+    """Raises ValueError if this call already left `variable` in `collection`."""
+    if self.has_variable(collection, variable):
+      raise ValueError(f"activation {'/'.join(self.path)!r} is used twice: give each use a name of "
+                       "its own")
+
 
 class ReLU(Activation):
   """max(x, 0); the activation of phase 1. Shapes: [B, ...] to [B, ...]."""
@@ -127,9 +133,7 @@ class IF(Clipped):
       return currents
     spikes, v.value = neurons.integrate(
         unfolded, v.value, threshold, self.reset, self.surrogate, self.width)
-    if self.has_variable("spikes", "count"):
-      raise ValueError(f"activation {'/'.join(self.path)!r} is used twice: give each use a name of "
-                       "its own")
+    self.check_first_use("spikes", "count")
     self.sow("spikes", "count", spikes.sum(axis=range(2, spikes.ndim)),
              init_fn=lambda: None, reduce_fn=lambda _, new: new)
     return (spikes.reshape(currents.shape) * threshold).astype(currents.dtype)

@@ -12,8 +12,14 @@ from flax import traverse_util
 
 from tcljax import clipping
 from tcljax.activations import Activation
-from tcljax.histogram import Histogram, histogram, least_squares_threshold, percentile_threshold
-from tcljax.neurons import check_choice
+from tcljax.checks import check_choice, check_percentile
+from tcljax.histogram import (
+    LIMIT,
+    Histogram,
+    histogram,
+    least_squares_threshold,
+    percentile_threshold,
+)
 
 METHODS = ("percentile", "maximum", "least_squares")
 
@@ -26,16 +32,20 @@ class _Observed(Activation):
   @nn.compact
   def __call__(self, x):
     self.check_name()
+    self.check_first_use("observed", "histogram")
     self.sow("observed", "histogram", histogram(x, self.per_channel),
              init_fn=lambda: None, reduce_fn=lambda _, new: new)
     return nn.relu(x)
 
 
+class CalibrationError(ValueError):
+  """A network whose activations give no thresholds: not finite, out of range, or dead."""
+
+
 def check_calibration(method: str, percentile: float, steps: int | None) -> None:
   """Raises ValueError on an unknown method or on values it cannot work with."""
   check_choice("calibration", method, METHODS)
-  if not 0 < percentile < 100:
-    raise ValueError(f"percentile={percentile} must lie strictly between 0 and 100")
+  check_percentile(percentile)
   if method == "least_squares" and (steps is None or steps < 1):
     raise ValueError(f"calibration='least_squares' knows T: steps={steps} must be at least 1")
 
@@ -72,8 +82,10 @@ def calibrate(
     `v_init`, scalars or [C].
 
   Raises:
-    ValueError: on an unknown method, a percentile outside (0, 100), no batches, activations that
-      are not finite, or a layer that never was active.
+    ValueError: on an unknown method, a percentile outside (0, 100), no batches, or an activation
+      used twice.
+    CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never
+      was active.
   """
   check_calibration(method, percentile, steps)
   network = model.clone(act=functools.partial(_Observed, per_channel=per_channel))
@@ -96,20 +108,23 @@ def calibrate(
       return percentile_threshold(activations, percentile)
     if method == "maximum":
       return np.asarray(activations.maximum, np.float64)
-    return least_squares_threshold(activations, steps)
+    return least_squares_threshold(activations, steps, v_init)
 
   found = {}
   for path, activations in totals.items():
     name = "/".join(path)
     if not np.isfinite(activations.maximum).all():
-      raise ValueError(f"activation {name!r} is not finite on the calibration inputs")
+      raise CalibrationError(f"activation {name!r} is not finite on the calibration inputs")
+    if activations.maximum.max() >= LIMIT:
+      raise CalibrationError(f"activation {name!r} reaches {activations.maximum.max():.3g}, more "
+                             f"than {LIMIT:.3g}: scale the inputs or the weights down")
     thresholds = choose(activations)
     if not thresholds.all():  # dead, or so seldom active that the percentile is zero
       layer = Histogram(activations.counts.sum(axis=0, keepdims=True),
                         activations.maximum.max(keepdims=True))
       fallback = choose(layer)[0] or layer.maximum[0]
       if not fallback > 0:
-        raise ValueError(f"activation {name!r} never is above zero on the calibration inputs: "
+        raise CalibrationError(f"activation {name!r} never is above zero on these inputs: "
                          "the network is dead there, no threshold can be found")
       thresholds = np.where(thresholds > 0, thresholds, fallback)
     tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)

@@ -13,6 +13,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from tcljax import parallel
+from tcljax.files import write_text
+
 _KEPT = 2
 
 
@@ -27,8 +30,8 @@ class Checkpoints:
     self.directory = pathlib.Path(directory).absolute()
     self._manager = ocp.CheckpointManager(
         self.directory, item_handlers=ocp.PyTreeCheckpointHandler(),
-        options=ocp.CheckpointManagerOptions(max_to_keep=_KEPT, create=True))
-    self._unlisted = None
+        options=ocp.CheckpointManagerOptions(
+            max_to_keep=_KEPT, create=True, enable_async_checkpointing=False))
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -45,10 +48,12 @@ class Checkpoints:
     return self.directory / str(step)
 
   def save(self, step: int, state: Any) -> None:
-    """Starts writing `state`, a dictionary of pytrees of arrays, as the checkpoint of `step`."""
-    self._list_files()
+    """Writes `state`, a dictionary of pytrees of arrays, as the checkpoint of `step`."""
+    if parallel.is_main_host():
+      self._file_list(step).unlink(missing_ok=True)  # of a checkpoint deleted by hand
     self._manager.save(step, args=ocp.args.PyTreeSave(state))
-    self._unlisted = step
+    if parallel.is_main_host():
+      self._list_files(step)
 
   def restore(self, abstract: Any) -> Any:
     """Reads the newest checkpoint.
@@ -61,8 +66,8 @@ class Checkpoints:
       The arrays, in the structure of `abstract`.
 
     Raises:
-      CheckpointError: if there is none, if files are missing or cut short, if it lacks a
-        collection of `variables`, or if its arrays have other shapes.
+      CheckpointError: if there is none, if files are missing or cut short, if it lacks
+        something that is wanted, or if its arrays have other shapes.
     """
     step = self.latest_step()
     if step is None:
@@ -70,22 +75,21 @@ class Checkpoints:
           f"no checkpoint in {self.directory}: run train.py with this workdir first")
     self._check_files(step)
     try:
-      found = self._manager.item_metadata(step).tree
-      for collection in abstract.get("variables", {}):
-        if collection not in found.get("variables", {}):
-          raise ValueError(f"it lacks the collection {collection!r}")
-      return self._manager.restore(
+      restored = self._manager.restore(
           step, args=ocp.args.PyTreeRestore(
               abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
               partial_restore=True))
-    except Exception as error:  # Orbax and TensorStore raise many kinds for one cause: bad files
+      for path, leaf in jax.tree_util.tree_leaves_with_path(restored):
+        if isinstance(leaf, jax.ShapeDtypeStruct):  # what Orbax leaves where it found nothing
+          raise ValueError(f"it lacks {'/'.join(str(getattr(k, 'key', k)) for k in path)}")
+    except Exception as error:  # Orbax and TensorStore raise many kinds, plain Exception too
       reason = str(error).partition("\n")[0]
-      raise CheckpointError(
-          f"checkpoint {self.path(step)} cannot be read: {reason}; {self._remedy(step)}") from error
+      raise CheckpointError(f"checkpoint {self.path(step)} cannot be read: {reason}; if its files "
+                            f"are damaged, {self._remedy(step)}") from error
+    return restored
 
   def close(self) -> None:
-    """Waits until everything is written."""
-    self._list_files()
+    """Ends the manager's threads."""
     self._manager.close()
 
   def _remedy(self, step):
@@ -96,33 +100,24 @@ class Checkpoints:
   def _file_list(self, step):
     return self.directory / f"{step}.files.json"
 
-  def _list_files(self):
-    """Lists the files of the step saved last, and forgets the lists of deleted steps."""
-    self._manager.wait_until_finished()
-    if self._unlisted is None or jax.process_index() != 0:
-      return
-    root = self.path(self._unlisted)
+  def _list_files(self, step):
+    """Lists the files of a step, and forgets the lists of deleted ones."""
+    root = self.path(step)
     sizes = {str(f.relative_to(root)): f.stat().st_size for f in root.rglob("*") if f.is_file()}
-    write_text(self._file_list(self._unlisted), json.dumps(sizes, indent=1))
+    write_text(self._file_list(step), json.dumps(sizes, indent=1))
     for file_list in self.directory.glob("*.files.json"):
       if not self.path(int(file_list.name.split(".")[0])).exists():
         file_list.unlink()
-    self._unlisted = None
 
   def _check_files(self, step):
-    if not self._file_list(step).exists():  # the process ended between the two writes
+    try:
+      sizes = json.loads(self._file_list(step).read_text())
+    except (FileNotFoundError, ValueError):  # the process ended between the two writes
       return
-    for name, size in json.loads(self._file_list(step).read_text()).items():
+    for name, size in sizes.items():
       file = self.path(step) / name
       found = file.stat().st_size if file.exists() else None
       if found != size:
         state = "is missing" if found is None else f"has {found} of {size} bytes"
         raise CheckpointError(
             f"checkpoint {self.path(step)} is damaged: {name} {state}; {self._remedy(step)}")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Writes a file beside its place and renames it, so that it is never there half written."""
-  beside = path.with_name(path.name + ".partial")
-  beside.write_text(text)
-  beside.replace(path)

@@ -70,7 +70,7 @@ def base_config() -> ConfigDict:
 
   config.log_every = 50
   config.checkpoint_every = 500
-  return config
+  return config.lock()
 
 
 def cifar10_config() -> ConfigDict:
@@ -113,7 +113,7 @@ def from_json(path: pathlib.Path) -> ConfigDict:
     raise ValueError(f"{path} does not exist: is {path.parent} a workdir of train.py?") from None
   except (OSError, ValueError) as error:
     raise ValueError(f"{path} cannot be read: {error}") from error
-  config = base_config().lock()
+  config = base_config()
   try:
     with config.ignore_type():
       config.update(_with_tuples(stored))

@@ -5,6 +5,7 @@ import functools
 import json
 import pathlib
 import shutil
+import tempfile
 import zipfile
 from typing import Any
 
@@ -19,6 +20,9 @@ from tcljax.simulation import SpikingConfig, simulate
 
 _FORMAT = 1
 _DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
+# All that a directory of ours may hold; `report` adds the last two.
+_FILES = {_DESCRIPTION, _ARRAYS, "results.json", "accuracy.png"}
+_REPLACED = ".replaced"  # the network that was there, until the new one is in its place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,10 +128,11 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path
     The directory's path.
 
   Raises:
-    ValueError: if the directory holds something else, or cannot be written; it stays as it was.
+    ValueError: if the directory holds something else, or cannot be written, or the metadata are
+      not JSON; what was there stays.
   """
   path = check_output(directory)
-  beside, replaced = (path.with_name(path.name + end) for end in (".partial", ".replaced"))
+  beside, replaced = (path.with_name(path.name + end) for end in (".partial", _REPLACED))
   description = {
       "format": _FORMAT,
       "nodes": [dataclasses.asdict(node) for node in network.graph.nodes],
@@ -136,28 +141,52 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path
       "spiking": dataclasses.asdict(network.spiking),
       "metadata": network.metadata,
   }
+  try:
+    text = json.dumps(description, indent=1) + "\n"
+  except TypeError as error:
+    raise ValueError(f"the metadata of a network must be JSON: {error}") from error
   flat = traverse_util.flatten_dict(network.variables, sep="/")
   try:
-    for leftover in (beside, replaced):
-      shutil.rmtree(leftover, ignore_errors=True)
-    beside.mkdir(parents=True)
-    (beside / _DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    (beside / _DESCRIPTION).write_text(text)
     np.savez(beside / _ARRAYS, **{name: np.asarray(array) for name, array in flat.items()})
     if path.exists():
       path.rename(replaced)
     beside.rename(path)
     shutil.rmtree(replaced, ignore_errors=True)
   except OSError as error:
+    shutil.rmtree(beside, ignore_errors=True)
     raise ValueError(f"output {path} cannot be written: {error.strerror}") from error
   return path
 
 
 def check_output(directory: str | pathlib.Path) -> pathlib.Path:
-  """Raises ValueError if `save` would have to destroy something else than a spiking network."""
-  path = pathlib.Path(directory).absolute()
-  if path.exists() and (not path.is_dir() or (any(path.iterdir()) and not
-                        (path / _DESCRIPTION).exists())):
-    raise ValueError(f"output {path} exists and is not a spiking network: choose another directory")
+  """The resolved path of an output of `save`, its parents made.
+
+  A network that an interrupted `save` had set aside is put back first.
+
+  Raises:
+    ValueError: if it cannot be written, or `save` would destroy something else than a network.
+  """
+  path = pathlib.Path(directory).resolve()
+  replaced = path.with_name(path.name + _REPLACED)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if replaced.exists():
+      if path.exists():
+        shutil.rmtree(replaced)
+      else:
+        replaced.rename(path)
+    with tempfile.TemporaryDirectory(dir=path.parent):
+      pass
+    found = {f.name for f in path.iterdir()} if path.exists() else set()
+  except OSError as error:
+    raise ValueError(f"output {path} cannot be written: {error.strerror}") from error
+  foreign = sorted(found - _FILES)
+  if foreign or (found and _DESCRIPTION not in found):
+    raise ValueError(f"output {path} holds {', '.join(foreign or sorted(found))} and is not (only) "
+                     "a spiking network: choose another directory")
   return path
 
 

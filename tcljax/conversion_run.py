@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tcljax import conversion, report
+from tcljax import conversion, parallel, report
 from tcljax.evaluation import Evaluation, evaluate
 from tcljax.experiment import Experiment
 from tcljax.metrics import say
@@ -58,7 +58,9 @@ def convert_and_verify(
   if moved > tolerated:
     raise ConversionFailed(f"accuracy moved by {moved:.2f} points at some T when BatchNorm was "
                            f"folded, tolerated are {tolerated:.2f}; nothing was written")
-  conversion.save(network, output)
+  if parallel.is_main_host():
+    conversion.save(network, output)
+  parallel.wait_for_hosts("saved")
   loaded = conversion.load(output)
   found = run(loaded.model, loaded.variables)
   for name in ("snn", "agreement", "spikes_per_neuron"):
@@ -67,7 +69,8 @@ def convert_and_verify(
                              "network written: the disk may be faulty")
   results = {"config": config.name, **report.summary(found),
              "largest_change_by_folding": round(moved, 4)}
-  report.write_results(output, results, f"{config.name}, converted")
+  if parallel.is_main_host():
+    report.write_results(output, results, f"{config.name}, converted")
   populations = [node.name for node in loaded.graph.nodes if node.op == "neurons"]
   say(f"{len(populations)} populations of neurons: {', '.join(populations)}\n"
       f"\n{report.accuracy_table(results)}\n\n"

@@ -74,14 +74,20 @@ def evaluate(
     preprocess: applied to each batch of images on the device.
     reference: the ANN and its variables, if it is not `model` with ReLU.
     seed: of Poisson input.
+
+  Returns:
+    What was measured, after every number of steps up to T.
+
+  Raises:
+    ValueError: if there are no images, or not as many labels, or thresholds are missing.
   """
   mesh = parallel.data_mesh()
-  batch_size = -(-min(batch_size, len(labels)) // mesh.size) * mesh.size
+  split = Split(images, labels)
+  batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(labels))))
   reference_model, reference_variables = reference or (model, variables)
-  measure = _measurement(model, reference_model, spiking, preprocess, mesh)
+  measure = _compiled(_measurement, model, reference_model, spiking, preprocess, mesh)
   variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
   key = jax.random.key(seed)
-  split = Split(images, labels)
   sums = [measure(variables, reference_variables, parallel.shard(mesh, batch), key)
           for batch in evaluation_batches(split, batch_size)]
   total = jax.tree.map(lambda *a: np.sum([np.asarray(x, np.float64) for x in a], axis=0), *sums)
@@ -100,7 +106,14 @@ def evaluate(
                     for name, n in neurons.items()})
 
 
-# Kept between calls, so that a second evaluation of the same network compiles nothing.
+def _compiled(make, *arguments):
+  """What `make` makes; kept, so that a second evaluation of the same network compiles nothing."""
+  try:
+    return make(*arguments)
+  except TypeError:  # a model with a list as field has no hash
+    return make.__wrapped__(*arguments)
+
+
 @functools.lru_cache(maxsize=16)
 def _measurement(model, reference_model, spiking, preprocess, mesh):
   """The compiled function that measures one batch and sums over its examples."""
@@ -144,8 +157,8 @@ def accuracy(
 ) -> float:
   """Accuracy in percent of a network as it is, whatever its activation."""
   mesh = parallel.data_mesh()
-  batch_size = -(-min(batch_size, len(split.labels)) // mesh.size) * mesh.size
-  correct = _correct(model, preprocess)
+  batch_size = parallel.round_to_devices(mesh, min(batch_size, len(split.labels)))
+  correct = _compiled(_correct, model, preprocess)
   sums = [correct(variables, parallel.shard(mesh, batch))
           for batch in evaluation_batches(split, batch_size)]
   return 100 * sum(int(s) for s in sums) / len(split.labels)

@@ -1,6 +1,8 @@
 """What a config describes, made and checked: the start of every command."""
 
 import dataclasses
+import functools
+import math
 import os
 import pathlib
 from typing import Any
@@ -14,10 +16,10 @@ from ml_collections import ConfigDict
 from tcljax import calibration, parallel
 from tcljax import config as configs
 from tcljax.activations import TCL
-from tcljax.checkpoints import write_text
+from tcljax.checks import check_choice, check_least
 from tcljax.data import Dataset, Preprocessing, load_dataset
-from tcljax.models import check_image_size, create_model
-from tcljax.neurons import check_choice
+from tcljax.files import write_text
+from tcljax.models import MODELS, check_image_size, create_model
 from tcljax.objectives import OBJECTIVES
 from tcljax.optim import OptimizerConfig
 from tcljax.simulation import SpikingConfig
@@ -81,7 +83,6 @@ def make_experiment(config: ConfigDict) -> Experiment:
   check_choice("snn.readout", snn["readout"], ("membrane", "rate"))
   spiking_readout = snn.pop("readout") == "rate"
   spiking = _named("snn", SpikingConfig, **snn)
-  _check_least(config, "eval.steps", 1)
   if spiking.chunk and config.eval.steps % spiking.chunk:
     raise ValueError(f"snn.chunk={spiking.chunk} does not divide eval.steps={config.eval.steps}: "
                      "choose a divisor of both, or 0 for an automatic one")
@@ -98,8 +99,7 @@ def make_experiment(config: ConfigDict) -> Experiment:
     if len(config.preprocessing[field]) not in (1, channels):
       raise ValueError(f"preprocessing.{field}={config.preprocessing[field]} has "
                        f"{len(config.preprocessing[field])} values for {channels} channels")
-  ann = create_model(num_classes=dataset.num_classes, **config.model.to_dict())
-  check_image_size(ann, dataset.test.images.shape[1:3])
+  ann = _make_model(config, dataset)
   for phase in ("train", "tune"):
     parallel.check_batch_size(f"{phase}.batch_size", config[phase].batch_size)
   return Experiment(
@@ -119,21 +119,30 @@ def _named(section, make, *args, **fields):
 
 
 def _check_numbers(config):
-  for field in ("train.steps", "tune.steps"):
-    _check_least(config, field, 0)
-  for field in ("train.batch_size", "tune.batch_size", "eval.batch_size", "tune.images",
-                "log_every", "checkpoint_every"):
-    _check_least(config, field, 1)
+  for field in ("train.steps", "tune.steps", "eval.steps", "train.batch_size", "tune.batch_size",
+                "eval.batch_size", "tune.images", "log_every", "checkpoint_every"):
+    check_least(field, functools.reduce(lambda at, part: at[part], field.split("."), config), 1)
+  check_least("seed", config.seed, 0)
   if not 0 <= config.train.label_smoothing < 1:
     raise ValueError(f"train.label_smoothing={config.train.label_smoothing} must be in [0, 1)")
+  if not math.isfinite(config.tune.v_init):
+    raise ValueError(f"tune.v_init={config.tune.v_init} must be finite, such as 0.5")
 
 
-def _check_least(config, field, least):
-  value = config
-  for part in field.split("."):
-    value = value[part]
-  if value < least:
-    raise ValueError(f"{field}={value} must be at least {least}")
+def _make_model(config, dataset):
+  """The ANN, after a trial at shapes alone, so that sizes that make no network are told now."""
+  fields = config.model.to_dict()
+  check_choice("model.name", fields["name"], MODELS)
+  try:
+    ann = create_model(num_classes=dataset.num_classes, **fields)
+    height, width = dataset.test.images.shape[1:3]
+    check_image_size(ann, (height, width))
+    images = jax.ShapeDtypeStruct((1, *dataset.test.images.shape[1:]), jnp.float32)
+    jax.eval_shape(ann.init, jax.random.key(0), images)
+  except (TypeError, ValueError, ZeroDivisionError) as error:
+    given = ", ".join(f"{k}={v!r}" for k, v in fields.items() if v is not None)
+    raise ValueError(f"model ({given}): {str(error).partition(chr(10))[0]}") from error
+  return ann
 
 
 def prepare_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path:
@@ -149,13 +158,14 @@ def prepare_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.P
     if changed:
       raise ValueError(f"workdir {path} holds another config ({'; '.join(changed)}): choose "
                        "another --workdir, or set these fields back")
-  elif path.is_dir() and any(path.iterdir()):
+  elif path.is_dir() and any(f.name != "config.json.partial" for f in path.iterdir()):
     raise ValueError(f"workdir {path} is not empty and holds no config.json: choose another "
                      "--workdir")
   try:
     path.mkdir(parents=True, exist_ok=True)
     if parallel.is_main_host():
       write_text(stored, configs.to_json(config))
+    parallel.wait_for_hosts("prepare_workdir")
   except OSError as error:
     raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
   return path

@@ -54,7 +54,7 @@ def train_step(
 
   Returns:
     A function of state, batch and the run's key to the next state and metrics `loss`,
-    `gradient_norm` and those of the objective. The state given is consumed.
+    `gradient_norm`, `update_norm` and those of the objective. The state given is consumed.
   """
   trained = tuple(trained)
 
@@ -72,7 +72,8 @@ def train_step(
     updates, opt_state = transformation.update(
         {**zeros, **gradients}, state.opt_state, state.variables)
     moved = {c: optax.apply_updates(state.variables[c], updates[c]) for c in trained}
-    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **metrics}
+    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients),
+               "update_norm": optax.tree.norm([updates[c] for c in trained]), **metrics}
     variables = {**state.variables, **updated, **moved}
     return TrainState(state.step + 1, variables, opt_state), metrics
 
@@ -111,7 +112,8 @@ def fit(
     The state after `steps` steps.
 
   Raises:
-    TrainingDiverged: if the loss or the gradient is not finite; nothing is saved from there on.
+    TrainingDiverged: if the loss, the gradient or the update is not finite; nothing is saved from
+      there on.
   """
   key = jax.random.key(seed)
   pending = None
@@ -120,7 +122,7 @@ def fit(
     if pending is not None:
       number = pending[0]
       metrics = {name: float(value) for name, value in pending[1].items()}
-      for name in ("loss", "gradient_norm"):
+      for name in ("loss", "gradient_norm", "update_norm"):
         if not np.isfinite(metrics[name]):
           raise TrainingDiverged(_diverged(number, name, metrics[name], checkpoints))
       on_metrics(number, metrics)
@@ -140,8 +142,8 @@ def fit(
 def _diverged(number, name, value, checkpoints):
   last = checkpoints.latest_step() if checkpoints else None
   kept = f"the last good checkpoint is {checkpoints.path(last)}" if last else "no checkpoint yet"
-  return (f"{name.replace('_', ' ')} is {value} at step {number}; {kept}; lower the learning rate "
-          "or set optimizer.clip_norm")
+  return (f"{name.replace('_', ' ')} is {value} at step {number}; {kept}; start anew in another "
+          "--workdir with a lower learning rate or with optimizer.clip_norm")
 
 
 def restore_or_new(

@@ -1,7 +1,7 @@
 """Streaming histograms of activations, and the thresholds they give.
 
 Bins are spaced logarithmically, 128 to the octave, by cutting float32's own bit pattern: a bin is
-at most 0.8 % wide relative to its value whatever the scale of the layer, one pass suffices (the
+at most 0.8 % wide relative to its value at any scale from 6e-8 to 1.7e7, one pass suffices (the
 largest activation need not be known beforehand), and memory does not grow with the data.
 """
 
@@ -11,16 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcljax import clipping
+from tcljax.checks import check_percentile
+
 _MANTISSA_BITS = 23
 _BITS_PER_OCTAVE = 7
 _SHIFT = _MANTISSA_BITS - _BITS_PER_OCTAVE
-_LOWEST, _HIGHEST = -20, 20  # octaves: 1e-6 to 1e6; what is smaller counts as zero
+_LOWEST, _HIGHEST = -24, 24  # octaves: 6e-8 to 1.7e7; what is smaller counts as zero
 _OFFSET = (127 + _LOWEST) << _BITS_PER_OCTAVE
+LIMIT = 2.0**_HIGHEST
 BINS = 1 + ((_HIGHEST - _LOWEST) << _BITS_PER_OCTAVE)  # bin 0 holds zero and less
 
 
 def bin_edges() -> np.ndarray:
-  """Lower edges of bins 0 to BINS (one past the last), float32, [BINS + 1]; bin 0 is [0, 2^-20)."""
+  """Lower edges of bins 0 to BINS (one past the last), float32, [BINS + 1]; bin 0 is [0, 2^-24)."""
   bits = (np.arange(BINS, dtype=np.int32) + _OFFSET) << _SHIFT
   return np.concatenate([np.zeros(1, np.float32), bits.view(np.float32)])
 
@@ -62,8 +66,7 @@ def percentile_threshold(activations: Histogram, percentile: float) -> np.ndarra
   Raises:
     ValueError: if the percentile is not strictly between 0 and 100.
   """
-  if not 0 < percentile < 100:
-    raise ValueError(f"percentile={percentile} must lie strictly between 0 and 100")
+  check_percentile(percentile)
   counts = np.asarray(activations.counts, np.int64)
   edges = bin_edges().astype(np.float64)
   cumulative = counts.cumsum(axis=1)
@@ -76,36 +79,38 @@ def percentile_threshold(activations: Histogram, percentile: float) -> np.ndarra
 
 
 def least_squares_threshold(
-    activations: Histogram, steps: int, candidates: int = 128
+    activations: Histogram, steps: int, v_init: float = 0.5, candidates: int = 128
 ) -> np.ndarray:
   """Thresholds whose T-step quantised activation is nearest to the ReLU in mean square.
 
-  Minimises the sum over activations a of (a - tau/T * clip(floor(T a/tau + 1/2), 0, T))^2: what is
-  lost to clipping above tau and to rounding below it. The fewer steps, the lower the minimum.
+  Minimises the sum over activations of (a - quantized_clip(a))^2: what is lost to clipping above
+  tau and to rounding below it. The fewer steps, the lower the best threshold.
 
   Args:
     activations: what was observed.
     steps: T.
+    v_init: initial potential as a fraction of tau.
     candidates: thresholds tried, spaced evenly in logarithm from 1/64 of the maximum up to it.
 
   Returns:
     Thresholds, float64, [1 or C]; 0 where nothing was above zero.
   """
   edges = bin_edges()
-  centres = jnp.asarray((edges[:-1] + edges[1:]) / 2)[None, :]
+  centres = jnp.asarray((edges[:-1] + edges[1:]) / 2)
   counts = np.asarray(activations.counts, np.float64)
   weights = jnp.asarray(counts / counts.sum(axis=1, keepdims=True), jnp.float32)
   fractions = np.geomspace(1 / 64, 1, candidates)
   maximum = np.asarray(activations.maximum, np.float64)
   # A dead channel has no threshold to find; any positive one keeps the division defined.
-  scale = jnp.asarray(np.where(maximum > 0, maximum, 1.0), jnp.float32)[:, None]
+  scale = jnp.asarray(np.where(maximum > 0, maximum, 1.0), jnp.float32)
 
   @jax.jit
   def errors(fractions):
     def error(fraction):
-      tau = fraction * scale
-      level = jnp.clip(jnp.floor(steps * centres / tau + 0.5), 0, steps)
-      return (weights * jnp.square(centres - tau * level / steps)).sum(axis=1)
+      # One channel at a time: a threshold of its own over all bins.
+      quantized = jax.vmap(lambda tau: clipping.quantized_clip(centres, tau, steps, v_init))(
+          fraction * scale)
+      return (weights * jnp.square(centres[None] - quantized)).sum(axis=1)
 
     return jax.lax.map(error, fractions)
 

@@ -9,7 +9,7 @@ import tqdm
 from tensorboardX import SummaryWriter
 
 from tcljax import parallel
-from tcljax.checkpoints import write_text
+from tcljax.files import write_text
 
 
 def say(text: str) -> None:
@@ -61,10 +61,10 @@ class PhaseLog:
     for name, value in (*metrics.items(), ("steps_per_second", rate)):
       self._board.add_scalar(name, value, step)
     if self._bar.disable:
-      say(f"{self.phase} {step}/{self.steps}: loss {metrics['loss']:.4f}, "
+      say(f"{self.phase} {step}/{self.steps}: loss {metrics['loss']:.4g}, "
           f"accuracy {metrics['accuracy']:.1f} %, {rate:.1f} steps/s")
     else:
-      self._bar.set_postfix(loss=f"{metrics['loss']:.4f}", accuracy=f"{metrics['accuracy']:.1f}")
+      self._bar.set_postfix(loss=f"{metrics['loss']:.4g}", accuracy=f"{metrics['accuracy']:.1f}")
 
   def close(self) -> None:
     """Closes the files and the progress bar."""

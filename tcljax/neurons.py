@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from tcljax.checks import check_choice
+
 # Shapes of the surrogate derivative at width 1. Each integrates to 1 over the real line, so that
 # the smooth function it is the derivative of steps from 0 to 1 as the spike does.
 _SURROGATES = {
@@ -30,10 +32,17 @@ SURROGATES = tuple(_SURROGATES)
 RESETS = ("soft", "hard")
 
 
-def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
-  """Raises ValueError, naming the field, the value and the choices, if `value` is none of them."""
-  if value not in choices:
-    raise ValueError(f"{field}={value!r} is unknown: choose one of {', '.join(choices)}")
+def check_surrogate(surrogate: str, width: float) -> None:
+  """Raises ValueError on an unknown surrogate or a width that is not positive."""
+  check_choice("surrogate", surrogate, SURROGATES)
+  if not width > 0:
+    raise ValueError(f"width={width} must be positive (in units of the threshold)")
+
+
+def _inexact(x: ArrayLike) -> jax.Array:
+  """The array in floating point; integers would lose fractions of a threshold."""
+  x = jnp.asarray(x)
+  return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
 
 
 def surrogate_derivative(
@@ -51,9 +60,7 @@ def surrogate_derivative(
   Raises:
     ValueError: on an unknown surrogate or a width that is not positive.
   """
-  check_choice("surrogate", surrogate, SURROGATES)
-  if not width > 0:
-    raise ValueError(f"width={width} must be positive (in units of the threshold)")
+  check_surrogate(surrogate, width)
   return _SURROGATES[surrogate](jnp.asarray(u) / width) / width
 
 
@@ -87,14 +94,14 @@ def spike(
     width: width of the surrogate in units of the threshold.
 
   Returns:
-    Spikes in the shape and dtype of `v`. The gradients are h(u) / threshold to `v` and
-    -h(u) v / threshold^2 to `threshold`.
+    Spikes in the shape and dtype of `v` (float32 for integers). The gradients are h(u) / threshold
+    to `v` and -h(u) v / threshold^2 to `threshold`.
 
   Raises:
     ValueError: on an unknown surrogate or a width that is not positive.
   """
-  check_choice("surrogate", surrogate, SURROGATES)
-  return _spike(jnp.asarray(v), jnp.asarray(threshold), surrogate, width)
+  check_surrogate(surrogate, width)
+  return _spike(_inexact(v), _inexact(threshold), surrogate, width)
 
 
 def if_step(
@@ -185,6 +192,6 @@ def integrate_and_fire(
   Raises:
     ValueError: on an unknown reset or surrogate.
   """
-  currents = jnp.asarray(currents)
+  currents = _inexact(currents)
   v = jnp.broadcast_to(jnp.asarray(v_init, currents.dtype) * threshold, currents.shape[1:])
   return integrate(currents, v, threshold, reset, surrogate, width)

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from tcljax import parallel
 from tcljax.activations import ReLU
-from tcljax.neurons import check_choice
+from tcljax.checks import check_choice
 from tcljax.simulation import SpikingConfig, simulate
 
 Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]

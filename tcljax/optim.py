@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-from tcljax.neurons import check_choice
+from tcljax.checks import check_choice
 
 OPTIMIZERS = ("sgd", "adamw")
 

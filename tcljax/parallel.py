@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -43,7 +44,9 @@ def shard(mesh: Mesh, batch: Any) -> Any:
 
 
 def replicate(mesh: Mesh, tree: Any) -> Any:
-  """A copy of every array on every device."""
+  """A copy of every array on every device; all hosts give the same arrays."""
+  if jax.process_count() > 1:
+    tree = jax.tree.map(np.asarray, tree)  # an array on one host's devices cannot move to another's
   return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
@@ -79,3 +82,14 @@ def over_data(mesh: Mesh, function: Callable[..., Any], out_specs: Any) -> Calla
 def is_main_host() -> bool:
   """Whether this process is the one that writes what is written once."""
   return jax.process_index() == 0
+
+
+def wait_for_hosts(name: str) -> None:
+  """Returns once every host has come here; `name` says where, the same on all."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
+def round_to_devices(mesh: Mesh, batch_size: int) -> int:
+  """The next larger batch size that splits evenly over the devices."""
+  return -(-batch_size // mesh.size) * mesh.size

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tcljax.checkpoints import write_text
 from tcljax.evaluation import Evaluation, reported_steps
+from tcljax.files import write_text, written_beside
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
@@ -95,6 +95,5 @@ def plot_accuracy(path: pathlib.Path, results: dict[str, Any], title: str) -> No
   axes.set(xlabel="time steps T", ylabel="test accuracy (%)", title=title)
   axes.grid(alpha=0.3)
   axes.legend(loc="lower right")
-  beside = path.with_name(path.name + ".partial")
-  figure.savefig(beside, format="png")
-  beside.replace(path)
+  with written_beside(path) as beside:
+    figure.savefig(beside, format="png")

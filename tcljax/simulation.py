@@ -18,6 +18,7 @@ from flax import traverse_util
 
 from tcljax import neurons
 from tcljax.activations import IF
+from tcljax.checks import check_choice
 
 ENCODINGS = ("constant", "poisson")
 _LARGEST_CHUNK = 8
@@ -55,11 +56,9 @@ class SpikingConfig:
       raise ValueError(
           f"chunk={self.chunk} does not divide steps={self.steps}: choose a divisor, or 0 for an "
           "automatic one")
-    neurons.check_choice("reset", self.reset, neurons.RESETS)
-    neurons.check_choice("surrogate", self.surrogate, neurons.SURROGATES)
-    neurons.check_choice("encoding", self.encoding, ENCODINGS)
-    if not self.width > 0:
-      raise ValueError(f"width={self.width} must be positive (in units of the threshold)")
+    check_choice("reset", self.reset, neurons.RESETS)
+    check_choice("encoding", self.encoding, ENCODINGS)
+    neurons.check_surrogate(self.surrogate, self.width)
 
   @property
   def steps_per_chunk(self) -> int:

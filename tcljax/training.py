@@ -111,7 +111,7 @@ def _run_phase(
     start = int(state.step)
     if start:
       say(f"{name}: {start} of {settings.steps} steps are done already")
-    if start == settings.steps and checkpoints.latest_step() is not None:
+    if start == settings.steps:
       return state.variables
     log = PhaseLog(workdir, name, start, settings.steps, config.log_every)
     try:

@@ -49,7 +49,7 @@ def tune(
     objective: "distillation" from the ANN's logits, or "cross_entropy" with the labels.
     preprocess: applied to each batch of images, with a random key, on the device.
     seed: of the order of the images and everything else random.
-    on_metrics: called after each step with its number, loss, gradient_norm and accuracy.
+    on_metrics: called after each step with its number and metrics, such as `loss` and `accuracy`.
 
   Returns:
     The variables with a new collection `clipping`.

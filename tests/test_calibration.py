@@ -87,7 +87,22 @@ def test_all_activations_of_a_real_model(vgg, images):
     ([np.ones(3, np.float32)], {"method": "least_squares"}, "steps=None must be at least 1"),
     ([-np.ones(3, np.float32)], {}, "'only' never is above zero"),
     ([np.full(3, np.inf, np.float32)], {}, "'only' is not finite"),
+    ([np.full(3, 1e8, np.float32)], {}, "'only' reaches 1e.09, more than 1.68e.07: scale the"),
 ])
 def test_bad_input(inputs, options, message):
   with pytest.raises(ValueError, match=message):
     tcljax.calibrate(Net(), VARIABLES, inputs, **options)
+
+
+def test_an_activation_used_twice_is_told():
+  class Shared(nn.Module):
+    act: object = ReLU
+
+    def setup(self):
+      self.neurons = self.act()
+
+    def __call__(self, x):
+      return self.neurons(0.5 * self.neurons(x))
+
+  with pytest.raises(ValueError, match="activation 'neurons' is used twice"):
+    tcljax.calibrate(Shared(), {}, [np.ones((3, 2), np.float32)])

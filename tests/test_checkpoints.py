@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,11 +69,23 @@ def test_missing_collection_wrong_shape_and_nothing_at_all(tmp_path, abstract):
   write(tmp_path / "a", [1])
   more = {**abstract, "variables": {
       **abstract["variables"], "batch_stats": abstract["variables"]["params"]}}
-  with pytest.raises(CheckpointError, match="lacks the collection 'batch_stats'; delete it to "
-                     "start this phase anew"):
+  with pytest.raises(CheckpointError, match="it lacks variables/batch_stats/kernel; if its files "
+                     "are damaged, delete it to start this phase anew"):
     read(tmp_path / "a", more)
+  with pytest.raises(CheckpointError, match="it lacks optimizer"):
+    read(tmp_path / "a", {**abstract, "optimizer": abstract["step"]})
   kernel = jax.ShapeDtypeStruct((9, 50), jnp.float32,
                                 sharding=jax.tree.leaves(abstract)[0].sharding)
   other = {"variables": {"params": {"kernel": kernel}}}
   with pytest.raises(CheckpointError, match="1 cannot be read"):
     read(tmp_path / "a", other)
+
+
+def test_a_step_deleted_by_hand_can_be_written_again(tmp_path, abstract):
+  write(tmp_path / "a", [1, 2])
+  shutil.rmtree(tmp_path / "a" / "2")
+  (tmp_path / "a" / "2.files.json").write_text('{"gone": 3}')
+  write(tmp_path / "a", [2])
+  assert int(read(tmp_path / "a", abstract)["step"]) == 2
+  (tmp_path / "a" / "2.files.json").write_text('{"cut sho')
+  assert int(read(tmp_path / "a", abstract)["step"]) == 2

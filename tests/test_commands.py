@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -165,6 +166,12 @@ def complaint(capsys, status=2):
     ("--config.eval.steps=0", "eval.steps=0 must be at least 1"),
     ("--config.snn.readout=mean", "snn.readout='mean' is unknown: choose one of membrane, rate"),
     ("--config.snn.rest=soft", "--config has no field 'rest'; did you mean 'reset'"),
+    ("--config.snn.rest.deep=1", "--config has no field 'rest'"),
+    ("--config.seed=-1", "seed=-1 must be at least 0"),
+    ("--config.tune.v_init=nan", "tune.v_init=nan must be finite"),
+    ("--config.tune.steps=0", "tune.steps=0 must be at least 1"),
+    ("--config.model.stages=(8,)", "model .*stages=.* 'int' object is not iterable"),
+    ("--config.model.dense=(-1,)", "model .*dense="),
     ("--config.qwerty=1", "--config has no field 'qwerty'; see tcljax/config.py"),
     ("--config.snn.steps=many", "--config.snn.steps=many: invalid literal for int"),
     ("--confg.snn.steps=4", "Unknown command line flag 'confg.snn.steps'"),
@@ -199,6 +206,14 @@ def test_bad_command_lines(tmp_path, capsys):
   assert "--output is required" in complaint(capsys)
   assert convert.main(["convert.py", f"--workdir={tmp_path}", f"--output={tmp_path / 's'}"]) == 2
   assert "config.json does not exist" in complaint(capsys)
+  broken = tmp_path / "broken.py"
+  broken.write_text("def get_config(:\n")
+  assert train.main(["train.py", f"--config={broken}"]) == 2
+  assert "the config cannot be read: SyntaxError" in complaint(capsys)
+  broken.write_text("from tcljax.config import base_config\n\n\ndef get_config():\n"
+                    "  config = base_config()\n  config.eval.batchsize = 3\n  return config\n")
+  assert train.main(["train.py", f"--config={broken}"]) == 2
+  assert "--config has no field 'batchsize'; did you mean 'batch_size'?" in complaint(capsys)
   for command in (train, convert):
     assert command.main(["x", "--help"]) == 0
     out = capsys.readouterr().out
@@ -248,13 +263,41 @@ def test_convert_of_an_unfinished_run_and_into_a_foreign_directory(workdir, tmp_
   assert convert.main(["convert.py", f"--workdir={copy}", f"--output={tmp_path / 's'}"]) == 2
   assert "is not finished, 3 of 6 tuning steps are done" in complaint(capsys)
   assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={copy}"]) == 2
-  assert "exists and is not a spiking network" in complaint(capsys)
+  assert "is not (only) a spiking network" in complaint(capsys)
+  assert convert.main(["convert.py", f"--workdir={workdir}", "--output=/dev/null/x"]) == 2
+  assert "output /dev/null/x cannot be written" in complaint(capsys)
 
 
 def test_divergence_stops_the_run(tmp_path, capsys):
   assert run_train(tmp_path / "run", "--config.train.optimizer.learning_rate=1e30",
                    "--config.train.optimizer.warmup_steps=0") == 1
   assert "at step" in complaint(capsys)
+
+
+def test_two_hosts_do_what_one_does(workdir, tmp_path):
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    port = free.getsockname()[1]
+
+  def run(command, *arguments):
+    processes = [subprocess.Popen(
+        [sys.executable, ROOT / command, *arguments, "--multihost"], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+             "JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2",
+             "JAX_PROCESS_ID": str(i)}) for i in (0, 1)]
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "test images" in outputs[0] and "test images" not in outputs[1]
+
+  run("train.py", DIGITS, f"--workdir={tmp_path / 'run'}", *TINY)
+  one, two = (json.loads((w / "results.json").read_text()) for w in (workdir, tmp_path / "run"))
+  # The same batches and the same arithmetic; sums over devices may round differently.
+  assert abs(one["ann"] - two["ann"]) < 3
+  for name, row in one["thresholds"].items():
+    np.testing.assert_allclose(two["thresholds"][name]["tuned"], row["tuned"], rtol=0.02)
+  run("convert.py", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}")
+  assert json.loads((tmp_path / "snn" / "results.json").read_text())["snn"] == two["snn"]
 
 
 def test_the_files_at_the_top_run_the_commands(tmp_path):

@@ -47,7 +47,7 @@ def test_overwrites_a_network_and_nothing_else(network, tmp_path):
   (tmp_path / "other" / "thesis.tex").write_text("precious")
   (tmp_path / "file").write_text("precious")
   for name in ("other", "file"):
-    with pytest.raises(ValueError, match="exists and is not a spiking network"):
+    with pytest.raises(ValueError, match=r"holds thesis\.tex and is not|cannot be written"):
       tcljax.save(network, tmp_path / name)
   assert (tmp_path / "other" / "thesis.tex").read_text() == "precious"
   assert (tmp_path / "file").read_text() == "precious"
@@ -63,6 +63,39 @@ def test_a_failed_write_leaves_the_old_network(network, images, tmp_path, monkey
   with pytest.raises(ValueError, match="cannot be written: No space left"):
     tcljax.save(network, path)
   np.testing.assert_array_equal(tcljax.load(path)(images), network(images))
+
+
+def test_files_of_the_user_inside_a_network_are_not_deleted(network, tmp_path):
+  path = tcljax.save(network, tmp_path / "net")
+  (path / "notes.txt").write_text("precious")
+  with pytest.raises(ValueError, match=r"holds notes\.txt and is not \(only\) a spiking network"):
+    tcljax.save(network, path)
+  assert (path / "notes.txt").read_text() == "precious"
+
+
+def test_a_save_that_was_killed_between_its_renames_loses_nothing(network, images, tmp_path):
+  path = tcljax.save(network, tmp_path / "net")
+  path.rename(tmp_path / "net.replaced")  # as such a save leaves it
+  assert conversion.check_output(path) == path
+  np.testing.assert_array_equal(tcljax.load(path)(images), network(images))
+
+
+def test_a_link_stays_a_link(network, images, tmp_path):
+  (tmp_path / "disk").mkdir()
+  (tmp_path / "net").symlink_to(tmp_path / "disk", target_is_directory=True)
+  for _ in range(2):
+    tcljax.save(network, tmp_path / "net")
+  assert (tmp_path / "net").is_symlink()
+  np.testing.assert_array_equal(tcljax.load(tmp_path / "net")(images), network(images))
+
+
+def test_metadata_must_be_json(vgg, images, tmp_path):
+  model, variables = vgg
+  variables = tcljax.calibrate(model, variables, [images])
+  network = tcljax.convert(model, variables, (8, 8, 3), note={1, 2})
+  with pytest.raises(ValueError, match="metadata of a network must be JSON"):
+    tcljax.save(network, tmp_path / "net")
+  assert not list(tmp_path.iterdir())
 
 
 def test_damaged_files_are_told(network, tmp_path):

@@ -1,9 +1,10 @@
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 import tcljax
-from tcljax.activations import TCL
+from tcljax.activations import TCL, ReLU
 from tcljax.evaluation import reported_steps
 
 
@@ -58,6 +59,31 @@ def test_poisson_input_does_not_depend_on_the_batch_size(case):
   np.testing.assert_allclose(a.spikes_per_neuron, b.spikes_per_neuron, rtol=1e-4)
   c = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=8, seed=6)
   assert not np.allclose(a.spikes_per_neuron, c.spikes_per_neuron, rtol=1e-6)
+
+
+def test_a_model_with_a_list_as_field(rng):
+  class Layers(nn.Module):
+    features: list
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      for i, width in enumerate(self.features):
+        x = self.act(name=f"act{i}")(nn.Dense(width)(x))
+      return x
+
+  model, x = Layers([6, 4]), rng.normal(size=(10, 3)).astype(np.float32)
+  variables = tcljax.calibrate(model, model.init(jax.random.key(0), x), [x])
+  labels = np.asarray(model.apply(variables, x).argmax(-1))
+  assert tcljax.evaluate(model, variables, x, labels, tcljax.SpikingConfig()).ann == 100
+
+
+def test_bad_data(case):
+  model, variables, images, labels = case
+  with pytest.raises(ValueError, match="37 images have 5 labels"):
+    tcljax.evaluate(model, variables, images, labels[:5], tcljax.SpikingConfig())
+  with pytest.raises(ValueError, match="no images to evaluate on"):
+    tcljax.evaluate(model, variables, images[:0], labels[:0], tcljax.SpikingConfig())
 
 
 @pytest.mark.parametrize("steps, reported", [

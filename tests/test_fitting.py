@@ -170,6 +170,22 @@ def test_divergence_names_the_step_and_saves_nothing(case, tmp_path):
     assert checkpoints.latest_step() == 4
 
 
+def test_an_update_beyond_all_numbers_is_not_saved(case, tmp_path):
+  from tcljax.checkpoints import Checkpoints
+
+  model, variables, images, labels = case
+  transformation = optim.train_only(optax.sgd(1e30), ["params"])
+  objective = objectives.ann_objective(model, lambda x, key: jnp.asarray(x))
+  mesh = parallel.data_mesh()
+  with Checkpoints(tmp_path / "phase") as checkpoints:
+    state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
+    with pytest.raises(tcljax.TrainingDiverged, match="update norm is inf at step 1; no"):
+      fitting.fit(state, fitting.train_step(objective, transformation, ["params"]),
+                  training_batches(Split(images, labels), 16, 0), 4, mesh=mesh, seed=0,
+                  checkpoints=checkpoints, checkpoint_every=1)
+    assert checkpoints.latest_step() is None
+
+
 def test_bad_tuning_input(case):
   model, variables, images, labels = case
   with pytest.raises(ValueError, match="batch_size=12 cannot be split over 8 devices"):
@@ -178,3 +194,7 @@ def test_bad_tuning_input(case):
     tcljax.tune(model, variables, images, labels, objective="mse")
   with pytest.raises(ValueError, match=r"run tcljax\.calibrate first"):
     tcljax.tune(model, {"params": variables["params"]}, images, labels)
+  with pytest.raises(ValueError, match="64 images have 5 labels"):
+    tcljax.tune(model, variables, images, labels[:5])
+  with pytest.raises(ValueError, match="no images to train on"):
+    tcljax.tune(model, variables, images[:0], labels[:0])

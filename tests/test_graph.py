@@ -137,13 +137,17 @@ def test_what_is_read_twice_is_not_folded_into(rng):
 @pytest.mark.parametrize("operation, message", [
     (nn.relu, r"`max`.*: write self.act\(name=...\)\(x\) in place of nn.relu"),
     (lambda x: nn.max_pool(x[:, :, None, None], (2, 1)), "`reduce_window_max`.*: use average"),
-    (jnp.square, "between two activations only affine maps"),
+    (jnp.square, "between two activations convert can read convolutions"),
     (lambda x: x * x, "`mul`"),
     (jnp.exp, "`exp`"),
     (lambda x: x - x.mean(axis=0, keepdims=True), "`reduce_sum`"),
-    (lambda x: x @ x.T, "keep the examples apart"),
+    (lambda x: x @ x.T, "each example by itself"),
     (lambda x: x.reshape(-1), "`reshape`"),
     (lambda x: x + jnp.arange(2.0)[:, None], "`add`"),
+    (lambda x: jax.lax.fori_loop(0, 3, lambda i, y: 0.5 * y, x), "`scan`"),
+    (lambda x: jax.lax.scan(lambda c, _: (0.5 * c, None), x, None, length=3)[0], "`scan`"),
+    (lambda x: nn.pool(x[:, :, None], 0.0, lambda a, b: a + b, (2,), (2,), "VALID"),
+     "`reduce_window`"),
 ])
 def test_what_spikes_cannot_carry_is_named(operation, message):
   class Bad(nn.Module):
@@ -156,6 +160,36 @@ def test_what_spikes_cannot_carry_is_named(operation, message):
   x = jnp.ones((2, 3))
   with pytest.raises(ValueError, match=message):
     trace(Bad(), Bad().init(jax.random.key(0), x), (3,))
+
+
+def test_loops_over_constants_are_evaluated_and_calls_are_entered(rng):
+  class Loops(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      kernel = self.param("kernel", nn.initializers.normal(1.0), (4, 4))
+      kernel = jax.lax.fori_loop(0, 3, lambda i, k: 0.5 * k @ kernel, kernel)
+      x = self.act(name="a")(jax.checkpoint(lambda x: jax.jit(jnp.dot)(x, kernel))(x))
+      x = nn.remat(nn.Dense)(1)(x) * self.param("spread", nn.initializers.normal(1.0), (6,))[None]
+      return self.act(name="b")(x) * 2.0
+
+  x = rng.normal(size=(3, 4)).astype(np.float32)
+  traced, folded, expected = both(Loops(), randomized(Loops(), x), x)
+  np.testing.assert_allclose(traced, expected, rtol=1e-5)
+  np.testing.assert_allclose(folded, expected, rtol=1e-5)
+
+
+def test_an_activation_of_a_constant_is_told():
+  class Constant(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      return x + self.act(name="a")(jnp.ones((1, 3)))
+
+  with pytest.raises(ValueError, match="activation 'a' does not depend on the input"):
+    trace(Constant(), {}, (3,))
 
 
 def test_an_activation_used_twice_is_told():

@@ -5,6 +5,7 @@ import pytest
 from tcljax import clipping
 from tcljax.histogram import (
     BINS,
+    LIMIT,
     Histogram,
     bin_edges,
     histogram,
@@ -27,7 +28,7 @@ def test_bins_hold_what_their_edges_say(rng):
 
 def test_zeros_negatives_and_extremes():
   found = observed([[-3.0], [0.0], [1e-9], [1e9]])
-  assert found.counts[0, 0] == 3 and found.counts[0, -1] == 1
+  assert found.counts[0, 0] == 3 and found.counts[0, -1] == 1 and LIMIT < 1e9
   assert found.maximum[0] == np.float32(1e9)
 
 
@@ -57,16 +58,17 @@ def test_percentile_out_of_range(percentile):
     percentile_threshold(observed([[1.0]]), percentile)
 
 
+@pytest.mark.parametrize("v_init", [0.0, 0.5])
 @pytest.mark.parametrize("steps", [1, 4, 16, 64])
-def test_least_squares_is_the_best_of_a_fine_search(rng, steps):
+def test_least_squares_is_the_best_of_a_fine_search(rng, steps, v_init):
   x = np.maximum(rng.normal(0, 1, (20_000, 1)), 0).astype(np.float32)
 
   def error(tau):
-    return np.mean((x - np.asarray(clipping.quantized_clip(jnp.asarray(x), tau, steps))) ** 2)
+    return np.mean((x - np.asarray(clipping.quantized_clip(x, tau, steps, v_init))) ** 2)
 
-  found = least_squares_threshold(observed(x), steps)[0]
+  found = least_squares_threshold(observed(x), steps, v_init)[0]
   best = min(error(tau) for tau in np.linspace(0.05, x.max(), 400))
-  assert error(found) <= 1.01 * best
+  assert error(found) <= 1.03 * best  # bins are 0.8 % wide, candidates 3 % apart
 
 
 def test_fewer_steps_want_lower_thresholds(rng):

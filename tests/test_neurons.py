@@ -52,6 +52,11 @@ def test_counts_equal_the_closed_form_for_all_steps_to_64(rng, numerator):
     np.testing.assert_array_equal(counts, closed)
 
 
+def test_integer_currents_keep_the_initial_potential():
+  spikes, _ = neurons.integrate_and_fire(np.ones((3, 1), np.int32), 2.0, 0.5)
+  np.testing.assert_array_equal(spikes[:, 0], [1, 0, 1])
+
+
 def test_soft_reset_conserves_charge(rng):
   # On a dyadic grid the identity spikes * tau = v[0] - v[T] + sum of currents is exact.
   currents = rng.integers(-64, 128, (20, 500)).astype(np.float32) / 64
@@ -137,6 +142,7 @@ def test_gradient_to_the_threshold_is_that_of_scale():
     (lambda: neurons.spike(1.0, 1.0, "step"), "surrogate='step' is unknown: choose one of tri"),
     (lambda: neurons.if_step(jnp.ones(1), jnp.ones(1), 1.0, "none"), "reset='none' is unknown"),
     (lambda: neurons.surrogate_derivative(0.0, width=0), "width=0 must be positive"),
+    (lambda: neurons.spike(1.0, 1.0, width=-1.0), "width=-1.0 must be positive"),
 ])
 def test_errors_name_the_value_and_the_remedy(call, message):
   with pytest.raises(ValueError, match=message):

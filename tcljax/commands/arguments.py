@@ -9,10 +9,6 @@ from absl import flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from tcljax.checkpoints import CheckpointError
-from tcljax.conversion_run import ConversionFailed
-from tcljax.fitting import TrainingDiverged
-
 
 class Command:
   """Flags of one command, kept apart from absl's global ones so that commands can coexist.
@@ -53,10 +49,12 @@ class Command:
           raise ValueError(f"--{name} is required; see --help")
       if "config" in required:
         self.flags.config.lock()  # a file that failed to load raises at the first use only
-    except AttributeError as error:  # ml_collections: the field of an override
+    except (AttributeError, KeyError) as error:  # ml_collections: the field of an override
       raise ValueError(_unknown_field(str(error))) from error
-    except (flags.Error, OSError, TypeError) as error:
-      raise ValueError(" ".join(str(error).split())) from error
+    except (flags.Error, OSError, TypeError, ValueError) as error:
+      raise ValueError(str(error)) from error
+    except Exception as error:  # whatever a config file may raise
+      raise ValueError(f"the config cannot be read: {type(error).__name__}: {error}") from error
     if rest:
       raise ValueError(f"{rest[0]!r} is not a flag; see --help")
     return self.flags
@@ -66,7 +64,8 @@ class Command:
 
     Args:
       prepare: checks all input and returns what does the work. Its ValueErrors are the user's
-        to mend: one line, status 2. Afterwards only unreadable checkpoints are.
+        to mend: one line, status 2. Afterwards only unreadable checkpoints are; training that
+        diverges and a conversion that fails its check end in one line and status 1.
     """
     if {"--help", "-h", "-help"} & set(self.argv):
       own = (name for name in sorted(self.flags) if name not in ("flagfile", "undefok"))
@@ -78,11 +77,17 @@ class Command:
       work = prepare()
     except ValueError as error:
       return self._complain(error, 2)
+    # Imported late: with these come Orbax and TensorBoard, which bad input need not wait for.
+    from tcljax.calibration import CalibrationError
+    from tcljax.checkpoints import CheckpointError
+    from tcljax.conversion_run import ConversionFailed
+    from tcljax.fitting import TrainingDiverged
+
     try:
       work()
     except CheckpointError as error:
       return self._complain(error, 2)
-    except (TrainingDiverged, ConversionFailed) as error:
+    except (CalibrationError, ConversionFailed, TrainingDiverged) as error:
       return self._complain(error, 1)
     return 0
 
@@ -93,7 +98,7 @@ class Command:
 
 def _unknown_field(text: str) -> str:
   """What ml_collections says of an unknown field, in one line."""
-  field = re.search(r"'([\w.]+)", text)
+  field = re.search(r'Key "(\w+)"', text) or re.search(r"'(\w+)'?", text)
   nearest = re.search(r'Did you mean "(\w+)"', text)
   meant = f"did you mean {nearest[1]!r}?" if nearest else "see tcljax/config.py for all fields"
   return f"--config has no field {(field[1] if field else text)!r}; {meant}"

@@ -33,6 +33,8 @@ def training_batches(
     Dictionaries of `image` and `label`, the part of this host.
   """
   count = len(split.labels)
+  if not count:
+    raise ValueError("there are no images to train on")
   order, epoch = None, None
   position = start_step * batch_size
   while True:
@@ -62,6 +64,8 @@ def evaluation_batches(split: Split, batch_size: int) -> Iterator[dict[str, np.n
     for what only fills the last batch; the part of this host.
   """
   count = len(split.labels)
+  if not count:
+    raise ValueError("there are no images to evaluate on")
   for start in range(0, count, batch_size):
     index = np.arange(start, start + batch_size)[_local(batch_size)]
     inside = np.minimum(index, count - 1)

@@ -25,6 +25,10 @@ class Split:
   images: np.ndarray
   labels: np.ndarray
 
+  def __post_init__(self):
+    if len(self.images) != len(self.labels):
+      raise ValueError(f"{len(self.images)} images have {len(self.labels)} labels: give one each")
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -59,6 +63,8 @@ def load_dataset(
   Raises:
     ValueError: naming what is unknown, not prepared or unsuitable, and the remedy.
   """
+  if image_size < 0:
+    raise ValueError(f"data.image_size={image_size} must be at least 1, or 0 for the images' own")
   if name == "digits":
     train, test, classes = _digits(train_split, test_split, image_size)
   else:
@@ -133,7 +139,8 @@ def _version_directory(name, root):
   if name.split("/")[0] in known:
     raise ValueError(f"data set {name!r} is not prepared in {root}; run: "
                      f"{_prepare_command(name, root)}")
-  nearest = difflib.get_close_matches(name, ["digits", *prepared, *known], n=1, cutoff=0.0)
+  nearest = (difflib.get_close_matches(name, ["digits", *prepared], n=1)
+             or difflib.get_close_matches(name, ["digits", *known], n=1, cutoff=0.0))
   raise ValueError(f"data set {name!r} is unknown; the nearest is {nearest[0]!r}")
 
 

@@ -67,6 +67,8 @@ def _merge(op, arrays, scale, shift):
   if op not in ("conv", "dense") or not per_channel:
     return None
   channels = arrays["kernel"].shape[-1]
+  if any(a.shape[-1] not in (1, channels) for a in (scale, shift)):  # one channel made into many
+    return None
   scale, shift = (np.broadcast_to(a.reshape(-1), (channels,)) for a in (scale, shift))
   bias = arrays.get("bias", np.zeros(channels)) * scale + shift
   return {"kernel": arrays["kernel"] * scale, "bias": bias}

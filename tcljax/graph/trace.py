@@ -18,6 +18,10 @@ from tcljax.graph.nodes import INPUT, Graph, Node
 _NEURONS = core.Primitive("neurons")
 _NEURONS.def_abstract_eval(lambda x, *, path: x)
 
+# What runs the operations inside it once, as they stand; loops do not.
+_CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "custom_jvp_call",
+          "custom_vjp_call")
+
 # Traced with two examples, so that the batch axis cannot be mistaken for an axis of size one.
 _BATCH = 2
 
@@ -75,12 +79,15 @@ class _Tracer:
     env = dict(zip(jaxpr.constvars, consts)) | dict(zip(jaxpr.invars, args))
     read = lambda atom: atom.val if isinstance(atom, core.Literal) else env[atom]
     for eqn in jaxpr.eqns:
-      inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
       inputs = [read(atom) for atom in eqn.invars]
-      if inner is not None:
+      if eqn.primitive.name in _CALLS:
+        inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
         inner, inner_consts = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
         outputs = self.run(inner, inner_consts, inputs)
       elif not any(isinstance(value, _Symbol) for value in inputs):
+        if eqn.primitive is _NEURONS:
+          raise ValueError(f"activation {'.'.join(eqn.params['path'])!r} does not depend on the "
+                           "input: nothing to convert")
         outputs = eqn.primitive.bind(*inputs, **eqn.params)
         outputs = outputs if eqn.primitive.multiple_results else [outputs]
       else:
@@ -97,7 +104,8 @@ class _Tracer:
       hint = {
           "reduce_window_max": "use average pooling: a maximum of spikes is not a sum of spikes",
           "max": "write self.act(name=...)(x) in place of nn.relu(x)",
-      }.get(name, "between two activations only affine maps that keep the examples apart convert")
+      }.get(name, "between two activations convert can read convolutions, products with weights, "
+            "sums, scalings, BatchNorm, average pooling and reshapes, each example by itself")
       raise ValueError(f"the model applies `{name}`{' in ' + place if place else ''}: {hint}")
     if isinstance(node, _Symbol):
       return node

@@ -4,8 +4,8 @@ from typing import Any
 
 import flax.linen as nn
 
+from tcljax.checks import check_choice
 from tcljax.models.vgg import CNN, VGG, VGG16, check_image_size
-from tcljax.neurons import check_choice
 
 __all__ = ["CNN", "VGG", "VGG16", "check_image_size", "create_model"]
 
