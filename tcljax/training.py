@@ -150,6 +150,8 @@ def measure(
   """The reported numbers, the only ones for which the test set is read."""
   test, config = experiment.dataset.test, experiment.config
 
+  say(f"evaluating on {len(test.labels)} test images, T up to {experiment.evaluation.steps}")
+
   def run(variables):
     return evaluate(
         experiment.model, variables, test.images, test.labels, experiment.evaluation,

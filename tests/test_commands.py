@@ -317,3 +317,11 @@ def test_configs_are_whole(name):
   assert config.name == name
   assert f"python train.py --config=configs/{name}.py" in source
   assert configs.differences(configs.base_config(), config)
+
+
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+  example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+  monkeypatch.chdir(tmp_path)
+  exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
+  spiking, ann = map(float, re.findall(r"\d\.\d+", capsys.readouterr().out))
+  assert ann > 0.9 and abs(spiking - ann) < 0.03
