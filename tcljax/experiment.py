@@ -65,9 +65,8 @@ class Experiment:
 
   def abstract_clipping(self) -> dict[str, Any]:
     """Shapes of the collection `clipping`."""
-    model = self.model.clone(act=lambda name: TCL(self.config.tune.per_channel, name=name))
-    x = jnp.zeros((1, *self.input_shape), jnp.float32)
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), x))["clipping"]
+    act = functools.partial(TCL, per_channel=self.config.tune.per_channel)
+    return _abstract_init(self.model.clone(act=act), self.input_shape)["clipping"]
 
 
 def make_experiment(config: ConfigDict) -> Experiment:
@@ -137,12 +136,18 @@ def _make_model(config, dataset):
     ann = create_model(num_classes=dataset.num_classes, **fields)
     height, width = dataset.test.images.shape[1:3]
     check_image_size(ann, (height, width))
-    images = jax.ShapeDtypeStruct((1, *dataset.test.images.shape[1:]), jnp.float32)
-    jax.eval_shape(ann.init, jax.random.key(0), images)
+    _abstract_init(ann, dataset.test.images.shape[1:])
   except (TypeError, ValueError, ZeroDivisionError) as error:
     given = ", ".join(f"{k}={v!r}" for k, v in fields.items() if v is not None)
     raise ValueError(f"model ({given}): {str(error).partition(chr(10))[0]}") from error
   return ann
+
+
+def _abstract_init(model, input_shape):
+  """Shapes of a model's variables; no device is used."""
+  return jax.eval_shape(
+      lambda x: model.init(jax.random.key(0), x),
+      jax.ShapeDtypeStruct((1, *input_shape), jnp.float32))
 
 
 def prepare_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path:

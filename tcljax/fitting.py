@@ -25,7 +25,7 @@ class TrainState(NamedTuple):
 
 
 class TrainingDiverged(RuntimeError):
-  """The loss or its gradient stopped being finite."""
+  """The loss, its gradient or the update stopped being finite."""
 
 
 StepFunction = Callable[[TrainState, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
@@ -158,4 +158,3 @@ def restore_or_new(
     return parallel.replicate(mesh, make())
   abstract = parallel.abstract_replicated(mesh, jax.eval_shape(make))
   return TrainState(**checkpoints.restore(abstract._asdict()))
-

@@ -33,7 +33,8 @@ def train_and_evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict[st
     What was written to results.json.
 
   Raises:
-    ValueError: if a checkpoint cannot be read.
+    CheckpointError: if a checkpoint cannot be read.
+    CalibrationError: if the trained network gives no thresholds.
     TrainingDiverged: if the loss stops being finite.
   """
   mesh = parallel.data_mesh()

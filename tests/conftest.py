@@ -9,6 +9,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 import jax
 import numpy as np
 import pytest
+from running import run_train
 
 from tcljax.models import VGG
 
@@ -37,3 +38,11 @@ def vgg():
 @pytest.fixture(scope="session")
 def images():
   return np.random.default_rng(2).normal(size=(16, 8, 8, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def workdir(tmp_path_factory):
+  """A finished run of the digits config in small sizes; not to be changed."""
+  path = tmp_path_factory.mktemp("commands") / "run"
+  assert run_train(path) == 0
+  return path

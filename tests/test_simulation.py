@@ -1,6 +1,7 @@
 import functools
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,6 +90,23 @@ def test_poisson_input_is_the_image_on_average():
   frames = jax.vmap(lambda key: simulation.poisson_spikes(key, x))(keys)
   assert set(np.unique(frames)) <= {-1.0, 0.0, 1.0}
   np.testing.assert_allclose(frames.mean(axis=0), x, atol=0.02)
+
+
+def test_poisson_spikes_are_drawn_anew_at_every_step(rng):
+  class Identity(nn.Module):
+    act: object = None
+
+    def __call__(self, x):
+      return x
+
+  x = rng.uniform(-1, 1, (3, 5)).astype(np.float32)
+  keys = jax.random.split(jax.random.key(0), 3)
+
+  def mean_input(steps):
+    spiking = SpikingConfig(steps=steps, encoding="poisson")
+    return np.abs(simulate(Identity(), {}, x, spiking, keys=keys).logits - x).max()
+
+  assert mean_input(2000) < 0.06 < 0.3 < mean_input(1)
 
 
 def test_poisson_spikes_depend_on_the_key_alone(calibrated, images):

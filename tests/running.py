@@ -1,0 +1,24 @@
+"""How the tests run the commands: small sizes of the digits config."""
+
+import pathlib
+
+from tcljax.commands import train
+
+ROOT = pathlib.Path(__file__).parent.parent
+DIGITS = f"--config={ROOT / 'configs' / 'digits.py'}"
+TINY = ("--config.model.stages=((4,),(8,))", "--config.model.dense=(16,)",
+        "--config.train.steps=40", "--config.train.batch_size=64", "--config.tune.steps=6",
+        "--config.tune.batch_size=32", "--config.tune.images=128", "--config.snn.steps=4",
+        "--config.eval.steps=8", "--config.log_every=10", "--config.checkpoint_every=3")
+
+
+def run_train(workdir, *overrides):
+  return train.main(["train.py", DIGITS, f"--workdir={workdir}", *TINY, *overrides])
+
+
+def complaint(capsys):
+  """The one line that a command printed to stderr."""
+  captured = capsys.readouterr()
+  assert captured.err.count("\n") == 1, captured.err
+  assert "Traceback" not in captured.err and "steps/s" not in captured.out
+  return captured.err
