@@ -119,13 +119,14 @@ def test_names_of_activations_cannot_collide_with_those_of_nodes(rng):
   np.testing.assert_allclose(folded, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_what_is_read_twice_is_not_folded_into(rng):
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_what_is_read_twice_is_not_folded_into(rng, use_bias):
   class Twice(nn.Module):
     act: object = ReLU
 
     @nn.compact
     def __call__(self, x):
-      y = nn.Dense(3, use_bias=False)(x)
+      y = nn.Dense(3, use_bias=use_bias)(x)
       return self.act(name="a")(3.0 * y) + y
 
   x = rng.normal(size=(4, 3)).astype(np.float32)
