@@ -32,8 +32,7 @@ class Experiment:
   Attributes:
     config: the config itself.
     dataset: loaded.
-    augment: preprocessing of training images.
-    preprocess: preprocessing without augmentation.
+    preprocess: from stored to network images; augments where it is given a key.
     ann: the network of phase 1.
     model: the network that is converted; it differs from `ann` by the spiking readout.
     spiking: simulation while tuning.
@@ -44,7 +43,6 @@ class Experiment:
 
   config: ConfigDict
   dataset: Dataset
-  augment: Preprocessing
   preprocess: Preprocessing
   ann: nn.Module
   model: nn.Module
@@ -86,7 +84,7 @@ def make_experiment(config: ConfigDict) -> Experiment:
     raise ValueError(f"snn.chunk={spiking.chunk} does not divide eval.steps={config.eval.steps}: "
                      "choose a divisor of both, or 0 for an automatic one")
   evaluation = dataclasses.replace(spiking, steps=config.eval.steps)
-  augment = _named("preprocessing", Preprocessing, **config.preprocessing.to_dict())
+  preprocess = _named("preprocessing", Preprocessing, **config.preprocessing.to_dict())
   check_choice("tune.objective", config.tune.objective, OBJECTIVES)
   _named("tune", calibration.check_calibration, config.tune.calibration, config.tune.percentile,
          spiking.steps)
@@ -102,8 +100,7 @@ def make_experiment(config: ConfigDict) -> Experiment:
   for phase in ("train", "tune"):
     parallel.check_batch_size(f"{phase}.batch_size", config[phase].batch_size)
   return Experiment(
-      config=config, dataset=dataset, augment=augment,
-      preprocess=dataclasses.replace(augment, shift=0, flip=False, cutout=0),
+      config=config, dataset=dataset, preprocess=preprocess,
       ann=ann, model=ann.clone(spiking_readout=spiking_readout),
       spiking=spiking, evaluation=evaluation,
       train_optimizer=optimizers[0], tune_optimizer=optimizers[1])

@@ -53,7 +53,7 @@ def train_and_evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict[st
 def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> dict[str, Any]:
   """Phase 1; returns `params` and `batch_stats`."""
   config = experiment.config
-  objective = ann_objective(experiment.ann, experiment.augment, config.train.label_smoothing)
+  objective = ann_objective(experiment.ann, experiment.preprocess, config.train.label_smoothing)
   variables = _run_phase(
       experiment, workdir, mesh, ANN, config.train, objective, ("params",),
       experiment.train_optimizer, experiment.initial_variables)
@@ -92,7 +92,7 @@ def tune_thresholds(
 ) -> dict[str, Any]:
   """Phase 2; returns all collections, of which only `clipping` has changed."""
   objective = snn_objective(
-      experiment.model, experiment.augment, experiment.spiking, mesh,
+      experiment.model, experiment.preprocess, experiment.spiking, mesh,
       experiment.config.tune.objective, teacher=experiment.ann)
   return _run_phase(
       experiment, workdir, mesh, TUNED, experiment.config.tune, objective, ("clipping",),
