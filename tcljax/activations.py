@@ -14,13 +14,27 @@ A network takes the activation as a field and names each use of it:
 all three. The name is what ties a layer to its threshold, so leaving it out is an error.
 """
 
+import dataclasses
 import re
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from tcljax import clipping, neurons
+
+
+def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Module:
+  """The same network with another activation; every swap goes through here.
+
+  Raises:
+    ValueError: if the model has no field `act`.
+  """
+  if "act" not in {field.name for field in dataclasses.fields(model)}:
+    raise ValueError(f"{type(model).__name__} has no field 'act': give it `act: Callable = "
+                     "tcljax.ReLU` and apply self.act(name=...)(x) after each layer")
+  return model.clone(act=act)
 
 
 class Activation(nn.Module):

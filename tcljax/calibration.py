@@ -1,6 +1,7 @@
 """First thresholds for a network, from the activations it has on real inputs."""
 
 import functools
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from tcljax import clipping
-from tcljax.activations import Activation
+from tcljax.activations import Activation, ReLU, with_activation
 from tcljax.checks import check_choice, check_percentile
 from tcljax.histogram import (
     LIMIT,
@@ -36,6 +37,14 @@ class _Observed(Activation):
     self.sow("observed", "histogram", histogram(x, self.per_channel),
              init_fn=lambda: None, reduce_fn=lambda _, new: new)
     return nn.relu(x)
+
+
+def _refuse_relu(call, args, kwargs, context):
+  """Tells of an activation that the swap has not reached: it would stay without a threshold."""
+  if isinstance(context.module, ReLU):
+    raise ValueError(f"activation {'/'.join(context.module.path)!r} stays tcljax.ReLU when the "
+                     "model's field act is swapped: pass act=self.act on to inner modules")
+  return call(*args, **kwargs)
 
 
 class CalibrationError(ValueError):
@@ -70,7 +79,8 @@ def calibrate(
     variables: its trained variables; a collection `clipping` already there is replaced.
     batches: inputs [B, ...] as the network takes them, from the training set.
     method: "percentile" of the activations (Rueckauer et al., 2017), their "maximum" (Diehl et
-      al., 2015), or the threshold of "least_squares" error of the T-step quantised activation.
+      al., 2015), or the threshold of "least_squares" error of the T-step quantised activation. A
+      percentile that is zero (a layer seldom active) becomes the maximum.
     percentile: in (0, 100), for method="percentile".
     steps: T, for method="least_squares".
     per_channel: one threshold a channel (the last axis) instead of one a layer. A channel that
@@ -82,17 +92,22 @@ def calibrate(
     `v_init`, scalars or [C].
 
   Raises:
-    ValueError: on an unknown method, a percentile outside (0, 100), no batches, or an activation
-      used twice.
+    ValueError: on an unknown method, a percentile outside (0, 100), no batches, a model without a
+      field `act`, or an activation that is used twice or that the swap does not reach.
     CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never
       was active.
   """
   check_calibration(method, percentile, steps)
-  network = model.clone(act=functools.partial(_Observed, per_channel=per_channel))
+  if not math.isfinite(v_init):
+    raise ValueError(f"v_init={v_init} must be finite, such as 0.5")
+  if hasattr(batches, "ndim"):
+    raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
+  network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
 
   @jax.jit
   def observe(variables, x):
-    return network.apply(variables, x, mutable=["observed"])[1]["observed"]
+    with nn.intercept_methods(_refuse_relu):
+      return network.apply(variables, x, mutable=["observed"])[1].get("observed", {})
 
   totals: dict[tuple[str, ...], Histogram] = {}
   for batch in batches:
@@ -134,7 +149,13 @@ def calibrate(
 
 
 def thresholds(variables: Any) -> dict[str, np.ndarray]:
-  """tau of every activation, by its path: scalars or [C], in activation units."""
+  """tau of every activation, by its path: scalars or [C], in activation units.
+
+  Raises:
+    ValueError: if the variables have no collection `clipping`.
+  """
+  if "clipping" not in variables:
+    raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
   flat = traverse_util.flatten_dict(variables["clipping"], sep="/")
   return {path.removesuffix("/raw_threshold"): np.asarray(clipping.threshold_from_raw(raw))
           for path, raw in flat.items() if path.endswith("/raw_threshold")}

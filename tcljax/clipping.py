@@ -9,7 +9,14 @@ from jax.typing import ArrayLike
 
 
 def threshold_from_raw(raw: ArrayLike) -> jax.Array:
-  """softplus(raw) = log(1 + exp(raw)): the threshold tau > 0 that a free parameter stands for."""
+  """softplus(raw) = log(1 + exp(raw)): the threshold tau > 0 that a free parameter stands for.
+
+  Args:
+    raw: any shape.
+
+  Returns:
+    tau, in the same shape, in activation units.
+  """
   return jax.nn.softplus(jnp.asarray(raw))
 
 
@@ -17,7 +24,7 @@ def raw_from_threshold(threshold: ArrayLike) -> jax.Array:
   """Inverse of `threshold_from_raw`, stable for small and for large thresholds.
 
   Args:
-    threshold: positive, any shape.
+    threshold: positive, any shape, in activation units.
 
   Returns:
     log(exp(threshold) - 1), written so that neither term overflows.
@@ -36,16 +43,19 @@ def clip(x: jax.Array, threshold: ArrayLike) -> jax.Array:
   """min(max(x, 0), threshold): the trainable clipping layer (Ho & Chang, DAC 2021, eq. 8).
 
   Args:
-    x: pre-activations, [..., C].
-    threshold: tau > 0, a scalar or [C].
+    x: pre-activations, [..., C], in activation units.
+    threshold: tau > 0, a scalar or [C], in the same units.
 
   Returns:
     Clipped activations in the shape of `x`. The gradient to `x` is 1 where 0 < x < tau and 0
     elsewhere; the gradient to tau is 1 where x >= tau (eq. 9), summed over what shares it.
   """
+  x = jnp.asarray(x)
+  if not jnp.issubdtype(x.dtype, jnp.inexact):
+    x = x.astype(jnp.float32)
+  tau = per_channel_view(threshold, x.ndim).astype(x.dtype)
   # `where` instead of `minimum`, whose gradient at x = tau would be split between the two.
-  return jnp.where(x >= per_channel_view(threshold, x.ndim),
-                   per_channel_view(threshold, x.ndim).astype(x.dtype), jax.nn.relu(x))
+  return jnp.where(x >= tau, tau, jax.nn.relu(x))
 
 
 def quantized_clip(
@@ -63,6 +73,7 @@ def quantized_clip(
     tau / T * clip(floor(T x / tau + v_init), 0, T), in the shape of `x`; piecewise constant, so
     its gradient is zero.
   """
+  x = jnp.asarray(x)
   threshold = per_channel_view(threshold, x.ndim)
   count = jnp.floor(steps * x / threshold + per_channel_view(v_init, x.ndim))
   return threshold * jnp.clip(count, 0, steps) / steps

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import operator
 import pathlib
 import shutil
 import tempfile
@@ -11,12 +12,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from tcljax.activations import TCL
 from tcljax.graph import Graph, GraphNetwork, Node, fold, trace
-from tcljax.simulation import SpikingConfig, simulate
+from tcljax.simulation import SpikingConfig, check_spiking, simulate
 
 _FORMAT = 1
 _DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
@@ -64,6 +66,7 @@ class SpikingNetwork:
     Raises:
       ValueError: if the inputs have another shape than `input_shape`, or T < 1.
     """
+    x = jnp.asarray(x)
     if tuple(x.shape[1:]) != self.input_shape:
       raise ValueError(f"inputs have shape {tuple(x.shape)}, expected (batch, "
                        f"{', '.join(map(str, self.input_shape))})")
@@ -97,24 +100,35 @@ def convert(
     **metadata: stored with the network; JSON values.
 
   Returns:
-    The spiking network; its logits are those of simulating `model`, to rounding.
+    The spiking network, which computes in float32; its logits are those of simulating `model`, to
+    rounding (that of the model's own precision, if it computes in less).
 
   Raises:
     ValueError: if the model does what spikes cannot carry, or thresholds are missing.
   """
   if "clipping" not in variables:
     raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
-  graph, arrays = fold(*trace(model, variables, tuple(input_shape)))
+  check_spiking(spiking)
+  input_shape = tuple(operator.index(n) for n in input_shape)
+  graph, arrays = fold(*trace(model, variables, input_shape))
   stored = traverse_util.flatten_dict(variables["clipping"])
   clipping: dict[str, dict[str, jax.Array]] = {}
   for (*path, key), value in stored.items():
     clipping.setdefault(".".join(path), {})[key] = value
   for node in graph.nodes:
-    if node.op == "neurons" and node.name not in clipping:
+    if node.op == "neurons" and set(clipping.get(node.name, ())) != {"raw_threshold", "v_init"}:
       raise ValueError(f"no threshold for activation {node.name!r} in the collection 'clipping': "
                        "run tcljax.calibrate on this model")
-  return SpikingNetwork(
-      graph, {"params": arrays, "clipping": clipping}, tuple(input_shape), spiking, metadata)
+  network = SpikingNetwork(
+      graph, {"params": arrays, "clipping": clipping}, input_shape, spiking, metadata)
+  _check_shapes(network)
+  return network
+
+
+def _check_shapes(network):
+  """Raises what a call would raise because shapes do not fit, at the cost of no arithmetic."""
+  jax.eval_shape(network.model.clone(act=TCL).apply, network.variables,
+                 jax.ShapeDtypeStruct((1, *network.input_shape), np.float32))
 
 
 def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path:
@@ -193,6 +207,12 @@ def check_output(directory: str | pathlib.Path) -> pathlib.Path:
 def load(directory: str | pathlib.Path) -> SpikingNetwork:
   """Reads what `save` wrote.
 
+  Args:
+    directory: of a spiking network.
+
+  Returns:
+    The network, the same to the bit.
+
   Raises:
     ValueError: if it is not there, damaged, or of a later version.
   """
@@ -210,8 +230,7 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
         Graph(nodes, description["output"]), traverse_util.unflatten_dict(flat, sep="/"),
         tuple(description["input_shape"]), SpikingConfig(**description["spiking"]),
         description["metadata"])
-    jax.eval_shape(network.model.clone(act=TCL).apply, network.variables,
-                   jax.ShapeDtypeStruct((1, *network.input_shape), np.float32))
+    _check_shapes(network)
   except FileNotFoundError as error:
     raise ValueError(f"{path} is not a spiking network: {error.filename} is missing") from error
   except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:

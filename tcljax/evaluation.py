@@ -13,7 +13,8 @@ from flax import traverse_util
 from jax.sharding import PartitionSpec as P
 
 from tcljax import parallel
-from tcljax.activations import TCL, ReLU
+from tcljax.activations import TCL, ReLU, with_activation
+from tcljax.checks import check_least
 from tcljax.data import Split, evaluation_batches
 from tcljax.simulation import SpikingConfig, count_neurons, simulate
 
@@ -79,19 +80,26 @@ def evaluate(
     What was measured, after every number of steps up to T.
 
   Raises:
-    ValueError: if there are no images, or not as many labels, or thresholds are missing.
+    ValueError: if there are no images, the labels are not one class number for each, the network's
+      output is not finite, or thresholds are missing.
   """
+  check_least("batch_size", batch_size, 1)
   mesh = parallel.data_mesh()
+  images, labels = np.asarray(images), np.asarray(labels)
   split = Split(images, labels)
   batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(labels))))
   reference_model, reference_variables = reference or (model, variables)
   measure = _compiled(_measurement, model, reference_model, spiking, preprocess, mesh)
   variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
+  example = jax.eval_shape(preprocess, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
+  split.check_classes(jax.eval_shape(reference_model.apply, reference_variables, example).shape[-1])
   key = jax.random.key(seed)
   sums = [measure(variables, reference_variables, parallel.shard(mesh, batch), key)
           for batch in evaluation_batches(split, batch_size)]
   total = jax.tree.map(lambda *a: np.sum([np.asarray(x, np.float64) for x in a], axis=0), *sums)
-  example = jax.eval_shape(preprocess, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
+  if total["not_finite"]:
+    raise ValueError(f"the network's output is not finite for {int(total['not_finite'])} of the "
+                     f"{len(labels)} images")
   neurons = count_neurons(model, variables, example.shape[1:])
   count = len(labels)
   spikes = sum(total["spikes"].values())
@@ -133,10 +141,12 @@ def _measurement(model, reference_model, spiking, preprocess, mesh):
     x = preprocess(batch["image"])
     mask, labels = batch["mask"], batch["label"]
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
-    ann = reference_model.clone(act=ReLU).apply(reference_variables, x).argmax(axis=-1)
-    clipped = model.clone(act=TCL).apply(variables, x).argmax(axis=-1)
+    logits = with_activation(reference_model, ReLU).apply(reference_variables, x)
+    ann = logits.argmax(axis=-1)
+    clipped = with_activation(model, TCL).apply(variables, x).argmax(axis=-1)
     snn, spikes = answers(variables, x, keys)
     return {
+        "not_finite": jnp.sum(mask & ~jnp.isfinite(logits).all(axis=-1)),
         "ann": jnp.sum(mask & (ann == labels)),
         "clipped": jnp.sum(mask & (clipped == labels)),
         "snn": jnp.sum(snn == labels[None], axis=1, where=mask[None]),

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from tcljax import calibration, parallel
 from tcljax import config as configs
-from tcljax.activations import TCL
+from tcljax.activations import TCL, with_activation
 from tcljax.checks import check_choice, check_least
 from tcljax.data import Dataset, Preprocessing, load_dataset
 from tcljax.files import write_text
@@ -64,7 +64,7 @@ class Experiment:
   def abstract_clipping(self) -> dict[str, Any]:
     """Shapes of the collection `clipping`."""
     act = functools.partial(TCL, per_channel=self.config.tune.per_channel)
-    return _abstract_init(self.model.clone(act=act), self.input_shape)["clipping"]
+    return _abstract_init(with_activation(self.model, act), self.input_shape)["clipping"]
 
 
 def make_experiment(config: ConfigDict) -> Experiment:

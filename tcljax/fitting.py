@@ -140,10 +140,13 @@ def fit(
 
 
 def _diverged(number, name, value, checkpoints):
-  last = checkpoints.latest_step() if checkpoints else None
+  what = f"{name.replace('_', ' ')} is {value} at step {number}"
+  if checkpoints is None:
+    return f"{what}; are all inputs finite? if so, lower the learning rate or set clip_norm"
+  last = checkpoints.latest_step()
   kept = f"the last good checkpoint is {checkpoints.path(last)}" if last else "no checkpoint yet"
-  return (f"{name.replace('_', ' ')} is {value} at step {number}; {kept}; start anew in another "
-          "--workdir with a lower learning rate or with optimizer.clip_norm")
+  return (f"{what}; {kept}; start anew in another --workdir with a lower learning rate or with "
+          "optimizer.clip_norm")
 
 
 def restore_or_new(

@@ -8,7 +8,8 @@ With soft reset the number of spikes obeys the identity that all of ANN-to-SNN c
 
     spikes = (v[0] - v[T] + sum of currents) / threshold
 
-so that at a constant current x the count is floor(T * x / threshold + v_init), between 0 and T.
+so that at a constant current x, started at v_init * threshold with v_init from 0 to 1, the count is
+floor(T * x / threshold + v_init), between 0 and T.
 """
 
 import functools
@@ -35,7 +36,7 @@ RESETS = ("soft", "hard")
 def check_surrogate(surrogate: str, width: float) -> None:
   """Raises ValueError on an unknown surrogate or a width that is not positive."""
   check_choice("surrogate", surrogate, SURROGATES)
-  if not width > 0:
+  if not 0 < width < math.inf:
     raise ValueError(f"width={width} must be positive (in units of the threshold)")
 
 
@@ -56,6 +57,9 @@ def surrogate_derivative(
       |u| <= w (Wu et al., 2018), "sigmoid" s(u/w) (1 - s(u/w)) / w (Zenke & Ganguli, 2018) or
       "arctan" 1 / (2w (1 + (pi u / 2w)^2)) (Fang et al., 2021).
     width: w, in units of the threshold.
+
+  Returns:
+    h(u), in the shape of `u`, per unit of u.
 
   Raises:
     ValueError: on an unknown surrogate or a width that is not positive.
@@ -115,9 +119,9 @@ def if_step(
   """One time step: integrate, fire, reset.
 
   Args:
-    v: membrane potential before the step, [B, ...].
+    v: membrane potential before the step, [B, ...], in activation units.
     current: input current of the step, [B, ...].
-    threshold: firing threshold, broadcastable to `v`.
+    threshold: firing threshold > 0, broadcastable to `v`.
     reset: "soft" subtracts the threshold from a neuron that fired, "hard" sets it to zero.
     surrogate: see `spike`.
     width: see `spike`.
@@ -146,9 +150,9 @@ def integrate(
   """Runs neurons from a given potential over all steps of `currents`.
 
   Args:
-    currents: input currents, [T, B, ...].
-    v: potential before the first step, [B, ...].
-    threshold: firing threshold, broadcastable to `v`.
+    currents: input currents, [T, B, ...], in activation units.
+    v: potential before the first step, [B, ...], in activation units.
+    threshold: firing threshold > 0, broadcastable to `v`.
     reset: see `if_step`.
     surrogate: see `spike`.
     width: see `spike`.
@@ -156,12 +160,17 @@ def integrate(
   Returns:
     Spikes [T, B, ...] of 0 and 1, and the potential after the last step [B, ...]. Running T1 and
     then T2 steps from the potential left behind equals running T1 + T2 steps.
+
+  Raises:
+    ValueError: on an unknown reset or surrogate.
   """
 
   def step(v, current):
     return if_step(v, current, threshold, reset, surrogate, width)
 
-  v, spikes = jax.lax.scan(step, v, currents)
+  # In the widest of their types; a carry cannot change its own on the way.
+  dtype = jnp.result_type(_inexact(v), _inexact(currents), _inexact(threshold))
+  v, spikes = jax.lax.scan(step, jnp.asarray(v, dtype), jnp.asarray(currents, dtype))
   return spikes, v
 
 
@@ -178,8 +187,8 @@ def integrate_and_fire(
   Args:
     currents: input currents, [T, B, ...], in activation units.
     threshold: firing threshold > 0, broadcastable to [B, ...].
-    v_init: potential before the first step as a fraction of the threshold, broadcastable to
-      [B, ...]. One half turns the rate's rounding down into rounding to nearest.
+    v_init: potential before the first step as a fraction of the threshold, from 0 to 1,
+      broadcastable to [B, ...]. One half turns the rate's rounding down into rounding to nearest.
     reset: "soft" or "hard".
     surrogate: see `spike`.
     width: see `spike`.

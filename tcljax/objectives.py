@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from tcljax import parallel
-from tcljax.activations import ReLU
+from tcljax.activations import ReLU, with_activation
 from tcljax.checks import check_choice
 from tcljax.simulation import SpikingConfig, simulate
 
@@ -80,7 +80,7 @@ def snn_objective(
     ValueError: on an unknown kind.
   """
   check_choice("objective", kind, OBJECTIVES)
-  teacher = (teacher or model).clone(act=ReLU)
+  teacher = with_activation(teacher or model, ReLU)
 
   def run(variables, x, keys):
     return simulate(model, variables, x, spiking, keys=keys).logits

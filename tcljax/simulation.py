@@ -2,12 +2,14 @@
 
 Layers know nothing of time: K steps are folded into the batch, [K*B, ...], for everything but the
 neurons, and an outer `lax.scan` walks the T/K chunks with the membrane potentials as carry. Memory
-grows with K and not with T; with gradients, each chunk is computed again on the way back.
+grows with K and not with T; with gradients, each chunk is computed again on the way back, and the
+potentials between the T/K chunks are what is kept.
 """
 
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from tcljax import neurons
-from tcljax.activations import IF
+from tcljax.activations import IF, with_activation
 from tcljax.checks import check_choice
 
 ENCODINGS = ("constant", "poisson")
@@ -36,7 +38,8 @@ class SpikingConfig:
     surrogate: shape of the surrogate gradient, see `tcljax.spike`.
     width: its width in units of the threshold.
     encoding: "constant" feeds the image as a constant current; "poisson" as spikes of either sign
-      and of the height of the image's largest magnitude, with the image as their mean.
+      and of the height of the image's largest magnitude, with the image as their mean; whoever
+      simulates then gives a random key for each example.
 
   Raises:
     ValueError: naming the field, its value and the remedy.
@@ -50,6 +53,11 @@ class SpikingConfig:
   encoding: str = "constant"
 
   def __post_init__(self):
+    for field in ("steps", "chunk"):
+      try:  # NumPy's integers become Python's, which JSON can hold
+        object.__setattr__(self, field, operator.index(getattr(self, field)))
+      except TypeError:
+        raise ValueError(f"{field}={getattr(self, field)!r} must be an integer") from None
     if self.steps < 1:
       raise ValueError(f"steps={self.steps}: a simulation takes at least 1 step")
     if self.chunk < 0 or (self.chunk and self.steps % self.chunk):
@@ -67,18 +75,36 @@ class SpikingConfig:
         k for k in range(1, min(self.steps, _LARGEST_CHUNK) + 1) if self.steps % k == 0)
 
 
-class Steps(NamedTuple):
-  """What an observer sees of K consecutive steps."""
+def check_spiking(spiking: SpikingConfig) -> None:
+  """Raises ValueError if this is not a `SpikingConfig`."""
+  if not isinstance(spiking, SpikingConfig):
+    raise ValueError(f"spiking={spiking!r} must be a tcljax.SpikingConfig, such as "
+                     "SpikingConfig(steps=8)")
 
-  logits: jax.Array  # mean output from the first step up to each of these, [K, B, ...]
-  spikes: Any  # the collection `spikes`: per activation a `count` of spikes, [K, B]
+
+class Steps(NamedTuple):
+  """What an observer sees of K consecutive steps.
+
+  Attributes:
+    logits: mean output from the first step up to each of these, [K, B, ...].
+    spikes: the collection `spikes`: for each activation, `count`, the spikes of all its neurons in
+      each step and example, [K, B].
+  """
+
+  logits: jax.Array
+  spikes: Any
 
 
 class Simulation(NamedTuple):
-  """What a simulation hands back."""
+  """What a simulation hands back.
 
-  logits: jax.Array  # mean output over all T steps, [B, ...]
-  observed: Any  # what the observer returned, stacked over all T steps, [T, ...]
+  Attributes:
+    logits: mean output over all T steps, [B, ...].
+    observed: what the observer returned, stacked over all T steps, [T, ...].
+  """
+
+  logits: jax.Array
+  observed: Any
 
 
 def poisson_spikes(key: jax.Array, x: jax.Array) -> jax.Array:
@@ -136,13 +162,15 @@ def simulate(
     threshold where the model ends in an activation) and the observations, [T, ...].
 
   Raises:
-    ValueError: if encoding="poisson" comes without keys, or an activation lacks its threshold.
+    ValueError: if encoding="poisson" comes without keys, an activation lacks its threshold, or the
+      model has no field `act`.
   """
+  check_spiking(spiking)
   if spiking.encoding == "poisson" and keys is None:
     raise ValueError("encoding='poisson' needs keys: one random key for each example")
   steps = spiking.steps_per_chunk
   chunks = spiking.steps // steps
-  network = model.clone(act=functools.partial(
+  network = with_activation(model, functools.partial(
       IF, chunk=steps, reset=spiking.reset, surrogate=spiking.surrogate, width=spiking.width))
 
   def run(membrane, first_step):
@@ -173,7 +201,7 @@ def simulate(
 def count_neurons(model: nn.Module, variables: Any, input_shape: tuple[int, ...]) -> dict[str, int]:
   """Neurons of each activation, by its path, for one input of `input_shape` (without the batch)."""
   x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-  network = model.clone(act=IF)
+  network = with_activation(model, IF)
   _, state = jax.eval_shape(
       lambda variables, x: network.apply(variables, x, mutable=["membrane"]), variables, x)
   flat = traverse_util.flatten_dict(state["membrane"], sep="/")

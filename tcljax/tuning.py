@@ -3,16 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tcljax import fitting, optim, parallel
+from tcljax.activations import ReLU, with_activation
+from tcljax.checks import check_least
 from tcljax.data import Split, training_batches
 from tcljax.objectives import snn_objective
 from tcljax.optim import OptimizerConfig
-from tcljax.simulation import SpikingConfig
+from tcljax.simulation import SpikingConfig, check_spiking
 
 
 def _as_they_are(images: jax.Array, key: jax.Array) -> jax.Array:
@@ -55,13 +58,24 @@ def tune(
     The variables with a new collection `clipping`.
 
   Raises:
-    ValueError: on an unknown objective, a batch size that the devices cannot share, or thresholds
-      that are missing.
+    ValueError: on an unknown objective, a batch size that the devices cannot share, labels that
+      are not class numbers of this network, or thresholds that are missing.
     TrainingDiverged: if the loss stops being finite.
   """
   if "clipping" not in variables:
     raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
+  check_spiking(spiking)
+  if not isinstance(optimizer, OptimizerConfig):
+    raise ValueError(f"optimizer={optimizer!r} must be a tcljax.OptimizerConfig")
+  check_least("steps", steps, 1)
   parallel.check_batch_size("batch_size", batch_size)
+  split = Split(np.asarray(images), np.asarray(labels))
+  example = jax.eval_shape(
+      preprocess, jax.ShapeDtypeStruct((1, *split.images.shape[1:]), split.images.dtype),
+      jax.eval_shape(jax.random.key, 0))
+  split.check_classes(
+      jax.eval_shape(with_activation(model, ReLU).apply, variables, example).shape[-1])
+  variables = flax.core.unfreeze(variables)
   mesh = parallel.data_mesh()
   trained = ("clipping",)
   transformation = optim.train_only(optimizer.transformation(steps), trained)
@@ -69,6 +83,6 @@ def tune(
   state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
   state = fitting.fit(
       state, fitting.train_step(loss, transformation, trained),
-      training_batches(Split(np.asarray(images), np.asarray(labels)), batch_size, seed),
+      training_batches(split, batch_size, seed),
       steps, mesh=mesh, seed=seed, on_metrics=on_metrics)
   return state.variables

@@ -82,6 +82,8 @@ def test_all_activations_of_a_real_model(vgg, images):
 
 @pytest.mark.parametrize("inputs, options, message", [
     ([], {}, "at least one batch"),
+    (np.ones((3, 1), np.float32), {}, "batches is a single array"),
+    ([np.ones(3, np.float32)], {"v_init": float("nan")}, "v_init=nan must be finite"),
     ([np.ones(3, np.float32)], {"method": "median"}, "calibration='median' is unknown"),
     ([np.ones(3, np.float32)], {"percentile": 100.0}, "percentile=100.0 must lie strictly between"),
     ([np.ones(3, np.float32)], {"method": "least_squares"}, "steps=None must be at least 1"),
@@ -92,6 +94,48 @@ def test_all_activations_of_a_real_model(vgg, images):
 def test_bad_input(inputs, options, message):
   with pytest.raises(ValueError, match=message):
     tcljax.calibrate(Net(), VARIABLES, inputs, **options)
+
+
+class Block(nn.Module):
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return self.act(name="inner")(nn.Dense(3)(x))
+
+
+def test_an_inner_module_must_be_given_the_activation():
+  class Outer(nn.Module):
+    act: object = ReLU
+    pass_on: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+      x = Block(self.act, name="block")(x) if self.pass_on else Block(name="block")(x)
+      return self.act(name="outer")(x)
+
+  x = np.eye(3, dtype=np.float32)
+  variables = Outer().init(jax.random.key(0), x)
+  with pytest.raises(ValueError, match=r"'block/inner' stays tcljax.ReLU .* pass act=self.act on"):
+    tcljax.calibrate(Outer(), variables, [x])
+  found = tcljax.calibrate(Outer(pass_on=True), variables, [x], method="maximum")
+  assert set(tcljax.thresholds(found)) == {"block/inner", "outer"}
+
+
+def test_models_without_activations_are_told():
+  class Unused(nn.Module):
+    act: object = ReLU
+
+    def __call__(self, x):
+      return x
+
+  x = np.ones((2, 3), np.float32)
+  with pytest.raises(ValueError, match="a model that uses its field act"):
+    tcljax.calibrate(Unused(), {}, [x])
+  with pytest.raises(ValueError, match="Dense has no field 'act': give it"):
+    tcljax.calibrate(nn.Dense(3), {}, [x])
+  with pytest.raises(ValueError, match="no collection 'clipping'"):
+    tcljax.thresholds({"params": {}})
 
 
 def test_an_activation_used_twice_is_told():

@@ -25,6 +25,11 @@ def test_clip_values_and_gradients_by_hand():
   assert to_tau == 1100.0  # x = tau counts as clipped
 
 
+def test_integers_are_not_clipped_to_integers():
+  np.testing.assert_array_equal(clipping.clip(jnp.array([1, 3]), 1.5), [1, 1.5])
+  np.testing.assert_array_equal(clipping.quantized_clip(np.array([1, 3]), 1.5, 1), [1.5, 1.5])
+
+
 def test_clip_per_channel():
   x = jnp.full((2, 3, 3, 2), 5.0)
   tau = jnp.array([1.0, 7.0])

@@ -98,6 +98,21 @@ def test_metadata_must_be_json(vgg, images, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_other_types_of_input_are_taken(network, images):
+  expected = network(images)
+  np.testing.assert_allclose(network(images.tolist()), expected, rtol=1e-6)
+  whole = np.rint(images).astype(np.int8)
+  np.testing.assert_array_equal(network(whole), network(whole.astype(np.float32)))
+
+
+def test_numpy_integers_are_taken(vgg, images, tmp_path):
+  model, variables = vgg
+  variables = tcljax.calibrate(model, variables, [images])
+  network = tcljax.convert(
+      model, variables, np.array([8, 8, 3]), tcljax.SpikingConfig(steps=np.int64(3)))
+  assert tcljax.load(tcljax.save(network, tmp_path / "net")).spiking.steps == 3
+
+
 def test_damaged_files_are_told(network, tmp_path):
   path = tcljax.save(network, tmp_path / "net")
   arrays, description = path / "arrays.npz", path / "network.json"
@@ -131,6 +146,12 @@ def test_errors(vgg, images, network):
     tcljax.convert(model, variables, (8, 8, 3))
   with pytest.raises(ValueError, match="no threshold for activation 'act1_1'"):
     tcljax.convert(model, {**variables, "clipping": {}}, (8, 8, 3))
+  clipping = tcljax.calibrate(model, variables, [images])["clipping"]
+  misfit = {**clipping, "act1_1": {"raw_threshold": np.ones(5), "v_init": np.ones(5)}}
+  with pytest.raises(ValueError, match="'act1_1' has 8 channels, but its thresholds have shape"):
+    tcljax.convert(model, {**variables, "clipping": misfit}, (8, 8, 3))
+  with pytest.raises(ValueError, match="spiking=8 must be"):
+    tcljax.convert(model, {**variables, "clipping": clipping}, (8, 8, 3), 8)
   with pytest.raises(ValueError, match=r"inputs have shape \(16, 8, 8\), expected \(batch, 8,"):
     network(images[..., 0])
   with pytest.raises(ValueError, match="steps=0"):

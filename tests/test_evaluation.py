@@ -83,6 +83,20 @@ def test_bad_data(case):
   model, variables, images, labels = case
   with pytest.raises(ValueError, match="37 images have 5 labels"):
     tcljax.evaluate(model, variables, images, labels[:5], tcljax.SpikingConfig())
+  one_hot = np.eye(10, dtype=np.int32)[labels]
+  for wrong in (one_hot, labels[:, None], labels + 0.5):
+    with pytest.raises(ValueError, match="give class numbers, integers"):
+      tcljax.evaluate(model, variables, images, wrong, tcljax.SpikingConfig())
+  with pytest.raises(ValueError, match="labels run from 1 to 10, the network has classes 0 to 9"):
+    tcljax.evaluate(model, variables, images, labels % 2 * 9 + 1, tcljax.SpikingConfig())
+  with pytest.raises(ValueError, match=r"spiking=8 must be a tcljax.SpikingConfig"):
+    tcljax.evaluate(model, variables, images, labels, 8)
+  with pytest.raises(ValueError, match="batch_size=-3 must be at least 1"):
+    tcljax.evaluate(model, variables, images, labels, tcljax.SpikingConfig(), batch_size=-3)
+  broken = images.copy()
+  broken[3] = np.nan
+  with pytest.raises(ValueError, match="output is not finite for 1 of the 37 images"):
+    tcljax.evaluate(model, variables, broken, labels, tcljax.SpikingConfig())
   with pytest.raises(ValueError, match="no images to evaluate on"):
     tcljax.evaluate(model, variables, images[:0], labels[:0], tcljax.SpikingConfig())
 

@@ -1,4 +1,5 @@
 import chex
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +43,12 @@ def test_tuning_moves_thresholds_and_nothing_else(case):
   assert [step for step, _ in seen] == list(range(1, 21))
   losses = [loss for _, loss in seen]
   assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_frozen_dicts_are_taken(case):
+  model, variables, images, labels = case
+  tuned = tcljax.tune(model, flax.core.freeze(variables), images, labels, steps=1)
+  assert set(tuned) == {"params", "batch_stats", "clipping"}
 
 
 def test_the_optimizer_holds_nothing_for_what_is_frozen(case):
@@ -194,6 +201,14 @@ def test_bad_tuning_input(case):
     tcljax.tune(model, variables, images, labels, objective="mse")
   with pytest.raises(ValueError, match=r"run tcljax\.calibrate first"):
     tcljax.tune(model, {"params": variables["params"]}, images, labels)
+  with pytest.raises(ValueError, match="labels run from 1 to 10"):
+    tcljax.tune(model, variables, images, labels % 2 * 9 + 1)
+  with pytest.raises(ValueError, match=r"optimizer='adamw' must be a tcljax.OptimizerConfig"):
+    tcljax.tune(model, variables, images, labels, optimizer="adamw")
+  with pytest.raises(ValueError, match="steps=-2 must be at least 1"):
+    tcljax.tune(model, variables, images, labels, steps=-2)
+  with pytest.raises(tcljax.TrainingDiverged, match="at step 1; are all inputs finite"):
+    tcljax.tune(model, variables, images * np.inf, labels, steps=2)
   with pytest.raises(ValueError, match="64 images have 5 labels"):
     tcljax.tune(model, variables, images, labels[:5])
   with pytest.raises(ValueError, match="no images to train on"):

@@ -55,6 +55,9 @@ def test_counts_equal_the_closed_form_for_all_steps_to_64(rng, numerator):
 def test_integer_currents_keep_the_initial_potential():
   spikes, _ = neurons.integrate_and_fire(np.ones((3, 1), np.int32), 2.0, 0.5)
   np.testing.assert_array_equal(spikes[:, 0], [1, 0, 1])
+  spikes, v = neurons.integrate(np.ones((3, 1), np.int32), np.ones(1, np.int32), jnp.float32(1.5))
+  np.testing.assert_array_equal(spikes[:, 0], [1, 1, 0])
+  np.testing.assert_array_equal(v, [1.0])
 
 
 def test_soft_reset_conserves_charge(rng):

@@ -143,6 +143,9 @@ def test_automatic_chunk_divides(steps, chunk):
     ({"surrogate": "x"}, "surrogate='x' is unknown"),
     ({"encoding": "x"}, "encoding='x' is unknown: choose one of constant, poisson"),
     ({"width": 0.0}, "width=0.0 must be positive"),
+    ({"width": float("inf")}, "width=inf must be positive"),
+    ({"steps": 8.0}, "steps=8.0 must be an integer"),
+    ({"chunk": "2"}, "chunk='2' must be an integer"),
 ])
 def test_bad_configs(fields, message):
   with pytest.raises(ValueError, match=message):

@@ -11,6 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tcljax.activations import ReLU
@@ -94,7 +95,7 @@ class GraphNetwork(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """The network's output for inputs [B, ...]."""
-    values = {INPUT: x}
+    values = {INPUT: jnp.asarray(x, jnp.float32)}
     for node in self.graph.nodes:
       inputs = [values[name] for name in node.inputs]
       if node.op == "neurons":

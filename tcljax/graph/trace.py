@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from tcljax.activations import Activation
+from tcljax.activations import Activation, with_activation
 from tcljax.graph.nodes import INPUT, Graph, Node
 
 _NEURONS = core.Primitive("neurons")
@@ -52,7 +52,7 @@ def trace(
     ValueError: if the model does to an activation what spikes cannot carry, naming the operation
       and where it stands.
   """
-  network = model.clone(act=_Marker)
+  network = with_activation(model, _Marker)
   closed = jax.make_jaxpr(lambda x: network.apply(variables, x))(
       jax.ShapeDtypeStruct((_BATCH, *input_shape), jnp.float32))
   tracer = _Tracer()
@@ -103,7 +103,8 @@ class _Tracer:
       place = str(eqn.source_info.name_stack)
       hint = {
           "reduce_window_max": "use average pooling: a maximum of spikes is not a sum of spikes",
-          "max": "write self.act(name=...)(x) in place of nn.relu(x)",
+          "max": "write self.act(name=...)(x) in place of nn.relu(x), and pass act=self.act on to "
+                 "inner modules",
       }.get(name, "between two activations convert can read convolutions, products with weights, "
             "sums, scalings, BatchNorm, average pooling and reshapes, each example by itself")
       raise ValueError(f"the model applies `{name}`{' in ' + place if place else ''}: {hint}")
