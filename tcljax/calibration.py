@@ -51,12 +51,16 @@ class CalibrationError(ValueError):
   """A network whose activations give no thresholds: not finite, out of range, or dead."""
 
 
-def check_calibration(method: str, percentile: float, steps: int | None) -> None:
+def check_calibration(
+    method: str, percentile: float, steps: int | None, v_init: float
+) -> None:
   """Raises ValueError on an unknown method or on values it cannot work with."""
   check_choice("calibration", method, METHODS)
   check_percentile(percentile)
   if method == "least_squares" and (steps is None or steps < 1):
     raise ValueError(f"calibration='least_squares' knows T: steps={steps} must be at least 1")
+  if not math.isfinite(v_init):
+    raise ValueError(f"v_init={v_init} must be finite, such as 0.5")
 
 
 def calibrate(
@@ -97,9 +101,7 @@ def calibrate(
     CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never
       was active.
   """
-  check_calibration(method, percentile, steps)
-  if not math.isfinite(v_init):
-    raise ValueError(f"v_init={v_init} must be finite, such as 0.5")
+  check_calibration(method, percentile, steps, v_init)
   if hasattr(batches, "ndim"):
     raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))

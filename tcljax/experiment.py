@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import os
 import pathlib
 from typing import Any
@@ -87,7 +86,7 @@ def make_experiment(config: ConfigDict) -> Experiment:
   preprocess = _named("preprocessing", Preprocessing, **config.preprocessing.to_dict())
   check_choice("tune.objective", config.tune.objective, OBJECTIVES)
   _named("tune", calibration.check_calibration, config.tune.calibration, config.tune.percentile,
-         spiking.steps)
+         spiking.steps, config.tune.v_init)
   optimizers = [_named(phase, OptimizerConfig, **config[phase].optimizer.to_dict())
                 for phase in ("train", "tune")]
   dataset = load_dataset(**config.data.to_dict())
@@ -121,8 +120,6 @@ def _check_numbers(config):
   check_least("seed", config.seed, 0)
   if not 0 <= config.train.label_smoothing < 1:
     raise ValueError(f"train.label_smoothing={config.train.label_smoothing} must be in [0, 1)")
-  if not math.isfinite(config.tune.v_init):
-    raise ValueError(f"tune.v_init={config.tune.v_init} must be finite, such as 0.5")
 
 
 def _make_model(config, dataset):

@@ -1,7 +1,10 @@
-"""How the tests run the commands: small sizes of the digits config."""
+"""What several tests run: the commands in small sizes, and a model with a fault."""
 
 import pathlib
 
+import flax.linen as nn
+
+from tcljax.activations import ReLU
 from tcljax.commands import train
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -22,3 +25,15 @@ def complaint(capsys):
   assert captured.err.count("\n") == 1, captured.err
   assert "Traceback" not in captured.err and "steps/s" not in captured.out
   return captured.err
+
+
+class UsedTwice(nn.Module):
+  """One activation in two places: which threshold would be its own?"""
+
+  act: object = ReLU
+
+  def setup(self):
+    self.neurons = self.act()
+
+  def __call__(self, x):
+    return self.neurons(0.5 * self.neurons(x))

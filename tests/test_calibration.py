@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from running import UsedTwice
 
 import tcljax
 from tcljax.activations import ReLU
@@ -139,14 +140,5 @@ def test_models_without_activations_are_told():
 
 
 def test_an_activation_used_twice_is_told():
-  class Shared(nn.Module):
-    act: object = ReLU
-
-    def setup(self):
-      self.neurons = self.act()
-
-    def __call__(self, x):
-      return self.neurons(0.5 * self.neurons(x))
-
   with pytest.raises(ValueError, match="activation 'neurons' is used twice"):
-    tcljax.calibrate(Shared(), {}, [np.ones((3, 2), np.float32)])
+    tcljax.calibrate(UsedTwice(), {}, [np.ones((3, 2), np.float32)])

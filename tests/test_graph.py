@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from running import UsedTwice
 
 import tcljax
 from tcljax.activations import TCL, ReLU
@@ -194,18 +195,9 @@ def test_an_activation_of_a_constant_is_told():
 
 
 def test_an_activation_used_twice_is_told():
-  class Shared(nn.Module):
-    act: object = ReLU
-
-    def setup(self):
-      self.neurons = self.act()
-
-    def __call__(self, x):
-      return self.neurons(self.neurons(x) - 1.0)
-
   with pytest.raises(ValueError, match="activation 'neurons' is used twice"):
-    trace(Shared(), {}, (3,))
-  model = Shared(act=functools.partial(TCL))
+    trace(UsedTwice(), {}, (3,))
+  model = UsedTwice(act=functools.partial(TCL))
   variables = model.init(jax.random.key(0), jnp.ones((1, 3)))
   with pytest.raises(ValueError, match="activation 'neurons' is used twice"):
     tcljax.simulate(model, variables, jnp.ones((1, 3)), tcljax.SpikingConfig())
