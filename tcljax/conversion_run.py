@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from tcljax import conversion, parallel, report
-from tcljax.evaluation import Evaluation, evaluate
 from tcljax.experiment import Experiment
 from tcljax.metrics import say
+from tcljax.training import evaluate_on_test
 
 # Folding changes the rounding of a current, so that a neuron at its very threshold may fire a step
 # earlier or later; a few answers may change at some T, but not more.
@@ -44,12 +44,8 @@ def convert_and_verify(
                      "std": experiment.preprocess.std},
       readout=config.snn.readout)
 
-  def run(model, model_variables) -> Evaluation:
-    test = experiment.dataset.test
-    return evaluate(
-        model, model_variables, test.images, test.labels, experiment.evaluation,
-        batch_size=config.eval.batch_size, preprocess=experiment.preprocess,
-        reference=(experiment.ann, variables), seed=config.seed)
+  def run(model, model_variables):
+    return evaluate_on_test(experiment, model, model_variables, variables)
 
   # Checked before anything is written, so that a good network is not replaced by a bad one.
   simulated, converted = run(experiment.model, variables), run(network.model, network.variables)

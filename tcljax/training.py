@@ -8,13 +8,14 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
 from tcljax import calibration, fitting, optim, parallel, report
 from tcljax.checkpoints import Checkpoints
 from tcljax.data import training_batches
-from tcljax.evaluation import accuracy, evaluate
+from tcljax.evaluation import Evaluation, accuracy, evaluate
 from tcljax.experiment import Experiment, calibration_images
 from tcljax.metrics import PhaseLog, say
 from tcljax.objectives import Objective, ann_objective, snn_objective
@@ -149,22 +150,27 @@ def measure(
     experiment: Experiment, calibrated: dict[str, Any], tuned: dict[str, Any]
 ) -> dict[str, Any]:
   """The reported numbers, the only ones for which the test set is read."""
-  test, config = experiment.dataset.test, experiment.config
-
-  say(f"evaluating on {len(test.labels)} test images, T up to {experiment.evaluation.steps}")
-
-  def run(variables):
-    return evaluate(
-        experiment.model, variables, test.images, test.labels, experiment.evaluation,
-        batch_size=config.eval.batch_size, preprocess=experiment.preprocess,
-        reference=(experiment.ann, variables), seed=config.seed)
-
-  results = report.summary(run(tuned))
+  say(f"evaluating on {len(experiment.dataset.test.labels)} test images, T up to "
+      f"{experiment.evaluation.steps}")
+  results = report.summary(evaluate_on_test(experiment, experiment.model, tuned, tuned))
+  untuned = report.summary(evaluate_on_test(experiment, experiment.model, calibrated, calibrated))
   return {
-      "config": config.name,
+      "config": experiment.config.name,
       "tuned_for_steps": experiment.spiking.steps,
       **results,
-      "snn_calibrated": report.summary(run(calibrated))["snn"],
+      "snn_calibrated": untuned["snn"],
       "thresholds": report.threshold_summary(
           calibration.thresholds(calibrated), calibration.thresholds(tuned)),
   }
+
+
+def evaluate_on_test(
+    experiment: Experiment, model: nn.Module, variables: dict[str, Any],
+    ann_variables: dict[str, Any],
+) -> Evaluation:
+  """Evaluates a network on the test set, beside the experiment's ANN with its variables."""
+  test, config = experiment.dataset.test, experiment.config
+  return evaluate(
+      model, variables, test.images, test.labels, experiment.evaluation,
+      batch_size=config.eval.batch_size, preprocess=experiment.preprocess,
+      reference=(experiment.ann, ann_variables), seed=config.seed)
