@@ -6,10 +6,12 @@ from tcljax.clipping import clip, quantized_clip, raw_from_threshold, threshold_
 from tcljax.conversion import SpikingNetwork, convert, load, save
 from tcljax.evaluation import Evaluation, evaluate
 from tcljax.fitting import TrainingDiverged
-from tcljax.models import CNN, VGG, VGG16
-from tcljax.neurons import if_step, integrate, integrate_and_fire, spike, surrogate_derivative
+from tcljax.models import CNN, VGG, VGG16, ResNet, create_model
+from tcljax.neurons import if_step, integrate, integrate_and_fire, spike
 from tcljax.optim import OptimizerConfig
+from tcljax.pretrained import load_pretrained
 from tcljax.simulation import Simulation, SpikingConfig, Steps, simulate
+from tcljax.surrogates import surrogate_derivative
 from tcljax.tuning import tune
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Evaluation",
     "OptimizerConfig",
     "ReLU",
+    "ResNet",
     "Simulation",
     "SpikingConfig",
     "SpikingNetwork",
@@ -29,11 +32,13 @@ __all__ = [
     "calibrate",
     "clip",
     "convert",
+    "create_model",
     "evaluate",
     "if_step",
     "integrate",
     "integrate_and_fire",
     "load",
+    "load_pretrained",
     "quantized_clip",
     "raw_from_threshold",
     "save",

@@ -33,10 +33,12 @@ def base_config() -> ConfigDict:
   config.preprocessing.cutout = 0
 
   config.model = ConfigDict()
-  config.model.name = "cnn"  # cnn, vgg16
+  config.model.name = "cnn"  # see tcljax.models.MODELS
   config.model.stages = config_dict.placeholder(tuple)  # None: the model's own
   config.model.dense = config_dict.placeholder(tuple)
-  config.model.batch_norm = True
+  config.model.batch_norm = config_dict.placeholder(bool)
+  config.model.stem = config_dict.placeholder(str)  # ResNets: cifar, imagenet
+  config.model.shortcut = config_dict.placeholder(str)  # ResNets: pad, projection
 
   config.snn = ConfigDict()  # see tcljax.SpikingConfig
   config.snn.steps = 8  # T that the thresholds are tuned for
@@ -46,6 +48,8 @@ def base_config() -> ConfigDict:
   config.snn.width = 1.0
   config.snn.encoding = "constant"  # or poisson
   config.snn.readout = "membrane"  # or rate: the outputs are spiking neurons too
+
+  config.pretrained = config_dict.placeholder(str)  # a checkpoint that takes the place of phase 1
 
   config.train = ConfigDict()  # phase 1: the ANN
   config.train.steps = 1000

@@ -21,6 +21,7 @@ from tcljax.files import write_text
 from tcljax.models import MODELS, check_image_size, create_model
 from tcljax.objectives import OBJECTIVES
 from tcljax.optim import OptimizerConfig
+from tcljax.pretrained import load_pretrained
 from tcljax.simulation import SpikingConfig
 
 
@@ -78,16 +79,16 @@ def make_experiment(config: ConfigDict) -> Experiment:
   snn = config.snn.to_dict()
   check_choice("snn.readout", snn["readout"], ("membrane", "rate"))
   spiking_readout = snn.pop("readout") == "rate"
-  spiking = _named("snn", SpikingConfig, **snn)
+  spiking = _named("snn.", SpikingConfig, **snn)
   if spiking.chunk and config.eval.steps % spiking.chunk:
     raise ValueError(f"snn.chunk={spiking.chunk} does not divide eval.steps={config.eval.steps}: "
                      "choose a divisor of both, or 0 for an automatic one")
   evaluation = dataclasses.replace(spiking, steps=config.eval.steps)
-  preprocess = _named("preprocessing", Preprocessing, **config.preprocessing.to_dict())
+  preprocess = _named("preprocessing.", Preprocessing, **config.preprocessing.to_dict())
   check_choice("tune.objective", config.tune.objective, OBJECTIVES)
-  _named("tune", calibration.check_calibration, config.tune.calibration, config.tune.percentile,
+  _named("tune.", calibration.check_calibration, config.tune.calibration, config.tune.percentile,
          spiking.steps, config.tune.v_init)
-  optimizers = [_named(phase, OptimizerConfig, **config[phase].optimizer.to_dict())
+  optimizers = [_named(f"{phase}.", OptimizerConfig, **config[phase].optimizer.to_dict())
                 for phase in ("train", "tune")]
   dataset = load_dataset(**config.data.to_dict())
   channels = dataset.test.images.shape[-1]
@@ -105,12 +106,24 @@ def make_experiment(config: ConfigDict) -> Experiment:
       train_optimizer=optimizers[0], tune_optimizer=optimizers[1])
 
 
+def read_pretrained(experiment: Experiment) -> dict[str, Any] | None:
+  """The imported `params` and `batch_stats`; None where the config names no checkpoint.
+
+  Raises:
+    ValueError: if the checkpoint cannot be read or does not fit the model.
+  """
+  path = experiment.config.pretrained
+  if not path:
+    return None
+  return _named("pretrained: ", load_pretrained, path, experiment.ann, experiment.input_shape)
+
+
 def _named(section, make, *args, **fields):
-  """Calls `make` so that its errors name the section of the config."""
+  """Calls `make` so that its errors begin with the section of the config."""
   try:
     return make(*args, **fields)
   except ValueError as error:
-    raise ValueError(f"{section}.{error}") from None
+    raise ValueError(f"{section}{error}") from None
 
 
 def _check_numbers(config):

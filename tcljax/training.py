@@ -23,12 +23,15 @@ from tcljax.objectives import Objective, ann_objective, snn_objective
 ANN, CALIBRATED, TUNED = "ann", "calibrated", "tuned"  # directories, and names of the phases
 
 
-def train_and_evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
+def train_and_evaluate(
+    experiment: Experiment, workdir: pathlib.Path, pretrained: dict[str, Any] | None = None
+) -> dict[str, Any]:
   """Runs what is still to be run and reports.
 
   Args:
     experiment: from `make_experiment`.
     workdir: from `prepare_workdir`.
+    pretrained: from `read_pretrained`; variables that take the place of phase 1.
 
   Returns:
     What was written to results.json.
@@ -39,7 +42,8 @@ def train_and_evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict[st
     TrainingDiverged: if the loss stops being finite.
   """
   mesh = parallel.data_mesh()
-  variables = train_ann(experiment, workdir, mesh)
+  variables = pretrained or train_ann(experiment, workdir, mesh)
+  _report_validation(experiment, variables)
   calibrated = calibrate_thresholds(experiment, workdir, mesh, variables)
   tuned = tune_thresholds(experiment, workdir, mesh, calibrated)
   results = measure(experiment, calibrated, tuned)
@@ -55,15 +59,18 @@ def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> dict
   """Phase 1; returns `params` and `batch_stats`."""
   config = experiment.config
   objective = ann_objective(experiment.ann, experiment.preprocess, config.train.label_smoothing)
-  variables = _run_phase(
+  return _run_phase(
       experiment, workdir, mesh, ANN, config.train, objective, ("params",),
       experiment.train_optimizer, experiment.initial_variables)
+
+
+def _report_validation(experiment, variables):
   validation = experiment.dataset.validation
   if len(validation.labels):
-    percent = accuracy(experiment.ann, variables, validation, batch_size=config.eval.batch_size,
+    percent = accuracy(experiment.ann, variables, validation,
+                       batch_size=experiment.config.eval.batch_size,
                        preprocess=experiment.preprocess)
     say(f"ANN: {percent:.2f} % of {len(validation.labels)} validation images")
-  return variables
 
 
 def calibrate_thresholds(

@@ -182,6 +182,44 @@ def test_loops_over_constants_are_evaluated_and_calls_are_entered(rng):
   np.testing.assert_allclose(folded, expected, rtol=1e-5)
 
 
+def test_slices_padding_and_concatenation_are_traced(rng):
+  class Shuffling(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      x = self.act(name="a")(nn.Conv(4, (3, 3))(x))
+      padded = jnp.pad(x[:, 1::2, ::2], ((0, 0), (0, 1), (2, 0), (1, 3)))
+      y = jax.lax.pad(x[:, :2, :2, 1:], 0.0, ((0, 0, 0), (0, 0, 1), (1, 1, 0), (0, 5, 0)))
+      return jnp.concatenate([padded, y[..., :8]], axis=1)
+
+  x = rng.normal(size=(3, 4, 4, 2)).astype(np.float32)
+  traced, folded, expected = both(Shuffling(), randomized(Shuffling(), x), x)
+  assert expected.shape == (3, 6, 4, 8)
+  np.testing.assert_allclose(traced, expected, rtol=1e-5)
+  np.testing.assert_allclose(folded, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("operation, message", [
+    (lambda x: jnp.pad(x, ((0, 0), (1, 1)), constant_values=2.0), "`pad`"),
+    (lambda x: jnp.pad(x, ((1, 1), (0, 0)))[1:-1], "`pad`"),
+    (lambda x: x[:1] + x[1:], "`slice`"),
+    (lambda x: jnp.concatenate([x, x])[:2], "`concatenate`"),
+    (lambda x: jnp.concatenate([x, jnp.ones((2, 1))], axis=1), "`concatenate`"),
+])
+def test_uses_of_them_that_mix_examples_or_add_constants_are_named(operation, message):
+  class Bad(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      return operation(self.act(name="a")(nn.Dense(4)(x)))
+
+  x = jnp.ones((2, 3))
+  with pytest.raises(ValueError, match=message):
+    trace(Bad(), Bad().init(jax.random.key(0), x), (3,))
+
+
 def test_an_activation_of_a_constant_is_told():
   class Constant(nn.Module):
     act: object = ReLU

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcljax.models import CNN, VGG16, check_image_size, create_model
+from tcljax.models import CNN, MODELS, VGG16, ResNet, check_image_size, create_model
 
 
 def count(model, shape):
@@ -14,18 +14,50 @@ def count(model, shape):
 
 
 def test_vgg16_on_cifar_has_the_known_size():
-  # 13 convolutions without bias, their BatchNorms, a hidden dense layer of 512 and the head
+  # 13 convolutions, their BatchNorms, a hidden dense layer of 512 and the head
   widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
   convolutions = sum(9 * a * b for a, b in itertools.pairwise(widths))
   assert count(VGG16(num_classes=10), (32, 32, 3)) == (
-      convolutions + 2 * sum(widths[1:]) + 512 * 512 + 512 + 5130)
+      convolutions + 3 * sum(widths[1:]) + 512 * 512 + 512 + 5130)
 
 
 def test_vgg16_of_the_paper_on_imagenet():
-  # The published count, plus scale and shift of 4,224 channels, minus their convolutions' biases
   model = VGG16(num_classes=1000, dense=(4096, 4096))
-  assert count(model, (224, 224, 3)) == 138_357_544 + 4224
+  assert count(model, (224, 224, 3)) == 138_365_992
   assert count(model.clone(batch_norm=False), (224, 224, 3)) == 138_357_544
+
+
+@pytest.mark.parametrize("name, shortcut, published", [
+    ("resnet20", "pad", 269_722), ("resnet20", "projection", 272_474),
+    ("resnet32", "pad", 464_154), ("resnet110", "pad", 1_727_962),
+])
+def test_cifar_resnets_have_the_published_sizes(name, shortcut, published):
+  assert count(create_model(name, 10, shortcut=shortcut), (32, 32, 3)) == published
+
+
+@pytest.mark.parametrize("name, published", [("resnet18", 11_689_512), ("resnet34", 21_797_672)])
+def test_imagenet_resnets_have_the_published_sizes(name, published):
+  assert count(create_model(name, 1000), (224, 224, 3)) == published
+
+
+def test_option_a_takes_every_second_pixel_and_pads_channels_on_both_sides():
+  model = ResNet(num_classes=2, blocks=(1, 1), widths=(2, 6))
+  x = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
+  variables = model.init(jax.random.key(0), x)
+  params = variables["params"]
+  # Without the branch of the second block its output is the shortcut alone
+  params["stage2_block1"]["norm2"]["scale"] = jnp.zeros(6)
+  _, state = model.apply(variables, x, capture_intermediates=True)
+  before, after = (np.asarray(state["intermediates"][f"stage{i}_block1"]["__call__"][0])
+                   for i in (1, 2))
+  expected = np.zeros((2, 2, 2, 6), np.float32)
+  expected[..., 2:4] = before[:, ::2, ::2]
+  np.testing.assert_array_equal(after, expected)
+
+
+def test_every_named_model_can_be_made():
+  for name in MODELS:
+    assert create_model(name, 10).num_classes == 10
 
 
 def test_the_small_cnn_has_4_convolutions_and_2_dense_layers():
@@ -45,8 +77,19 @@ def test_batch_norm_uses_the_batch_only_while_training(vgg, images):
 
 
 def test_errors():
-  with pytest.raises(ValueError, match="image size 16x40 is too small for the model's 5 poolings: "
+  with pytest.raises(ValueError, match="image size 16x40 is too small for the model's 5 halvings: "
                      "it takes at least 32x32"):
     check_image_size(VGG16(num_classes=10), (16, 40))
+  def initialise(**fields):
+    create_model("resnet20", 10, **fields).init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+
+  with pytest.raises(ValueError, match="'pad' cannot go from 8 channels to 4: choose"):
+    initialise(blocks=(1, 1), widths=(8, 4))
+  with pytest.raises(ValueError, match="shortcut='B' is unknown: choose one of pad, projection"):
+    initialise(shortcut="B")
+  with pytest.raises(ValueError, match=r"blocks=\(1,\) and widths=\(8, 4\) must be equally long"):
+    initialise(blocks=(1,), widths=(8, 4))
+  with pytest.raises(ValueError, match=r"image size 8x8 is too small .* at least 32x32"):
+    check_image_size(create_model("resnet18", 10), (8, 8))
   with pytest.raises(ValueError, match=r"model\.name='vgg' is unknown: choose one of cnn, vgg16"):
     create_model("vgg", 10)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcljax import neurons
+from tcljax import neurons, surrogates
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "jitted"])
@@ -100,7 +100,7 @@ _BY_HAND = {"triangle": 1.0, "rectangle": 1.0, "sigmoid": _SIGMOID,
             "arctan": 1 / (1 + (math.pi / 4) ** 2)}
 
 
-@pytest.mark.parametrize("surrogate", neurons.SURROGATES)
+@pytest.mark.parametrize("surrogate", surrogates.SURROGATES)
 def test_surrogate_gradients_by_hand(surrogate, maybe_jit):
   grad = maybe_jit(jax.grad(
       lambda v, tau: neurons.spike(v, tau, surrogate, 0.5), argnums=(0, 1)))
@@ -110,10 +110,10 @@ def test_surrogate_gradients_by_hand(surrogate, maybe_jit):
   np.testing.assert_allclose(to_threshold, -_BY_HAND[surrogate] * 2.5 / 4, rtol=1e-6)
 
 
-@pytest.mark.parametrize("surrogate", neurons.SURROGATES)
+@pytest.mark.parametrize("surrogate", surrogates.SURROGATES)
 def test_surrogates_integrate_to_one_and_are_even(surrogate):
   u = np.linspace(-4000, 4000, 4_000_001)
-  h = np.asarray(neurons.surrogate_derivative(jnp.asarray(u, jnp.float32), surrogate, 0.7))
+  h = np.asarray(surrogates.surrogate_derivative(jnp.asarray(u, jnp.float32), surrogate, 0.7))
   np.testing.assert_allclose(h.sum() * (u[1] - u[0]), 1, rtol=2e-3)
   np.testing.assert_array_equal(h, h[::-1])
 
@@ -133,6 +133,36 @@ def test_gradient_through_two_steps_by_hand():
   np.testing.assert_allclose(to_threshold, -0.5625 + 0.5 * (0.5625 - 1.5), rtol=1e-6)
 
 
+@pytest.mark.parametrize("reset", neurons.RESETS)
+@pytest.mark.parametrize("surrogate", surrogates.SURROGATES)
+def test_gradient_is_that_of_the_steps_one_after_another(rng, reset, surrogate, maybe_jit):
+  """The gradient of `integrate` is written by hand; that of a loop over `if_step` is not."""
+  currents = jnp.asarray(rng.normal(0.3, 0.6, (9, 5, 4)), jnp.float32)
+  start, threshold = jnp.full((5, 1), 0.3), jnp.asarray(rng.uniform(0.5, 1.5, 4), jnp.float32)
+  on_spikes, on_last = (jnp.asarray(rng.normal(size=shape), jnp.float32)
+                        for shape in ((9, 5, 4), (5, 4)))
+
+  def loop(currents, v, threshold):
+    v, spikes = jnp.broadcast_to(v, currents.shape[1:]), []
+    for current in currents:
+      v, fired = neurons.if_step(v, current, threshold[None], reset, surrogate, 0.7)
+      spikes.append(fired)
+    return jnp.stack(spikes), v
+
+  def scan(currents, v, threshold):
+    return neurons.integrate(currents, v, threshold[None], reset, surrogate, 0.7)
+
+  def gradient(run):
+    def loss(*inputs):
+      spikes, v = run(*inputs)
+      return (spikes * on_spikes).sum() + (v * on_last).sum()
+    return maybe_jit(jax.grad(loss, argnums=(0, 1, 2)))(currents, start, threshold)
+
+  for found, expected in zip(gradient(scan), gradient(loop), strict=True):
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(expected).max() > 0.1
+
+
 def test_gradient_to_the_threshold_is_that_of_scale():
   # A spike depends on v / tau alone, so v ds/dv + tau ds/dtau = 0 (Euler).
   v = jnp.linspace(0.1, 3, 50)
@@ -144,7 +174,7 @@ def test_gradient_to_the_threshold_is_that_of_scale():
 @pytest.mark.parametrize("call, message", [
     (lambda: neurons.spike(1.0, 1.0, "step"), "surrogate='step' is unknown: choose one of tri"),
     (lambda: neurons.if_step(jnp.ones(1), jnp.ones(1), 1.0, "none"), "reset='none' is unknown"),
-    (lambda: neurons.surrogate_derivative(0.0, width=0), "width=0 must be positive"),
+    (lambda: surrogates.surrogate_derivative(0.0, width=0), "width=0 must be positive"),
     (lambda: neurons.spike(1.0, 1.0, width=-1.0), "width=-1.0 must be positive"),
 ])
 def test_errors_name_the_value_and_the_remedy(call, message):

@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.multihost:
       parallel.initialize_hosts()
     made = experiment.make_experiment(flags.config)
+    pretrained = experiment.read_pretrained(made)
     workdir = experiment.prepare_workdir(flags.workdir or f"runs/{flags.config.name}", flags.config)
-    return lambda: training.train_and_evaluate(made, workdir)
+    return lambda: training.train_and_evaluate(made, workdir, pretrained)
 
   return command.run(prepare)

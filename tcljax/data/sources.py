@@ -185,14 +185,21 @@ def _check_disjoint(tfds, builder, *specs):
 
 
 def _read(builder, split, shape):
+  """A split in the order of its examples' ids, which is the official one; else as it is stored.
+
+  TFDS shuffles what it stores. The first images of a set should be those that others mean by it.
+  """
   source = builder.as_data_source(split=split)
   images = np.empty((len(source), *shape), np.uint8)
   labels = np.empty(len(source), np.int32)
+  ids = []
   for i, example in enumerate(source):
     image = example["image"]
     images[i] = image if image.shape == shape else _resize(image, shape)
     labels[i] = example["label"]
-  return Split(images, labels)
+    ids.append(example.get("id", i))
+  order = sorted(range(len(ids)), key=ids.__getitem__)
+  return Split(images[order], labels[order])
 
 
 def _resize(image, shape):

@@ -26,7 +26,7 @@ class Node:
   Attributes:
     name: unique in the graph; for neurons the path of their activation, joined by dots, for
       others the operation and a number, "conv:2".
-    op: "conv", "dense", "affine", "sum_pool", "sum", "reshape", "transpose", "add" or "neurons".
+    op: "neurons" or one of `_OPERATIONS`, such as "conv", "dense", "affine" or "add".
     inputs: names of the nodes it reads; "input:0" is the network's input.
     settings: what else determines the operation, as sorted pairs.
   """
@@ -68,6 +68,10 @@ def _sum_pool(x, **settings):
   return jax.lax.reduce_window(x, np.zeros((), x.dtype), jax.lax.add, **settings)
 
 
+def _slice(x, *, start, limit, strides):
+  return jax.lax.slice(x, (0, *start), (x.shape[0], *limit), (1, *strides))
+
+
 # Each takes its input activations [B, ...], then its arrays and settings by name.
 _OPERATIONS: dict[str, Callable[..., jax.Array]] = {
     "conv": _conv,
@@ -77,6 +81,9 @@ _OPERATIONS: dict[str, Callable[..., jax.Array]] = {
     "sum": lambda x, *, axes: x.sum(axis=axes),
     "reshape": lambda x, *, shape: x.reshape(-1, *shape),
     "transpose": lambda x, *, permutation: x.transpose(permutation),
+    "slice": _slice,
+    "pad": lambda x, *, padding: jax.lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), *padding)),
+    "concatenate": lambda *xs, axis: jnp.concatenate(xs, axis),
     "add": lambda x, y: x + y,
 }
 

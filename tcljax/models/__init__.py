@@ -5,11 +5,39 @@ from typing import Any
 import flax.linen as nn
 
 from tcljax.checks import check_choice
-from tcljax.models.vgg import CNN, VGG, VGG16, check_image_size
+from tcljax.models.resnet import (
+    ResNet,
+    ResNet18,
+    ResNet20,
+    ResNet32,
+    ResNet34,
+    ResNet44,
+    ResNet56,
+    ResNet110,
+)
+from tcljax.models.sizes import check_image_size
+from tcljax.models.vgg import CNN, VGG, VGG16
 
-__all__ = ["CNN", "VGG", "VGG16", "check_image_size", "create_model"]
+__all__ = [
+    "CNN",
+    "VGG",
+    "VGG16",
+    "ResNet",
+    "ResNet18",
+    "ResNet20",
+    "ResNet32",
+    "ResNet34",
+    "ResNet44",
+    "ResNet56",
+    "ResNet110",
+    "check_image_size",
+    "create_model",
+]
 
-_MODELS = {"cnn": CNN, "vgg16": VGG16}
+_MODELS = {
+    "cnn": CNN, "vgg16": VGG16, "resnet18": ResNet18, "resnet20": ResNet20, "resnet32": ResNet32,
+    "resnet34": ResNet34, "resnet44": ResNet44, "resnet56": ResNet56, "resnet110": ResNet110,
+}
 MODELS = tuple(_MODELS)
 
 

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 
 from tcljax.activations import ReLU
+from tcljax.models.sizes import check_image_size
 
 
 class VGG(nn.Module):
@@ -51,7 +52,7 @@ class VGG(nn.Module):
     check_image_size(self, x.shape[1:3])
     for i, widths in enumerate(self.stages, 1):
       for j, width in enumerate(widths, 1):
-        x = nn.Conv(width, (3, 3), use_bias=not self.batch_norm, name=f"conv{i}_{j}")(x)
+        x = nn.Conv(width, (3, 3), name=f"conv{i}_{j}")(x)
         if self.batch_norm:
           x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"norm{i}_{j}")(x)
         x = self.act(name=f"act{i}_{j}")(x)
@@ -61,15 +62,6 @@ class VGG(nn.Module):
       x = self.act(name=f"act_dense{i}")(nn.Dense(width, name=f"dense{i}")(x))
     x = nn.Dense(self.num_classes, name="head")(x)
     return self.act(name="readout")(x) if self.spiking_readout else x
-
-
-def check_image_size(model: VGG, size: tuple[int, ...]) -> None:
-  """Raises ValueError if images of this height and width vanish in the model's poolings."""
-  if min(size) < model.smallest_image():
-    raise ValueError(
-        f"image size {'x'.join(map(str, size))} is too small for the model's "
-        f"{len(model.stages)} poolings: it takes at least "
-        f"{model.smallest_image()}x{model.smallest_image()}; drop stages or enlarge the images")
 
 
 # The small network of the paper: 4 convolutions and 2 dense layers, the output layer counted.

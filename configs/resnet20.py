@@ -1,0 +1,21 @@
+"""ResNet-20 with option-A shortcuts (He et al., 2016) on CIFAR-10.
+
+    python train.py --config=configs/resnet20.py --config.pretrained=resnet20_cifar10.th
+
+Reads the TFDS set `cifar10` from $TFDS_DATA_DIR. Without --config.pretrained the weights are
+trained first. The images are normalised with ImageNet's statistics, as the pretrained CIFAR ResNets
+of akamaster/pytorch_resnet_cifar10 expect it.
+"""
+
+from tcljax.config import cifar10_config
+
+
+def get_config():
+  config = cifar10_config()
+  config.name = "resnet20"
+  config.preprocessing.mean = (0.485, 0.456, 0.406)
+  config.preprocessing.std = (0.229, 0.224, 0.225)
+  config.model.name = "resnet20"
+  config.train.steps = 200 * 50_000 // 128
+  config.train.optimizer.weight_decay = 1e-4
+  return config

@@ -1,0 +1,132 @@
+"""Residual networks: the CIFAR ones of depth 6n+2, and ResNet-18 and ResNet-34."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tcljax.activations import ReLU
+from tcljax.checks import check_choice
+from tcljax.models.sizes import check_image_size
+
+SHORTCUTS = ("pad", "projection")
+STEMS = ("cifar", "imagenet")
+
+# Padding is written out: "SAME" would pad a strided convolution on one side only.
+_conv3x3 = functools.partial(nn.Conv, kernel_size=(3, 3), padding=1, use_bias=False)
+
+
+class ResNet(nn.Module):
+  """Stages of basic residual blocks, global average pooling, one dense layer.
+
+  He et al. (CVPR 2016). The sum of branch and shortcut is an input current like any other: the
+  activation after it integrates what both deliver.
+
+  Attributes:
+    num_classes: outputs of the dense layer.
+    blocks: number of blocks of each stage; from the second stage on, the first block halves the
+      image.
+    widths: channels of each stage.
+    shortcut: where a block changes the shape, "pad" takes every second pixel and fills new channels
+      with zeros on both sides (option A), "projection" is a strided 1x1 convolution (option B).
+    stem: "cifar" is a 3x3 convolution; "imagenet" a strided 7x7 convolution and 3x3 average
+      pooling, strided as well.
+    spiking_readout: whether the outputs pass through an activation too, so that the network's
+      answer is the firing rate of output neurons instead of their accumulated current.
+    act: the activation module; see `tcljax.activations`.
+  """
+
+  num_classes: int
+  blocks: tuple[int, ...]
+  widths: tuple[int, ...]
+  shortcut: str = "pad"
+  stem: str = "cifar"
+  spiking_readout: bool = False
+  act: Callable[..., Any] = ReLU
+
+  def smallest_image(self) -> int:
+    """The least height and width: below it, stages would have no pixels left to halve."""
+    return 2 ** (len(self.blocks) - 1) * (4 if self.stem == "imagenet" else 1)
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    """Logits [B, num_classes] of images [B, H, W, C].
+
+    Args:
+      x: images.
+      train: whether BatchNorm uses the batch's statistics and updates the running ones.
+
+    Raises:
+      ValueError: on an unknown stem or shortcut.
+    """
+    check_choice("stem", self.stem, STEMS)
+    check_choice("shortcut", self.shortcut, SHORTCUTS)
+    check_image_size(self, x.shape[1:3])
+    if len(self.blocks) != len(self.widths):
+      raise ValueError(f"blocks={self.blocks} and widths={self.widths} must be equally long")
+    if self.stem == "cifar":
+      x = _conv3x3(self.widths[0], name="stem_conv")(x)
+    else:
+      x = nn.Conv(self.widths[0], (7, 7), strides=2, padding=3, use_bias=False, name="stem_conv")(x)
+    x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="stem_norm")(x)
+    x = self.act(name="stem_act")(x)
+    if self.stem == "imagenet":
+      x = nn.avg_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)), count_include_pad=False)
+    for i, (blocks, width) in enumerate(zip(self.blocks, self.widths, strict=True), 1):
+      for j in range(1, blocks + 1):
+        x = BasicBlock(width, 2 if i > 1 and j == 1 else 1, self.shortcut, self.act,
+                       name=f"stage{i}_block{j}")(x, train)
+    x = nn.Dense(self.num_classes, name="head")(x.mean(axis=(1, 2)))
+    return self.act(name="readout")(x) if self.spiking_readout else x
+
+
+class BasicBlock(nn.Module):
+  """Two 3x3 convolutions beside a shortcut, and an activation after their sum.
+
+  Attributes:
+    width: channels of its output.
+    stride: 2 where the block halves the image.
+    shortcut: see `ResNet`.
+    act: the activation module.
+  """
+
+  width: int
+  stride: int
+  shortcut: str
+  act: Callable[..., Any]
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    """[B, H, W, C] to [B, H / stride, W / stride, width]."""
+    norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
+    y = _conv3x3(self.width, strides=self.stride, name="conv1")(x)
+    y = self.act(name="act1")(norm(name="norm1")(y))
+    y = norm(name="norm2")(_conv3x3(self.width, name="conv2")(y))
+    if self.stride != 1 or x.shape[-1] != self.width:
+      if self.shortcut == "projection":
+        x = nn.Conv(self.width, (1, 1), strides=self.stride, use_bias=False, name="projection")(x)
+        x = norm(name="projection_norm")(x)
+      else:
+        x = _pad_channels(x[:, ::self.stride, ::self.stride], self.width)
+    return self.act(name="act2")(x + y)
+
+
+def _pad_channels(x, width):
+  """Zeros as new channels, half of them before the old ones."""
+  new = width - x.shape[-1]
+  if new < 0:
+    raise ValueError(f"shortcut='pad' cannot go from {x.shape[-1]} channels to {width}: choose "
+                     "widths that do not shrink, or shortcut='projection'")
+  return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
+
+
+_CIFAR_WIDTHS = (16, 32, 64)
+ResNet20, ResNet32, ResNet44, ResNet56, ResNet110 = (
+    functools.partial(ResNet, blocks=(n,) * 3, widths=_CIFAR_WIDTHS) for n in (3, 5, 7, 9, 18))
+ResNet18, ResNet34 = (
+    functools.partial(ResNet, blocks=blocks, widths=(64, 128, 256, 512), shortcut="projection",
+                      stem="imagenet")
+    for blocks in ((2, 2, 2, 2), (3, 4, 6, 3)))

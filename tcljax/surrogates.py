@@ -1,0 +1,48 @@
+"""Surrogate gradients: what stands in for the derivative of a spike, which is zero or infinite."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from tcljax.checks import check_choice
+
+# Shapes of the surrogate derivative at width 1. Each integrates to 1 over the real line, so that
+# the smooth function it is the derivative of steps from 0 to 1 as the spike does.
+_SURROGATES = {
+    "triangle": lambda u: jnp.maximum(0.0, 1.0 - jnp.abs(u)),
+    "rectangle": lambda u: jnp.where(jnp.abs(u) <= 1.0, 0.5, 0.0),
+    "sigmoid": lambda u: jax.nn.sigmoid(u) * jax.nn.sigmoid(-u),
+    "arctan": lambda u: 0.5 / (1.0 + jnp.square(0.5 * math.pi * u)),
+}
+SURROGATES = tuple(_SURROGATES)
+
+
+def check_surrogate(surrogate: str, width: float) -> None:
+  """Raises ValueError on an unknown surrogate or a width that is not positive."""
+  check_choice("surrogate", surrogate, SURROGATES)
+  if not 0 < width < math.inf:
+    raise ValueError(f"width={width} must be positive (in units of the threshold)")
+
+
+def surrogate_derivative(
+    u: ArrayLike, surrogate: str = "triangle", width: float = 1.0
+) -> jax.Array:
+  """Derivative h(u) that stands in for that of the unit step at u = 0.
+
+  Args:
+    u: normalised distance to the threshold, (v - threshold) / threshold, any shape.
+    surrogate: "triangle" max(0, 1 - |u/w|) / w (Bellec et al., 2018), "rectangle" 1 / (2w) for
+      |u| <= w (Wu et al., 2018), "sigmoid" s(u/w) (1 - s(u/w)) / w (Zenke & Ganguli, 2018) or
+      "arctan" 1 / (2w (1 + (pi u / 2w)^2)) (Fang et al., 2021).
+    width: w, in units of the threshold.
+
+  Returns:
+    h(u), in the shape of `u`, per unit of u.
+
+  Raises:
+    ValueError: on an unknown surrogate or a width that is not positive.
+  """
+  check_surrogate(surrogate, width)
+  return _SURROGATES[surrogate](jnp.asarray(u) / width) / width

@@ -1,0 +1,263 @@
+"""Import of state dicts: against PyTorch's own logits, and what is said of misfits."""
+
+import json
+import os
+import pathlib
+import re
+import sys
+
+import flax.linen
+import jax
+import numpy as np
+import pytest
+from running import complaint, run_train
+from safetensors.numpy import save_file
+
+from tcljax import config
+from tcljax.data import Preprocessing, load_dataset
+from tcljax.experiment import make_experiment
+from tcljax.models import VGG, ResNet, create_model
+from tcljax.pretrained import load_pretrained, read_state_dict
+from tcljax.training import restore_tuned
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+
+class TorchBlock(nn.Module):
+  """A basic block in the names of torchvision, with either shortcut."""
+
+  def __init__(self, c_in, c_out, stride, projection):
+    super().__init__()
+    self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+    self.bn1 = nn.BatchNorm2d(c_out)
+    self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+    self.bn2 = nn.BatchNorm2d(c_out)
+    self.stride, self.new = stride, c_out - c_in
+    if stride > 1 and projection:
+      self.downsample = nn.Sequential(
+          nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+
+  def forward(self, x):
+    y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+    if hasattr(self, "downsample"):
+      x = self.downsample(x)
+    elif self.stride > 1:
+      pad = (0, 0, 0, 0, self.new // 2, self.new - self.new // 2)
+      x = nn.functional.pad(x[:, :, ::2, ::2], pad)
+    return (x + y).relu()
+
+
+class TorchResNet(nn.Module):
+  """Two stages of one block each; the stem for ImageNet pools by averages, as ours does."""
+
+  def __init__(self, imagenet, projection):
+    super().__init__()
+    self.conv1 = (nn.Conv2d(3, 4, 7, 2, 3, bias=False) if imagenet
+                  else nn.Conv2d(3, 4, 3, 1, 1, bias=False))
+    self.bn1 = nn.BatchNorm2d(4)
+    self.pool = (nn.AvgPool2d(3, 2, 1, count_include_pad=False) if imagenet else nn.Identity())
+    self.layer1 = nn.Sequential(TorchBlock(4, 4, 1, projection))
+    self.layer2 = nn.Sequential(TorchBlock(4, 8, 2, projection))
+    self.fc = nn.Linear(8, 5)
+
+  def forward(self, x):
+    x = self.layer2(self.layer1(self.pool(self.bn1(self.conv1(x)).relu())))
+    return self.fc(x.mean((2, 3)))
+
+
+class TorchVGG(nn.Module):
+  """Torchvision's layout: `features`, flattened channels first, `classifier` with dropout."""
+
+  def __init__(self, batch_norm):
+    super().__init__()
+    layers, channels = [], 3
+    for stage in ((4, 4), (6,)):
+      for width in stage:
+        layers.append(nn.Conv2d(channels, width, 3, padding=1))
+        layers += [nn.BatchNorm2d(width)] * batch_norm + [nn.ReLU()]
+        channels = width
+      layers.append(nn.AvgPool2d(2))
+    self.features = nn.Sequential(*layers)
+    self.classifier = nn.Sequential(
+        nn.Linear(6 * 4 * 4, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 7), nn.ReLU(), nn.Dropout(),
+        nn.Linear(7, 5))
+
+  def forward(self, x):
+    return self.classifier(self.features(x).flatten(1))
+
+
+def randomised(net):
+  """The network with statistics, scales and shifts that are not those of initialisation."""
+  generator = torch.Generator().manual_seed(0)
+  for name, value in net.state_dict().items():
+    if value.dtype.is_floating_point and value.ndim == 1:
+      value.copy_(torch.rand(value.shape, generator=generator) + (0.5 if "var" in name else 0.2))
+  return net.eval()
+
+
+NETWORKS = [
+    (lambda: TorchResNet(False, False), ResNet(num_classes=5, blocks=(1, 1), widths=(4, 8))),
+    (lambda: TorchResNet(True, True), ResNet(num_classes=5, blocks=(1, 1), widths=(4, 8),
+                                             shortcut="projection", stem="imagenet")),
+    (lambda: TorchVGG(True), VGG(num_classes=5, stages=((4, 4), (6,)), dense=(8, 7))),
+    (lambda: TorchVGG(False),
+     VGG(num_classes=5, stages=((4, 4), (6,)), dense=(8, 7), batch_norm=False)),
+]
+
+
+@pytest.mark.parametrize("make, model", NETWORKS, ids=["option-a", "resnet34", "vgg-bn", "vgg"])
+def test_logits_are_those_of_pytorch(tmp_path, rng, make, model):
+  net = randomised(make())
+  torch.save(net.state_dict(), tmp_path / "net.pth")
+  variables = load_pretrained(tmp_path / "net.pth", model, (16, 16, 3))
+  x = rng.normal(size=(4, 16, 16, 3)).astype(np.float32)
+  with torch.inference_mode():
+    expected = net(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+  np.testing.assert_allclose(model.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def state():
+  return {name: value.numpy() for name, value in randomised(TorchResNet(False, False)).state_dict()
+          .items() if not name.endswith("num_batches_tracked")}
+
+
+def test_all_formats_and_wrappings_give_the_same(tmp_path, state):
+  tensors = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
+  np.savez(tmp_path / "a.npz", **state)
+  save_file(state, tmp_path / "b.safetensors")
+  torch.save({"state_dict": {f"module.{name}": t for name, t in tensors.items()}, "epoch": 3},
+             tmp_path / "c.th")
+  torch.save({"model": {f"_orig_mod.{name}": nn.Parameter(t) for name, t in tensors.items()}},
+             tmp_path / "d.pt")
+  old_names = {name.replace("fc.", "linear."): t for name, t in tensors.items()}
+  torch.save(old_names | {"bn1.num_batches_tracked": torch.tensor(7)}, tmp_path / "e.pth")
+  for path in sorted(tmp_path.iterdir()):
+    found = read_state_dict(path)
+    assert set(found) == set(state), path
+    for name, value in found.items():
+      assert value.dtype == np.float32
+      np.testing.assert_array_equal(value, state[name])
+
+
+def test_half_precision_is_read(tmp_path, state):
+  halves = {name: torch.from_numpy(value.copy()).bfloat16() for name, value in state.items()}
+  torch.save(halves, tmp_path / "a.pth")
+  from safetensors.torch import save_file as save_tensors
+  save_tensors(halves, tmp_path / "b.safetensors")
+  one, two = (read_state_dict(tmp_path / name) for name in ("a.pth", "b.safetensors"))
+  for name, value in one.items():
+    np.testing.assert_array_equal(value, two[name])
+    np.testing.assert_array_equal(value, halves[name].float().numpy())
+
+
+def test_all_differences_are_listed_at_once(tmp_path, state):
+  del state["layer1.0.bn1.weight"]
+  state["fc.weight"] = np.zeros((9, 8), np.float32)
+  state["fc.extra"] = np.zeros(3, np.float32)
+  np.savez(tmp_path / "net.npz", **state)
+  with pytest.raises(ValueError) as error:
+    load_pretrained(tmp_path / "net.npz", NETWORKS[0][1], (16, 16, 3))
+  assert sorted(str(error.value).partition(": ")[2].split("; ")) == [
+      "fc.extra [3] has no place in the model",
+      "fc.weight is [9, 8], the model's head/kernel wants [5, 8]",
+      "layer1.0.bn1.weight [4] is missing"]
+
+
+def test_a_checkpoint_may_hold_code_but_it_is_not_run(tmp_path):
+  class Trap:
+    def __reduce__(self):
+      return pathlib.Path.touch, (tmp_path / "ran",)
+
+  torch.save({"state_dict": Trap()}, tmp_path / "net.pth")
+  with pytest.raises(ValueError, match="cannot be read, it may be damaged: UnpicklingError"):
+    read_state_dict(tmp_path / "net.pth")
+  assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.npz", "net.safetensors"])
+def test_damaged_files(tmp_path, name):
+  (tmp_path / name).write_bytes(b"\x93not what the name says" * 20)
+  with pytest.raises(ValueError, match=re.escape(name) + " cannot be read, it may be damaged"):
+    read_state_dict(tmp_path / name)
+
+
+def test_other_faults_of_a_file(tmp_path, state, monkeypatch):
+  with pytest.raises(ValueError, match=r"net\.onnx is no checkpoint by its name: .* \.npz"):
+    read_state_dict(tmp_path / "net.onnx")
+  with pytest.raises(ValueError, match=r"nothing\.pth does not exist"):
+    read_state_dict(tmp_path / "nothing.pth")
+  torch.save({"epoch": 3}, tmp_path / "empty.pth")
+  with pytest.raises(ValueError, match="holds no arrays by name"):
+    read_state_dict(tmp_path / "empty.pth")
+  torch.save([torch.zeros(2)], tmp_path / "list.pth")
+  with pytest.raises(ValueError, match="holds no arrays by name"):
+    read_state_dict(tmp_path / "list.pth")
+  state["fc.bias"][2] = np.nan
+  np.savez(tmp_path / "nan.npz", **state)
+  with pytest.raises(ValueError, match=r"fc\.bias holds values that are not finite"):
+    read_state_dict(tmp_path / "nan.npz")
+  monkeypatch.setitem(sys.modules, "torch", None)
+  with pytest.raises(ValueError, match=r"takes PyTorch to read: pip install 'tcljax\[torch\]'"):
+    read_state_dict(tmp_path / "empty.pth")
+
+
+def test_models_that_weights_cannot_be_imported_into():
+  with pytest.raises(ValueError, match="into ResNet and VGG, not into Dense"):
+    load_pretrained("net.npz", flax.linen.Dense(3), (4,))
+
+
+@pytest.fixture
+def tiny_state(rng):
+  """A state dict of the network that `run_train` makes."""
+  shapes = {"features.0": (4, 1, 3, 3), "features.4": (8, 4, 3, 3),
+            "classifier.0": (16, 32), "classifier.3": (10, 16)}
+  state = {f"{name}.weight": rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
+  state |= {f"{name}.bias": rng.normal(0, 0.1, shape[0]) for name, shape in shapes.items()}
+  for name, width in (("features.1", 4), ("features.5", 8)):
+    for leaf in ("weight", "bias", "running_mean", "running_var"):
+      state[f"{name}.{leaf}"] = rng.uniform(0.5, 1.5, width)
+  return state
+
+
+def test_a_checkpoint_takes_the_place_of_phase_1(tmp_path, tiny_state):
+  np.savez(tmp_path / "net.npz", **tiny_state)
+  workdir = tmp_path / "run"
+  assert run_train(workdir, f"--config.pretrained={tmp_path / 'net.npz'}") == 0
+  assert not (workdir / "ann").exists()
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  assert {json.loads(line)["phase"] for line in lines} == {"tuned"}
+  (tmp_path / "net.npz").unlink()  # the run keeps what it took from it
+  made = make_experiment(config.from_json(workdir / "config.json"))
+  kernel = restore_tuned(made, workdir)["params"]["head"]["kernel"]
+  np.testing.assert_array_equal(kernel, np.float32(tiny_state["classifier.3.weight"].T))
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_no_trace(tmp_path, tiny_state, capsys):
+  path = tmp_path / "net.npz"
+  assert run_train(tmp_path / "run", f"--config.pretrained={path}") == 2
+  assert f"train: pretrained: {path} does not exist" in complaint(capsys)
+  del tiny_state["features.4.weight"], tiny_state["classifier.3.bias"]
+  np.savez(path, **tiny_state)
+  assert run_train(tmp_path / "run", f"--config.pretrained={path}") == 2
+  line = complaint(capsys)
+  assert "features.4.weight [8, 4, 3, 3] is missing" in line
+  assert "classifier.3.bias [10] is missing" in line
+  assert not (tmp_path / "run").exists()
+
+
+CIFAR = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "nowhere")) / "cifar10"
+WEIGHTS = pathlib.Path(os.environ.get("TCLJAX_WEIGHTS_DIR", "nowhere")) / "resnet20_cifar10.th"
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="needs resnet20_cifar10.th in $TCLJAX_WEIGHTS_DIR")
+@pytest.mark.skipif(not CIFAR.is_dir(), reason="needs cifar10 in $TFDS_DATA_DIR")
+def test_the_real_resnet20_gives_its_known_logits():
+  images = load_dataset("cifar10").test.images
+  model = create_model("resnet20", 10)
+  variables = load_pretrained(WEIGHTS, model, (32, 32, 3))
+  preprocess = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+  logits = jax.jit(lambda x: model.apply(variables, preprocess(x)))(images[:200])
+  expected = np.load(WEIGHTS.with_name("resnet20_cifar10_test_logits.npy"))[:200]
+  np.testing.assert_allclose(logits, expected, atol=1e-3)
