@@ -1,4 +1,4 @@
-"""The three activations a network can be given: `ReLU`, `TCL` and `IF`.
+"""The activations a network can be given: `ReLU`, `TCL` and `IF`, and `Quantized` for comparison.
 
 A network takes the activation as a field and names each use of it:
 
@@ -111,6 +111,24 @@ class TCL(Clipped):
     return clipping.clip(x, threshold)
 
 
+class Quantized(Clipped):
+  """What `IF` makes of a constant current in T steps: the reference without uneven spikes.
+
+  Computes `tcljax.quantized_clip`. Shapes: [B, ...] to [B, ...].
+
+  Attributes:
+    steps: T.
+  """
+
+  steps: int = 8
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Quantised activations of pre-activations, [B, ...]."""
+    threshold, v_init = self.thresholds(x)
+    return clipping.quantized_clip(x, threshold, self.steps, v_init)
+
+
 class IF(Clipped):
   """Integrate-and-fire neurons over `chunk` time steps folded into the batch.
 
@@ -120,7 +138,8 @@ class IF(Clipped):
   every later one continues from it (`tcljax.simulate` does both).
 
   If the collection `spikes` is mutable, the spikes of each step and example, summed over the
-  neurons, are left there as `count`, [K, B].
+  neurons, are left there as `count`, [K, B]. If the collection `totals` is mutable, the currents
+  and spikes of each neuron are added up there over all calls, as `current` and `spikes`, [B, ...].
 
   Attributes:
     chunk: K.
@@ -143,10 +162,16 @@ class IF(Clipped):
     unfolded = currents.astype(jnp.float32).reshape(self.chunk, -1, *currents.shape[1:])
     running = self.has_variable("membrane", "v")
     v = self.variable("membrane", "v", lambda: jnp.zeros_like(unfolded[0]) + v_init * threshold)
+    totals = {}
+    if self.is_mutable_collection("totals"):
+      totals = {name: self.variable("totals", name, jnp.zeros_like, v.value)
+                for name in ("current", "spikes")}
     if not running:
       return currents
     spikes, v.value = neurons.integrate(
         unfolded, v.value, threshold, self.reset, self.surrogate, self.width)
+    for name, total in totals.items():
+      total.value = total.value + {"current": unfolded, "spikes": spikes}[name].sum(axis=0)
     self.check_first_use("spikes", "count")
     self.sow("spikes", "count", spikes.sum(axis=range(2, spikes.ndim)),
              init_fn=lambda: None, reduce_fn=lambda _, new: new)

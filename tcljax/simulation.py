@@ -21,6 +21,7 @@ from flax import traverse_util
 from tcljax import neurons
 from tcljax.activations import IF, with_activation
 from tcljax.checks import check_choice
+from tcljax.surrogates import check_surrogate
 
 ENCODINGS = ("constant", "poisson")
 _LARGEST_CHUNK = 8
@@ -37,6 +38,9 @@ class SpikingConfig:
     reset: "soft" or "hard", see `tcljax.if_step`.
     surrogate: shape of the surrogate gradient, see `tcljax.spike`.
     width: its width in units of the threshold.
+    delay: steps at the start that the readout leaves out: after t > delay steps the answer is the
+      mean output of steps delay + 1 to t, before that the mean of all. Every step counts in T; what
+      is left out are outputs from before the last layers had their input.
     encoding: "constant" feeds the image as a constant current; "poisson" as spikes of either sign
       and of the height of the image's largest magnitude, with the image as their mean; whoever
       simulates then gives a random key for each example.
@@ -50,10 +54,11 @@ class SpikingConfig:
   reset: str = "soft"
   surrogate: str = "triangle"
   width: float = 1.0
+  delay: int = 0
   encoding: str = "constant"
 
   def __post_init__(self):
-    for field in ("steps", "chunk"):
+    for field in ("steps", "chunk", "delay"):
       try:  # NumPy's integers become Python's, which JSON can hold
         object.__setattr__(self, field, operator.index(getattr(self, field)))
       except TypeError:
@@ -64,9 +69,12 @@ class SpikingConfig:
       raise ValueError(
           f"chunk={self.chunk} does not divide steps={self.steps}: choose a divisor, or 0 for an "
           "automatic one")
+    if not 0 <= self.delay < self.steps:
+      raise ValueError(f"delay={self.delay} must be at least 0 and below steps={self.steps}, so "
+                       "that something is read out")
     check_choice("reset", self.reset, neurons.RESETS)
     check_choice("encoding", self.encoding, ENCODINGS)
-    neurons.check_surrogate(self.surrogate, self.width)
+    check_surrogate(self.surrogate, self.width)
 
   @property
   def steps_per_chunk(self) -> int:
@@ -86,7 +94,8 @@ class Steps(NamedTuple):
   """What an observer sees of K consecutive steps.
 
   Attributes:
-    logits: mean output from the first step up to each of these, [K, B, ...].
+    logits: the answer after each of these steps, [K, B, ...]: the mean output so far, without the
+      steps that `SpikingConfig.delay` leaves out.
     spikes: the collection `spikes`: for each activation, `count`, the spikes of all its neurons in
       each step and example, [K, B].
   """
@@ -99,12 +108,15 @@ class Simulation(NamedTuple):
   """What a simulation hands back.
 
   Attributes:
-    logits: mean output over all T steps, [B, ...].
+    logits: mean output over the steps that are read out, [B, ...].
     observed: what the observer returned, stacked over all T steps, [T, ...].
+    rates: where they were asked for, what each neuron did on average over all T steps: for each
+      activation `current` and `spikes`, both [B, ...].
   """
 
   logits: jax.Array
   observed: Any
+  rates: Any = None
 
 
 def poisson_spikes(key: jax.Array, x: jax.Array) -> jax.Array:
@@ -141,6 +153,7 @@ def simulate(
     *,
     keys: jax.Array | None = None,
     observe: Callable[[Steps], Any] = lambda steps: (),
+    rates: bool = False,
 ) -> Simulation:
   """Runs the spiking twin of `model` for T steps from rest.
 
@@ -156,10 +169,11 @@ def simulate(
       depend on nothing but its key.
     observe: called once a chunk with `Steps`; returns arrays [K, ...] to be kept for every step.
       Reduce here what would be large.
+    rates: whether to keep the mean current and firing rate of every neuron and example.
 
   Returns:
-    The mean output over T steps (the readout: accumulated output current, or firing rate times
-    threshold where the model ends in an activation) and the observations, [T, ...].
+    The mean output over the steps read out (accumulated output current, or firing rate times
+    threshold where the model ends in an activation), the observations, [T, ...], and the rates.
 
   Raises:
     ValueError: if encoding="poisson" comes without keys, an activation lacks its threshold, or the
@@ -173,29 +187,35 @@ def simulate(
   network = with_activation(model, functools.partial(
       IF, chunk=steps, reset=spiking.reset, surrogate=spiking.surrogate, width=spiking.width))
 
-  def run(membrane, first_step):
+  carried = ["membrane", "totals"] if rates else ["membrane"]
+
+  def run(state, first_step):
     frames = _inputs(x, keys, first_step, steps, spiking.encoding)
-    output, state = network.apply(
-        {**variables, **membrane}, frames, mutable=["membrane", "spikes"])
+    output, state = network.apply({**variables, **state}, frames, mutable=[*carried, "spikes"])
     spikes = state.pop("spikes", {})
     return output.astype(jnp.float32).reshape(steps, -1, *output.shape[1:]), state, spikes
 
+  def read_out(total, step):
+    """The sum and the answer after step t; one at a time, so that no bit depends on K."""
+    t, output = step
+    total = jnp.where(t == spiking.delay + 1, output, total + output)
+    return total, total / jnp.where(t > spiking.delay, t - spiking.delay, t)
+
   def chunk(carry, first_step):
-    membrane, total = carry
-    output, membrane, spikes = run(membrane, first_step)
-    # One addition a step, in order: the sums are then the same bits for every K.
-    total, totals = jax.lax.scan(lambda s, y: (s + y, s + y), total, output)
-    elapsed = (first_step + 1 + jnp.arange(steps, dtype=jnp.float32))
-    means = totals / elapsed.reshape(-1, *[1] * total.ndim)
-    return (membrane, total), observe(Steps(means, spikes))
+    state, total = carry
+    output, state, spikes = run(state, first_step)
+    total, answers = jax.lax.scan(read_out, total, (first_step + 1 + jnp.arange(steps), output))
+    return (state, total), observe(Steps(answers, spikes))
 
   # The call that creates the potentials runs no neuron; its layers are dead code to XLA.
-  output, membrane, _ = run({}, 0)
+  output, state, _ = run({}, 0)
   body = jax.checkpoint(chunk, prevent_cse=False) if chunks > 1 else chunk
-  (_, total), observed = jax.lax.scan(
-      body, (membrane, jnp.zeros_like(output[0])), steps * jnp.arange(chunks))
+  (state, total), observed = jax.lax.scan(
+      body, (state, jnp.zeros_like(output[0])), steps * jnp.arange(chunks))
   observed = jax.tree.map(lambda a: a.reshape(spiking.steps, *a.shape[2:]), observed)
-  return Simulation(total / spiking.steps, observed)
+  totals = state.get("totals", {}) if rates else None
+  return Simulation(total / (spiking.steps - spiking.delay), observed,
+                    jax.tree.map(lambda a: a / spiking.steps, totals))
 
 
 def count_neurons(model: nn.Module, variables: Any, input_shape: tuple[int, ...]) -> dict[str, int]:

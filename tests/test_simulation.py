@@ -57,6 +57,36 @@ def test_approaches_the_clipped_network(calibrated, images):
   assert errors[2] < 0.1 * errors[0] and errors[2] < 0.02 * np.abs(clipped).max()
 
 
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_a_delayed_readout_leaves_the_first_steps_out(calibrated, images, chunk):
+  whole = np.asarray(run(calibrated, images, steps=8).observed[0])
+  outputs = np.diff(whole * np.arange(1, 9)[:, None, None], axis=0, prepend=0)  # of single steps
+  delayed = run(calibrated, images, steps=8, delay=3, chunk=chunk)
+  for t in range(1, 9):
+    expected = outputs[3:t].mean(axis=0) if t > 3 else outputs[:t].mean(axis=0)
+    np.testing.assert_allclose(delayed.observed[0][t - 1], expected, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(delayed.logits, outputs[3:].mean(axis=0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 6])
+def test_rates_are_means_over_all_steps(calibrated, images, chunk):
+  """The identity of soft reset ties currents to spikes: what is left is a potential below tau."""
+  model, variables = calibrated
+  spiking = SpikingConfig(steps=12, chunk=chunk)
+  found = jax.jit(lambda v, x: simulate(model, v, x, spiking, observe=observe, rates=True))(
+      variables, images)
+  for name, counts in found.observed[1].items():
+    rates = found.rates[name]
+    np.testing.assert_allclose(
+        12 * rates["spikes"].reshape(16, -1).sum(axis=1), counts["count"].sum(axis=0), rtol=1e-5)
+    tau = tcljax.thresholds(variables)[name].reshape((1,) * (rates["current"].ndim - 1) + (-1,))
+    left = 12 * (rates["current"] / tau - rates["spikes"]) + 0.5
+    never = np.asarray(rates["spikes"]) == 0
+    assert np.all(np.asarray(left)[never] < 1 + 1e-4) and never.any()
+    assert np.all(np.asarray(left)[np.asarray(rates["current"]) > tau] > 0)
+  assert simulate(model, variables, images, spiking).rates is None
+
+
 def test_spike_counts_add_up_to_the_rates(calibrated, images):
   # The first layer sees a constant current: its spikes are those of the closed form.
   model, variables = calibrated
@@ -139,6 +169,9 @@ def test_automatic_chunk_divides(steps, chunk):
     ({"steps": 0}, "steps=0: a simulation takes at least 1 step"),
     ({"steps": 8, "chunk": 3}, "chunk=3 does not divide steps=8"),
     ({"chunk": -1}, "chunk=-1 does not divide"),
+    ({"delay": 8}, "delay=8 must be at least 0 and below steps=8"),
+    ({"delay": -1}, "delay=-1 must be at least 0"),
+    ({"delay": 0.5}, "delay=0.5 must be an integer"),
     ({"reset": "x"}, "reset='x' is unknown: choose one of soft, hard"),
     ({"surrogate": "x"}, "surrogate='x' is unknown"),
     ({"encoding": "x"}, "encoding='x' is unknown: choose one of constant, poisson"),
