@@ -4,6 +4,7 @@ from tcljax.activations import IF, TCL, ReLU
 from tcljax.calibration import calibrate, thresholds
 from tcljax.clipping import clip, quantized_clip, raw_from_threshold, threshold_from_raw
 from tcljax.conversion import SpikingNetwork, convert, load, save
+from tcljax.diagnostics import Diagnosis, diagnose
 from tcljax.evaluation import Evaluation, evaluate
 from tcljax.fitting import TrainingDiverged
 from tcljax.models import CNN, VGG, VGG16, ResNet, create_model
@@ -20,6 +21,7 @@ __all__ = [
     "TCL",
     "VGG",
     "VGG16",
+    "Diagnosis",
     "Evaluation",
     "OptimizerConfig",
     "ReLU",
@@ -33,6 +35,7 @@ __all__ = [
     "clip",
     "convert",
     "create_model",
+    "diagnose",
     "evaluate",
     "if_step",
     "integrate",

@@ -219,10 +219,22 @@ def simulate(
 
 
 def count_neurons(model: nn.Module, variables: Any, input_shape: tuple[int, ...]) -> dict[str, int]:
-  """Neurons of each activation, by its path, for one input of `input_shape` (without the batch)."""
+  """Neurons of each activation, by its path, for one input of `input_shape` (without the batch).
+
+  The activations stand in the order in which the network computes them.
+  """
   x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-  network = with_activation(model, IF)
-  _, state = jax.eval_shape(
-      lambda variables, x: network.apply(variables, x, mutable=["membrane"]), variables, x)
+  network, order = with_activation(model, IF), []
+
+  def remember(call, args, kwargs, context):
+    if isinstance(context.module, IF) and context.method_name == "__call__":
+      order.append("/".join(context.module.path))
+    return call(*args, **kwargs)
+
+  def create(variables, x):
+    with nn.intercept_methods(remember):
+      return network.apply(variables, x, mutable=["membrane"])
+
+  _, state = jax.eval_shape(create, variables, x)
   flat = traverse_util.flatten_dict(state["membrane"], sep="/")
-  return {path.removesuffix("/v"): math.prod(v.shape[1:]) for path, v in flat.items()}
+  return {path: math.prod(flat[f"{path}/v"].shape[1:]) for path in order}
