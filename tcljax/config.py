@@ -46,6 +46,7 @@ def base_config() -> ConfigDict:
   config.snn.reset = "soft"
   config.snn.surrogate = "triangle"
   config.snn.width = 1.0
+  config.snn.delay = 0  # steps at the start that the readout leaves out
   config.snn.encoding = "constant"  # or poisson
   config.snn.readout = "membrane"  # or rate: the outputs are spiking neurons too
 
@@ -64,8 +65,10 @@ def base_config() -> ConfigDict:
   config.tune.images = 1024  # number of training images to calibrate on
   config.tune.v_init = 0.5  # first initial potential, as a fraction of the threshold
   config.tune.steps = 500
+  config.tune.minutes = 0.0  # if positive, as many steps as fit into this time, not tune.steps
   config.tune.batch_size = 64
   config.tune.objective = "distillation"  # or cross_entropy
+  config.tune.at = ()  # steps whose answers are to be good; empty: snn.steps alone
   config.tune.optimizer = _optimizer("adamw", learning_rate=0.02, weight_decay=0.0)
 
   config.eval = ConfigDict()

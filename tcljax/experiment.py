@@ -19,7 +19,7 @@ from tcljax.checks import check_choice, check_least
 from tcljax.data import Dataset, Preprocessing, load_dataset
 from tcljax.files import write_text
 from tcljax.models import MODELS, check_image_size, create_model
-from tcljax.objectives import OBJECTIVES
+from tcljax.objectives import OBJECTIVES, check_at
 from tcljax.optim import OptimizerConfig
 from tcljax.pretrained import load_pretrained
 from tcljax.simulation import SpikingConfig
@@ -83,9 +83,10 @@ def make_experiment(config: ConfigDict) -> Experiment:
   if spiking.chunk and config.eval.steps % spiking.chunk:
     raise ValueError(f"snn.chunk={spiking.chunk} does not divide eval.steps={config.eval.steps}: "
                      "choose a divisor of both, or 0 for an automatic one")
-  evaluation = dataclasses.replace(spiking, steps=config.eval.steps)
+  evaluation = _named("snn.", dataclasses.replace, spiking, steps=config.eval.steps)
   preprocess = _named("preprocessing.", Preprocessing, **config.preprocessing.to_dict())
   check_choice("tune.objective", config.tune.objective, OBJECTIVES)
+  _named("tune.", check_at, config.tune.at, spiking.steps)
   _named("tune.", calibration.check_calibration, config.tune.calibration, config.tune.percentile,
          spiking.steps, config.tune.v_init)
   optimizers = [_named(f"{phase}.", OptimizerConfig, **config[phase].optimizer.to_dict())
@@ -131,6 +132,7 @@ def _check_numbers(config):
                 "eval.batch_size", "tune.images", "log_every", "checkpoint_every"):
     check_least(field, functools.reduce(lambda at, part: at[part], field.split("."), config), 1)
   check_least("seed", config.seed, 0)
+  check_least("tune.minutes", config.tune.minutes, 0)
   if not 0 <= config.train.label_smoothing < 1:
     raise ValueError(f"train.label_smoothing={config.train.label_smoothing} must be in [0, 1)")
 

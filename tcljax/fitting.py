@@ -1,5 +1,6 @@
 """The training loop that both phases share: state, step, and running a number of steps."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,9 @@ from tcljax.objectives import Objective
 
 if TYPE_CHECKING:
   from tcljax.checkpoints import Checkpoints  # Orbax, which a library user need not import
+
+
+_TRIAL_STEPS = 3
 
 
 class TrainState(NamedTuple):
@@ -137,6 +141,34 @@ def fit(
       checkpoints.save(number, state._asdict())
   settle()
   return state
+
+
+def steps_within(
+    minutes: float, state: TrainState, step: StepFunction, batch: Any, *, mesh: Mesh
+) -> int:
+  """How many steps fit into a time on this machine, judged by a trial of a few; at least 1.
+
+  What the trial takes, and compiling once more for the run itself, counts as time spent.
+
+  Args:
+    minutes: the time there is.
+    state: any state; it is left as it is.
+    step: from `train_step`.
+    batch: one numpy batch, the part of this host.
+    mesh: from `parallel.data_mesh`.
+
+  Returns:
+    The number of steps, the same on every host.
+  """
+  moments = [time.perf_counter()]
+  trial, batch = jax.tree.map(jnp.copy, state), parallel.shard(mesh, batch)
+  for _ in range(1 + _TRIAL_STEPS):
+    trial, metrics = step(trial, batch, jax.random.key(0))
+    jax.block_until_ready(metrics)
+    moments.append(time.perf_counter())
+  first, *others = np.diff(moments)
+  left = 60 * minutes - (moments[-1] - moments[0]) - first
+  return parallel.agreed(max(1, int(left / np.median(others))))
 
 
 def _diverged(number, name, value, checkpoints):

@@ -4,12 +4,13 @@ An objective is a function `(variables, batch, key) -> loss, (metrics, updated)`
 differentiate, scalars to report, and collections that the forward pass itself changed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
@@ -56,6 +57,13 @@ def ann_objective(
   return objective
 
 
+def check_at(at: Sequence[int], steps: int) -> None:
+  """Raises ValueError unless all of `at` are numbers of steps from 1 to T."""
+  for t in at:
+    if not (isinstance(t, (int, np.integer)) and 1 <= t <= steps):
+      raise ValueError(f"at={tuple(at)}: {t!r} is no number of steps from 1 to steps={steps}")
+
+
 def snn_objective(
     model: nn.Module,
     preprocess: Callable[..., jax.Array],
@@ -63,6 +71,7 @@ def snn_objective(
     mesh: Mesh,
     kind: str = "distillation",
     teacher: nn.Module | None = None,
+    at: Sequence[int] = (),
 ) -> Objective:
   """Phase 2: the loss of the T-step spiking network, with gradients through all steps.
 
@@ -75,26 +84,33 @@ def snn_objective(
     mesh: from `parallel.data_mesh`; each device simulates its part of the batch.
     kind: "distillation" from the ANN's logits, or "cross_entropy" with the labels.
     teacher: the ANN, if it is not `model` with ReLU; it shares the variables.
+    at: numbers of steps after which the answer is to be good; the loss is their mean. Empty for T
+      alone. With several, one set of thresholds serves a range of T.
 
   Raises:
-    ValueError: on an unknown kind.
+    ValueError: on an unknown kind, or a number of steps outside 1 to T.
   """
   check_choice("objective", kind, OBJECTIVES)
+  check_at(at, spiking.steps)
+  taken = np.asarray(sorted(at) or [spiking.steps]) - 1
   teacher = with_activation(teacher or model, ReLU)
 
   def run(variables, x, keys):
-    return simulate(model, variables, x, spiking, keys=keys).logits
+    answers = simulate(
+        model, variables, x, spiking, keys=keys, observe=lambda steps: steps.logits).observed
+    return answers[taken]
 
-  run = parallel.over_data(mesh, run, P("data"))
+  run = parallel.over_data(mesh, run, P(None, "data"))
 
   def objective(variables, batch, key):
     augment_key, input_key = jax.random.split(key)
     x = preprocess(batch["image"], augment_key)
-    logits = run(variables, x, jax.random.split(input_key, x.shape[0]))
+    answers = run(variables, x, jax.random.split(input_key, x.shape[0]))
     if kind == "distillation":
-      loss = distillation(logits, teacher.apply(variables, x))
+      target, measure = teacher.apply(variables, x), distillation
     else:
-      loss = cross_entropy(logits, batch["label"])
-    return loss, ({"accuracy": _accuracy(logits, batch["label"])}, {})
+      target, measure = batch["label"], cross_entropy
+    loss = jnp.mean(jax.vmap(lambda logits: measure(logits, target))(answers))
+    return loss, ({"accuracy": _accuracy(answers[-1], batch["label"])}, {})
 
   return objective

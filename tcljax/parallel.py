@@ -90,6 +90,13 @@ def wait_for_hosts(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
+def agreed(number: int) -> int:
+  """The number that process 0 has, on every process."""
+  if jax.process_count() > 1:
+    return int(multihost_utils.broadcast_one_to_all(np.asarray(number)))
+  return number
+
+
 def round_to_devices(mesh: Mesh, batch_size: int) -> int:
   """The next larger batch size that splits evenly over the devices."""
   return -(-batch_size // mesh.size) * mesh.size

@@ -4,6 +4,7 @@ Each phase keeps its checkpoints in a directory of its own below the workdir; a 
 step is there is not run again, and one that was stopped goes on from its newest checkpoint.
 """
 
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +18,12 @@ from tcljax.checkpoints import Checkpoints
 from tcljax.data import training_batches
 from tcljax.evaluation import Evaluation, accuracy, evaluate
 from tcljax.experiment import Experiment, calibration_images
+from tcljax.files import write_text
 from tcljax.metrics import PhaseLog, say
 from tcljax.objectives import Objective, ann_objective, snn_objective
 
 ANN, CALIBRATED, TUNED = "ann", "calibrated", "tuned"  # directories, and names of the phases
+_BUDGET = "tuning_steps.json"
 
 
 def train_and_evaluate(
@@ -60,7 +63,8 @@ def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> dict
   config = experiment.config
   objective = ann_objective(experiment.ann, experiment.preprocess, config.train.label_smoothing)
   return _run_phase(
-      experiment, workdir, mesh, ANN, config.train, objective, ("params",),
+      experiment, workdir, mesh, ANN, config.train.steps, config.train.batch_size, objective,
+      ("params",),
       experiment.train_optimizer, experiment.initial_variables)
 
 
@@ -99,35 +103,67 @@ def tune_thresholds(
     experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, calibrated: dict[str, Any]
 ) -> dict[str, Any]:
   """Phase 2; returns all collections, of which only `clipping` has changed."""
+  tune = experiment.config.tune
   objective = snn_objective(
-      experiment.model, experiment.preprocess, experiment.spiking, mesh,
-      experiment.config.tune.objective, teacher=experiment.ann)
+      experiment.model, experiment.preprocess, experiment.spiking, mesh, tune.objective,
+      teacher=experiment.ann, at=tune.at)
+  stored = workdir / _BUDGET
+  if tune.minutes and not stored.exists():
+    transformation = optim.train_only(experiment.tune_optimizer.transformation(1), ("clipping",))
+    state = parallel.replicate(mesh, fitting.new_state(calibrated, transformation))
+    batch = next(training_batches(experiment.dataset.train, tune.batch_size, 0))
+    steps = fitting.steps_within(
+        tune.minutes, state, fitting.train_step(objective, transformation, ("clipping",)), batch,
+        mesh=mesh)
+    say(f"{steps} tuning steps fit into {tune.minutes:g} minutes")
+    if parallel.is_main_host():
+      write_text(stored, json.dumps({"minutes": tune.minutes, "steps": steps}) + "\n")
+    parallel.wait_for_hosts("budget")
   return _run_phase(
-      experiment, workdir, mesh, TUNED, experiment.config.tune, objective, ("clipping",),
-      experiment.tune_optimizer, lambda: calibrated)
+      experiment, workdir, mesh, TUNED, tuning_steps(experiment, workdir), tune.batch_size,
+      objective, ("clipping",), experiment.tune_optimizer, lambda: calibrated)
+
+
+def tuning_steps(experiment: Experiment, workdir: pathlib.Path) -> int:
+  """The length of phase 2: as set, or as chosen when the run began to fit into its time.
+
+  Raises:
+    ValueError: if a run with a limit of time has not come to phase 2 yet, or its file is damaged.
+  """
+  tune, stored = experiment.config.tune, workdir / _BUDGET
+  if not tune.minutes:
+    return tune.steps
+  try:
+    return int(json.loads(stored.read_text())["steps"])
+  except FileNotFoundError:
+    raise ValueError(f"workdir {workdir} is not finished, its tuning has not begun: run train.py "
+                     "with it again") from None
+  except (KeyError, OSError, TypeError, ValueError) as error:
+    raise ValueError(f"{stored} cannot be read: {error}; remove it and {workdir / TUNED} to tune "
+                     "anew") from error
 
 
 def _run_phase(
-    experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, name: str, settings: Any,
-    objective: Objective, trained: tuple[str, ...], optimizer: optim.OptimizerConfig,
-    make_variables: Callable[[], dict[str, Any]],
+    experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, name: str, steps: int,
+    batch_size: int, objective: Objective, trained: tuple[str, ...],
+    optimizer: optim.OptimizerConfig, make_variables: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
   """Restores or starts one phase, runs the steps it lacks and returns its variables."""
   config = experiment.config
-  transformation = optim.train_only(optimizer.transformation(settings.steps), trained)
+  transformation = optim.train_only(optimizer.transformation(steps), trained)
   with Checkpoints(workdir / name) as checkpoints:
     state = fitting.restore_or_new(checkpoints, mesh, make_variables, transformation)
     start = int(state.step)
     if start:
-      say(f"{name}: {start} of {settings.steps} steps are done already")
-    if start == settings.steps:
+      say(f"{name}: {start} of {steps} steps are done already")
+    if start == steps:
       return state.variables
-    log = PhaseLog(workdir, name, start, settings.steps, config.log_every)
+    log = PhaseLog(workdir, name, start, steps, config.log_every)
     try:
       state = fitting.fit(
           state, fitting.train_step(objective, transformation, trained),
-          training_batches(experiment.dataset.train, settings.batch_size, config.seed, start),
-          settings.steps, mesh=mesh, seed=config.seed, on_metrics=log, checkpoints=checkpoints,
+          training_batches(experiment.dataset.train, batch_size, config.seed, start),
+          steps, mesh=mesh, seed=config.seed, on_metrics=log, checkpoints=checkpoints,
           checkpoint_every=config.checkpoint_every)
     finally:
       log.close()
@@ -141,7 +177,7 @@ def restore_tuned(experiment: Experiment, workdir: pathlib.Path) -> dict[str, An
     ValueError: if they are not there, not finished, or cannot be read.
   """
   mesh = parallel.data_mesh()
-  steps = experiment.config.tune.steps
+  steps = tuning_steps(experiment, workdir)
   with Checkpoints(workdir / TUNED) as checkpoints:
     found = checkpoints.latest_step()
     if found != steps:

@@ -1,6 +1,6 @@
 """Phase 2 as a library call: train the thresholds of a network through its T-step simulation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax
@@ -30,10 +30,12 @@ def tune(
     labels: np.ndarray,
     spiking: SpikingConfig = SpikingConfig(),
     *,
-    steps: int = 200,
-    batch_size: int = 64,
+    steps: int = 500,
+    minutes: float = 0.0,
+    batch_size: int = 32,
     optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.02),
     objective: str = "distillation",
+    at: Sequence[int] = (),
     preprocess: Callable[[jax.Array, jax.Array], jax.Array] = _as_they_are,
     seed: int = 0,
     on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
@@ -47,9 +49,12 @@ def tune(
     labels: class numbers, [N].
     spiking: the simulation whose output is made better; `spiking.steps` is the T to tune for.
     steps: training steps.
+    minutes: if positive, as many steps as fit into this time take the place of `steps`.
     batch_size: a multiple of the number of devices.
     optimizer: of the thresholds.
     objective: "distillation" from the ANN's logits, or "cross_entropy" with the labels.
+    at: numbers of steps whose answers are to be good, for thresholds that serve a range of T; empty
+      for `spiking.steps` alone.
     preprocess: applied to each batch of images, with a random key, on the device.
     seed: of the order of the images and everything else random.
     on_metrics: called after each step with its number and metrics, such as `loss` and `accuracy`.
@@ -68,6 +73,7 @@ def tune(
   if not isinstance(optimizer, OptimizerConfig):
     raise ValueError(f"optimizer={optimizer!r} must be a tcljax.OptimizerConfig")
   check_least("steps", steps, 1)
+  check_least("minutes", minutes, 0)
   parallel.check_batch_size("batch_size", batch_size)
   split = Split(np.asarray(images), np.asarray(labels))
   example = jax.eval_shape(
@@ -78,11 +84,19 @@ def tune(
   variables = flax.core.unfreeze(variables)
   mesh = parallel.data_mesh()
   trained = ("clipping",)
-  transformation = optim.train_only(optimizer.transformation(steps), trained)
-  loss = snn_objective(model, preprocess, spiking, mesh, objective)
-  state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
+  loss = snn_objective(model, preprocess, spiking, mesh, objective, at=at)
+
+  def start(steps):
+    transformation = optim.train_only(optimizer.transformation(steps), trained)
+    state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
+    return state, fitting.train_step(loss, transformation, trained)
+
+  state, step = start(steps)
+  if minutes:
+    batch = next(training_batches(split, batch_size, seed))
+    steps = fitting.steps_within(minutes, state, step, batch, mesh=mesh)
+    state, step = start(steps)
   state = fitting.fit(
-      state, fitting.train_step(loss, transformation, trained),
-      training_batches(split, batch_size, seed),
+      state, step, training_batches(split, batch_size, seed),
       steps, mesh=mesh, seed=seed, on_metrics=on_metrics)
   return state.variables

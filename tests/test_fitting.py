@@ -1,3 +1,6 @@
+import functools
+import itertools
+
 import chex
 import flax
 import jax
@@ -25,14 +28,27 @@ def leaves(tree):
   return [np.asarray(a).copy() for a in jax.tree.leaves(tree)]
 
 
-def test_tuning_moves_thresholds_and_nothing_else(case):
-  model, variables, images, labels = case
-  # From thresholds far too high for T = 4, so that there is something to gain.
-  variables = tcljax.calibrate(model, variables, [images], method="maximum")
+@pytest.fixture(scope="module")
+def to_tune(case):
+  """A network that tells its inputs apart, with thresholds far too high for a few steps."""
+  model, variables, images, _ = case
+  head = variables["params"]["head"]
+  params = {**variables["params"], "head": {**head, "kernel": 4 * head["kernel"]}}
+  return tcljax.calibrate(
+      model, {**variables, "params": params}, [images], method="maximum", per_channel=True)
+
+
+ADAM = tcljax.OptimizerConfig("adamw", learning_rate=0.05)
+
+
+def test_tuning_moves_thresholds_and_nothing_else(case, to_tune):
+  model, _, images, labels = case
+  variables = to_tune
   frozen = {c: leaves(variables[c]) for c in ("params", "batch_stats")}
   seen = []
   tuned = tcljax.tune(
       model, variables, images, labels, SpikingConfig(steps=4), steps=20, batch_size=32,
+      optimizer=ADAM,
       on_metrics=lambda step, metrics: seen.append((step, metrics["loss"])))
   for collection, before in frozen.items():
     for a, b in zip(before, leaves(tuned[collection]), strict=True):
@@ -43,6 +59,47 @@ def test_tuning_moves_thresholds_and_nothing_else(case):
   assert [step for step, _ in seen] == list(range(1, 21))
   losses = [loss for _, loss in seen]
   assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_the_loss_is_the_mean_over_the_steps_asked_for(case):
+  model, variables, images, labels = case
+  batch = {"image": images[:16], "label": labels[:16]}
+
+  def loss(steps, kind, at=()):
+    objective = objectives.snn_objective(
+        model, lambda x, key: jnp.asarray(x), SpikingConfig(steps=steps), parallel.data_mesh(),
+        kind, at=at)
+    return objective(variables, batch, jax.random.key(0))[0]
+
+  for kind in objectives.OBJECTIVES:
+    shorter = [loss(t, kind) for t in (1, 4, 6)]
+    assert abs(shorter[0] - shorter[2]) > 1e-3
+    np.testing.assert_allclose(loss(6, kind, at=(4, 6, 1)), np.mean(shorter), rtol=1e-4)
+
+
+def test_one_set_can_serve_several_numbers_of_steps(case, to_tune):
+  model, _, images, labels = case
+  losses = []
+  tcljax.tune(model, to_tune, images, labels, SpikingConfig(steps=8), at=(2, 8), steps=20,
+              batch_size=32, optimizer=ADAM,
+              on_metrics=lambda step, metrics: losses.append(metrics["loss"]))
+  assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_as_many_steps_as_fit_into_a_time(case, monkeypatch):
+  """The clock is replaced: a second a reading, so a step of the trial takes one, compiling too."""
+  model, variables, images, labels = case
+  seconds = itertools.count()
+  monkeypatch.setattr(fitting.time, "perf_counter", lambda: next(seconds))
+  seen = []
+  run = functools.partial(
+      tcljax.tune, model, variables, images, labels, SpikingConfig(steps=2), batch_size=16,
+      on_metrics=lambda step, metrics: seen.append(step))
+  run(minutes=0.25)  # 15 seconds: 4 for the trial, 1 to compile again, 10 steps
+  assert seen == list(range(1, 11))
+  seen.clear()
+  run(minutes=0.01)
+  assert seen == [1]
 
 
 def test_frozen_dicts_are_taken(case):
@@ -207,6 +264,10 @@ def test_bad_tuning_input(case):
     tcljax.tune(model, variables, images, labels, optimizer="adamw")
   with pytest.raises(ValueError, match="steps=-2 must be at least 1"):
     tcljax.tune(model, variables, images, labels, steps=-2)
+  with pytest.raises(ValueError, match="minutes=nan must be at least 0"):
+    tcljax.tune(model, variables, images, labels, minutes=float("nan"))
+  with pytest.raises(ValueError, match=r"at=\(4, 0\): 0 is no number of steps from 1 to steps=8"):
+    tcljax.tune(model, variables, images, labels, at=(4, 0))
   with pytest.raises(tcljax.TrainingDiverged, match="at step 1; are all inputs finite"):
     tcljax.tune(model, variables, images * np.inf, labels, steps=2)
   with pytest.raises(ValueError, match="64 images have 5 labels"):
