@@ -1,11 +1,13 @@
 """The results of a run: a table for the terminal, results.json and a picture."""
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from tcljax.diagnostics import Diagnosis
 from tcljax.evaluation import Evaluation, reported_steps
 from tcljax.files import write_text, written_beside
 
@@ -75,25 +77,50 @@ def write_results(directory: pathlib.Path, results: dict[str, Any], title: str) 
 
 def plot_accuracy(path: pathlib.Path, results: dict[str, Any], title: str) -> None:
   """Draws accuracy against T: the spiking network, calibrated and tuned, below its ANN."""
+  labels = {"snn_calibrated": "SNN, thresholds calibrated", "snn": "SNN, thresholds tuned"}
+  plot_curves(path, {label: {int(t): accuracy for t, accuracy in results[key].items()}
+                     for key, label in labels.items() if key in results}, results["ann"], title)
+
+
+def plot_curves(
+    path: pathlib.Path, curves: dict[str, dict[int, float]], ann: float, title: str
+) -> None:
+  """Draws curves of accuracy in percent against T, the last one on top, and the ANN's as a line."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
   FigureCanvasAgg(figure)
   axes = figure.add_subplot()
-  axes.axhline(results["ann"], color="0.3", linestyle="--", linewidth=1.2,
-               label=f"ANN ({results['ann']:.2f} %)")
-  curves = [("snn_calibrated", "SNN, thresholds calibrated", "tab:orange", "s"),
-            ("snn", "SNN, thresholds tuned", "tab:blue", "o")]
-  for key, label, colour, marker in curves:
-    if key in results:
-      steps = [int(t) for t in results[key]]
-      axes.plot(steps, list(results[key].values()), marker + "-", color=colour, label=label)
+  axes.axhline(ann, color="0.3", linestyle="--", linewidth=1.2, label=f"ANN ({ann:.2f} %)")
+  # Okabe and Ito's colours, which the colour-blind can tell apart; the last curve is always blue.
+  colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999"]
+  for n, (label, curve) in enumerate(curves.items()):
+    which = len(curves) - 1 - n
+    axes.plot(list(curve), list(curve.values()), "osD^vP*"[which % 7] + "-", label=label,
+              color=colours[which % 7], markersize=5)
+  steps = sorted({t for curve in curves.values() for t in curve})
   axes.set_xscale("log", base=2)
   axes.set_xticks(steps, [str(t) for t in steps])
   axes.minorticks_off()
   axes.set(xlabel="time steps T", ylabel="test accuracy (%)", title=title)
   axes.grid(alpha=0.3)
-  axes.legend(loc="lower right")
+  axes.legend(loc="lower right", fontsize="small")
   with written_beside(path) as beside:
     figure.savefig(beside, format="png")
+
+
+def diagnosis_table(found: dict[str, Diagnosis]) -> str:
+  """One line an activation: its errors in percent of the ANN's activation, dead and saturated."""
+  fields = [field.name for field in dataclasses.fields(Diagnosis)]
+  return _table([("activation", list(found), "{}")] + [
+      (f"{field} %", [100 * getattr(one, field) for one in found.values()], "{:.1f}")
+      for field in fields])
+
+
+def curve_table(curves: dict[str, dict[int, float]]) -> str:
+  """Accuracy in percent as text: a line for each curve, a column for each T."""
+  steps = sorted({t for curve in curves.values() for t in curve})
+  return _table([("recipe", list(curves), "{}")] + [
+      (f"T={t}", [f"{curve[t]:.2f}" if t in curve else "" for curve in curves.values()], "{}")
+      for t in steps])

@@ -24,6 +24,7 @@ from tcljax.objectives import Objective, ann_objective, snn_objective
 
 ANN, CALIBRATED, TUNED = "ann", "calibrated", "tuned"  # directories, and names of the phases
 _BUDGET = "tuning_steps.json"
+_CALIBRATION_BATCH = 128
 
 
 def train_and_evaluate(
@@ -84,18 +85,28 @@ def calibrate_thresholds(
   tune = experiment.config.tune
   with Checkpoints(workdir / CALIBRATED) as checkpoints:
     if checkpoints.latest_step() is None:
-      images = calibration_images(experiment.dataset, tune.images, experiment.config.seed)
-      batches = (experiment.preprocess(images[i:i + tune.batch_size])
-                 for i in range(0, len(images), tune.batch_size))
-      variables = calibration.calibrate(
-          experiment.model, variables, batches, method=tune.calibration,
-          percentile=tune.percentile, steps=experiment.spiking.steps,
-          per_channel=tune.per_channel, v_init=tune.v_init)
+      variables = calibrate(
+          experiment, variables, tune.calibration, tune.per_channel, tune.v_init)
       checkpoints.save(0, {"clipping": parallel.replicate(mesh, variables["clipping"])})
-      say(f"thresholds calibrated on {len(images)} training images")
     else:
       abstract = parallel.abstract_replicated(mesh, experiment.abstract_clipping())
       variables = {**variables, **checkpoints.restore({"clipping": abstract})}
+  return variables
+
+
+def calibrate(
+    experiment: Experiment, variables: dict[str, Any], method: str, per_channel: bool,
+    v_init: float,
+) -> dict[str, Any]:
+  """Thresholds from as many training images as the config says; see `calibration.calibrate`."""
+  tune = experiment.config.tune
+  images = calibration_images(experiment.dataset, tune.images, experiment.config.seed)
+  batches = (experiment.preprocess(images[i:i + _CALIBRATION_BATCH])
+             for i in range(0, len(images), _CALIBRATION_BATCH))
+  variables = calibration.calibrate(
+      experiment.model, variables, batches, method=method, percentile=tune.percentile,
+      steps=experiment.spiking.steps, per_channel=per_channel, v_init=v_init)
+  say(f"thresholds calibrated on {len(images)} training images: {method}")
   return variables
 
 

@@ -30,6 +30,18 @@ class Command:
     """Adds a flag that takes a path."""
     flags.DEFINE_string(name, None, text, flag_values=self.flags)
 
+  def define_list(self, name: str, default: str, text: str) -> None:
+    """Adds a flag that takes values separated by commas."""
+    flags.DEFINE_list(name, default, text, flag_values=self.flags)
+
+  def define_count(self, name: str, text: str) -> None:
+    """Adds a flag that takes a number from 0 on, by default 0."""
+    flags.DEFINE_integer(name, 0, text, lower_bound=0, flag_values=self.flags)
+
+  def define_switch(self, name: str, text: str) -> None:
+    """Adds a flag that is off unless given."""
+    flags.DEFINE_bool(name, False, text, flag_values=self.flags)
+
   def define_config(self) -> None:
     """Adds --config and its overrides."""
     config_flags.DEFINE_config_file(

@@ -1,0 +1,91 @@
+"""The comparison of recipes as a user runs it."""
+
+import json
+import re
+
+import pytest
+from running import DIGITS, TINY, complaint
+
+import tcljax
+from tcljax import config as configs
+from tcljax import latency, training
+from tcljax.commands import latency as command
+from tcljax.experiment import make_experiment
+
+
+def run(workdir, *arguments):
+  return command.main(["latency", DIGITS, f"--workdir={workdir}", *TINY, "--config.tune.at=(2,4)",
+                       *arguments])
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+  path = tmp_path_factory.mktemp("latency") / "run"
+  assert run(path, "--steps=4,2", "--images=64") == 0
+  return path
+
+
+def test_every_recipe_is_measured_at_every_number_of_steps(compared):
+  results = json.loads((compared / "latency.json").read_text())
+  assert results["images"] == 64 and 0 < results["ann"] <= 100
+  curves = latency.curves(results)
+  assert list(curves) == list(latency.RECIPES)
+  for curve in curves.values():
+    assert list(curve) == [2, 4] and all(0 <= percent <= 100 for percent in curve.values())
+  assert (compared / "latency.png").read_bytes().startswith(b"\x89PNG")
+  # Each T is tuned in a directory of its own, and the set for all of them too.
+  assert all((compared / name / "tuned").is_dir() for name in ("T2", "T4", "all"))
+
+
+def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
+  """Measured once more by other means: the library's own calls."""
+  made = make_experiment(configs.from_json(compared / "config.json"))
+  test = made.dataset.test
+  curves = latency.curves(json.loads((compared / "latency.json").read_text()))
+
+  def accuracy(name, steps, t):
+    one = latency.at_steps(made, steps)
+    variables = training.restore_tuned(one, compared / name)
+    images = made.preprocess(test.images[:64])
+    logits = tcljax.simulate(made.model, variables, images, tcljax.SpikingConfig(steps=t)).logits
+    return 100 * float((logits.argmax(-1) == test.labels[:64]).mean())
+
+  assert curves["tuned"][2] == pytest.approx(accuracy("T2", 2, 2), abs=1e-3)
+  assert curves["tuned"][4] == pytest.approx(accuracy("T4", 4, 4), abs=1e-3)
+  for t in (2, 4):
+    assert curves["tuned-all-T"][t] == pytest.approx(accuracy("all", 4, t), abs=1e-3)
+
+
+def test_what_is_known_is_not_measured_again(compared, capsys, monkeypatch):
+  monkeypatch.setattr(training, "evaluate_on_test", None)
+  assert run(compared, "--steps=2,4", "--images=64") == 0
+  printed = capsys.readouterr().out
+  for recipe in latency.RECIPES:
+    assert re.search(rf"^ *{re.escape(recipe)} +\d+\.\d\d +\d+\.\d\d$", printed, re.MULTILINE)
+  assert re.search(r"activation +total % +inherited %", printed)
+
+
+def test_choices_are_made_on_images_set_aside(tmp_path, capsys):
+  only = "--recipes=least squares"
+  assert run(tmp_path / "a", "--steps=2", only, "--validation") == 2
+  assert "no images are set aside; set config.data.validation" in complaint(capsys)
+  assert run(tmp_path / "b", "--steps=2", only, "--validation", "--config.data.validation=100") == 0
+  results = json.loads((tmp_path / "b" / "latency.json").read_text())
+  assert results["images"] == 100
+  assert [(row["recipe"], row["T"]) for row in results["rows"]] == [("least squares", 2)]
+
+
+@pytest.mark.parametrize("argument, message", [
+    ("--steps=4,many", "steps=4,many must be numbers from 1 on, such as 4,8,16"),
+    ("--steps=0", "steps=0 must be numbers from 1 on"),
+    ("--steps=", "steps= must be numbers"),
+    ("--recipes=best", "recipes='best' is unknown: choose one of max norm, "),
+    ("--images=-1", "images"),
+    ("--config.snn.chunk=4", "chunk=4 does not divide steps=2"),
+    ("--config.snn.delay=3", "delay=3 must be at least 0 and below steps=2"),
+    ("--config.pretrained=nothing.npz", "pretrained: nothing.npz does not exist"),
+])
+def test_bad_input_is_told_before_anything_is_written(tmp_path, capsys, argument, message):
+  assert run(tmp_path / "run", "--steps=2", argument) == 2
+  assert message in complaint(capsys)
+  assert not (tmp_path / "run").exists()
