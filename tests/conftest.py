@@ -46,3 +46,16 @@ def workdir(tmp_path_factory):
   path = tmp_path_factory.mktemp("commands") / "run"
   assert run_train(path) == 0
   return path
+
+
+@pytest.fixture
+def tiny_state(rng):
+  """A state dict of the network that `run_train` makes."""
+  shapes = {"features.0": (4, 1, 3, 3), "features.4": (8, 4, 3, 3),
+            "classifier.0": (16, 32), "classifier.3": (10, 16)}
+  state = {f"{name}.weight": rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
+  state |= {f"{name}.bias": rng.normal(0, 0.1, shape[0]) for name, shape in shapes.items()}
+  for name, width in (("features.1", 4), ("features.5", 8)):
+    for leaf in ("weight", "bias", "running_mean", "running_var"):
+      state[f"{name}.{leaf}"] = rng.uniform(0.5, 1.5, width)
+  return state

@@ -1,10 +1,13 @@
 """The comparison of recipes as a user runs it."""
 
+import importlib.util
 import json
 import re
+import sys
 
+import numpy as np
 import pytest
-from running import DIGITS, TINY, complaint
+from running import DIGITS, ROOT, TINY, complaint
 
 import tcljax
 from tcljax import config as configs
@@ -73,6 +76,56 @@ def test_choices_are_made_on_images_set_aside(tmp_path, capsys):
   results = json.loads((tmp_path / "b" / "latency.json").read_text())
   assert results["images"] == 100
   assert [(row["recipe"], row["T"]) for row in results["rows"]] == [("least squares", 2)]
+
+
+@pytest.fixture
+def benchmark():
+  spec = importlib.util.spec_from_file_location("latency", ROOT / "benchmarks" / "latency.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+RIVAL = """
+import json, sys
+print("loading ...")
+given = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
+print(json.dumps({"images": int(given["--images"]),
+                  "accuracy_at_T": {"1": 10.0, "2": 20.0 + len(given), "4": 30.5}}))
+"""
+
+
+def test_the_benchmark_puts_a_rival_beside_ours(
+    tmp_path, benchmark, tiny_state, monkeypatch, capsys):
+  monkeypatch.setenv("TCLJAX_WEIGHTS_DIR", str(tmp_path))
+  np.savez(tmp_path / "net.npz", **tiny_state)
+  (tmp_path / "rival.py").write_text(RIVAL)
+  arguments = [f"--pretrained={tmp_path / 'net.npz'}", "--model=cnn", "--steps=2,4",
+               "--images=48", DIGITS, f"--workdir={tmp_path / 'run'}", *TINY,
+               f"--output={tmp_path / 'out' / 'table'}", "--recipes=least squares,tuned",
+               f"--spikingjelly={sys.executable} {tmp_path / 'rival.py'}"]
+  assert benchmark.main(arguments) == 0
+  found = json.loads((tmp_path / "out" / "table.json").read_text())
+  assert found["command"].startswith(
+      "python benchmarks/latency.py --pretrained=$TCLJAX_WEIGHTS_DIR/net.npz --model=cnn")
+  assert str(tmp_path) not in found["command"] and "jax" in found["machine"]
+  assert all(set(row) == {"system", "recipe", "model", "T", "images", "accuracy"}
+             and row["model"] == "cnn" and row["images"] == 48 for row in found["rows"])
+  curves = {}
+  for row in found["rows"]:
+    curves.setdefault((row["system"], row["recipe"]), {})[row["T"]] = row["accuracy"]
+  assert curves[("SpikingJelly", "max norm")] == {2: 23.0, 4: 30.5}
+  assert curves[("SpikingJelly", "local threshold balancing, 50 passes")] == {2: 24.0, 4: 30.5}
+  assert len(curves) == 6 and set(curves[("tcljax", "tuned")]) == {2, 4}
+  table = (tmp_path / "out" / "table.md").read_text()
+  assert "| SpikingJelly | max norm | 23.00 | 30.50 |" in table and "of 48 test images" in table
+  assert (tmp_path / "out" / "table.png").exists()
+  # What is known is not run again; a rival that fails is told.
+  (tmp_path / "rival.py").unlink()
+  assert benchmark.main(arguments) == 0
+  (tmp_path / "run" / "spikingjelly.json").unlink()
+  with pytest.raises(SystemExit, match=r"--spikingjelly=.* failed: .*No such file"):
+    benchmark.main(arguments)
 
 
 @pytest.mark.parametrize("argument, message", [

@@ -208,19 +208,6 @@ def test_models_that_weights_cannot_be_imported_into():
     load_pretrained("net.npz", flax.linen.Dense(3), (4,))
 
 
-@pytest.fixture
-def tiny_state(rng):
-  """A state dict of the network that `run_train` makes."""
-  shapes = {"features.0": (4, 1, 3, 3), "features.4": (8, 4, 3, 3),
-            "classifier.0": (16, 32), "classifier.3": (10, 16)}
-  state = {f"{name}.weight": rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
-  state |= {f"{name}.bias": rng.normal(0, 0.1, shape[0]) for name, shape in shapes.items()}
-  for name, width in (("features.1", 4), ("features.5", 8)):
-    for leaf in ("weight", "bias", "running_mean", "running_var"):
-      state[f"{name}.{leaf}"] = rng.uniform(0.5, 1.5, width)
-  return state
-
-
 def test_a_checkpoint_takes_the_place_of_phase_1(tmp_path, tiny_state):
   np.savez(tmp_path / "net.npz", **tiny_state)
   workdir = tmp_path / "run"
