@@ -14,6 +14,7 @@ from typing import Any
 
 from tcljax import parallel, report, training
 from tcljax.activations import Quantized, with_activation
+from tcljax.checkpoints import CheckpointError
 from tcljax.checks import check_choice
 from tcljax.data import Split
 from tcljax.diagnostics import diagnose
@@ -22,9 +23,9 @@ from tcljax.experiment import Experiment
 from tcljax.files import write_text
 from tcljax.metrics import say
 
-# Thresholds of one kind for every T: method, thresholds for each channel, v_init. Both are used as
-# published, with a threshold for each layer and potentials that start at zero.
-_FIXED = {"max norm": ("maximum", False, 0.0), "99.9 percentile": ("percentile", False, 0.0)}
+# One set of thresholds for every T, as published: a threshold for each layer, potentials that start
+# at zero.
+_FIXED = {"max norm": "maximum", "percentile": "percentile"}
 LEAST_SQUARES, TUNED, TUNED_ALL = "least squares", "tuned", "tuned-all-T"
 QUANTIZED, QUANTIZED_ALL = "quantised ANN, tuned", "quantised ANN, tuned-all-T"
 RECIPES = (*_FIXED, LEAST_SQUARES, TUNED, TUNED_ALL, QUANTIZED, QUANTIZED_ALL)
@@ -103,6 +104,11 @@ def compare(
   Returns:
     `images`, `ann` (accuracy in percent) and `rows` of `recipe`, `T` and `accuracy`: what is in
     latency.json of the workdir, beside latency.png.
+
+  Raises:
+    CheckpointError: if a checkpoint or latency.json cannot be read.
+    CalibrationError: if the network gives no thresholds.
+    TrainingDiverged: if the loss stops being finite.
   """
   steps, mesh = sorted(set(steps)), parallel.data_mesh()
   variables = pretrained or training.train_ann(experiment, workdir, mesh)
@@ -110,13 +116,13 @@ def compare(
   ledger = _Ledger(workdir / _RESULTS, experiment, variables)
   for recipe in recipes:
     if recipe in _FIXED and (lacking := ledger.lacking(recipe, steps)):
-      method, per_channel, v_init = _FIXED[recipe]
-      thresholds = training.calibrate(longest, variables, method, per_channel, v_init)
+      thresholds = training.calibrate(longest, variables, _FIXED[recipe], False, 0.0)
       ledger.add(recipe, _measure(longest, thresholds, lacking))
   if LEAST_SQUARES in recipes:
     for t in ledger.lacking(LEAST_SQUARES, steps):
       one = at_steps(experiment, t)
-      ledger.add(LEAST_SQUARES, _measure(one, _start(one, variables, "least_squares"), [t]))
+      thresholds = training.calibrate(one, variables, "least_squares", True, 0.5)
+      ledger.add(LEAST_SQUARES, _measure(one, thresholds, [t]))
   if {TUNED, QUANTIZED} & set(recipes):
     tuned = None
     for t in steps:
@@ -148,13 +154,20 @@ class _Ledger:
 
   def __init__(self, path, experiment, variables):
     self.path, images = path, len(experiment.dataset.test.labels)
-    self.results = json.loads(path.read_text()) if path.exists() else {}
+    self.results = self._read()
     if self.results.get("images") != images:  # measured on others: start anew
       ann = accuracy(experiment.ann, variables, experiment.dataset.test,
                      batch_size=experiment.config.eval.batch_size,
                      preprocess=experiment.preprocess)
       self.results = {"images": images, "ann": round(ann, 4), "rows": []}
       say(f"ANN: {ann:.2f} % of {images} images")
+
+  def _read(self):
+    try:
+      return dict(json.loads(self.path.read_text())) if self.path.exists() else {}
+    except (OSError, TypeError, ValueError) as error:
+      raise CheckpointError(f"{self.path} cannot be read: {error}; remove it to measure anew, what "
+                            "is tuned is kept") from error
 
   def lacking(self, recipe, steps):
     known = {row["T"] for row in self.results["rows"] if row["recipe"] == recipe}
@@ -175,11 +188,11 @@ def _directory(workdir, name):
   return path
 
 
-def _start(experiment, variables, method=None):
+def _start(experiment, variables):
   """Where tuning starts, as the config says."""
   tune = experiment.config.tune
   return training.calibrate(
-      experiment, variables, method or tune.calibration, tune.per_channel, tune.v_init)
+      experiment, variables, tune.calibration, tune.per_channel, tune.v_init)
 
 
 def _measure(experiment, variables, steps):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -66,6 +67,14 @@ def test_what_is_known_is_not_measured_again(compared, capsys, monkeypatch):
   for recipe in latency.RECIPES:
     assert re.search(rf"^ *{re.escape(recipe)} +\d+\.\d\d +\d+\.\d\d$", printed, re.MULTILINE)
   assert re.search(r"activation +total % +inherited %", printed)
+
+
+def test_a_damaged_file_is_told_and_kept(compared, tmp_path, capsys):
+  shutil.copytree(compared, tmp_path / "run")
+  (tmp_path / "run" / "latency.json").write_text("{")
+  assert run(tmp_path / "run", "--steps=2", "--images=64") == 2
+  assert "latency.json cannot be read: " in complaint(capsys)
+  assert (tmp_path / "run" / "latency.json").read_text() == "{"
 
 
 def test_choices_are_made_on_images_set_aside(tmp_path, capsys):
