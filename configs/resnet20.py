@@ -18,4 +18,9 @@ def get_config():
   config.model.name = "resnet20"
   config.train.steps = 200 * 50_000 // 128
   config.train.optimizer.weight_decay = 1e-4
+  # One set of thresholds for every T; `tcljax-latency` tunes others for each T beside it.
+  config.snn.steps = 16
+  config.tune.at = (4, 8, 16)
+  config.tune.steps = 1000
+  config.tune.batch_size = 32
   return config

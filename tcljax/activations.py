@@ -17,6 +17,7 @@ all three. The name is what ties a layer to its threshold, so leaving it out is 
 import dataclasses
 import re
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -67,6 +68,29 @@ class ReLU(Activation):
     """Activations of pre-activations, [B, ...]."""
     self.check_name()
     return nn.relu(x)
+
+
+def activation_paths(model: nn.Module, variables: Any, x: Any) -> list[tuple[str, ...]]:
+  """The paths of a model's activations in the order in which it applies them.
+
+  Args:
+    model: a network with a field `act`.
+    variables: its variables; `clipping` is not needed.
+    x: inputs [B, ...], or their shape and type; nothing is computed.
+  """
+  paths = []
+
+  def remember(call, args, kwargs, context):
+    if isinstance(context.module, ReLU) and context.method_name == "__call__":
+      paths.append(context.module.path)
+    return call(*args, **kwargs)
+
+  def run(variables, x):
+    with nn.intercept_methods(remember):
+      return with_activation(model, ReLU).apply(variables, x)
+
+  jax.eval_shape(run, variables, x)
+  return paths
 
 
 class Clipped(Activation):

@@ -59,14 +59,18 @@ def base_config() -> ConfigDict:
   config.train.optimizer = _optimizer("sgd", learning_rate=0.1, weight_decay=5e-4)
 
   config.tune = ConfigDict()  # phase 2: the thresholds
-  config.tune.calibration = "percentile"  # or maximum, least_squares
+  config.tune.calibration = "least_squares"  # or percentile, maximum
   config.tune.percentile = 99.9
   config.tune.per_channel = True
   config.tune.images = 1024  # number of training images to calibrate on
-  config.tune.v_init = 0.5  # first initial potential, as a fraction of the threshold
+  # Initial potentials to begin with, as fractions of the threshold: of the first activation and of
+  # the last, linear between them.
+  config.tune.v_init = 0.5
+  config.tune.v_init_last = 0.1
   config.tune.steps = 500
   config.tune.minutes = 0.0  # if positive, as many steps as fit into this time, not tune.steps
-  config.tune.batch_size = 64
+  config.tune.batch_size = 32
+  config.tune.augment = False  # whether tuning sees augmented images, as phase 1 does
   config.tune.objective = "distillation"  # or cross_entropy
   config.tune.at = ()  # steps whose answers are to be good; empty: snn.steps alone
   config.tune.optimizer = _optimizer("adamw", learning_rate=0.02, weight_decay=0.0)

@@ -96,8 +96,11 @@ def snn_objective(
   teacher = with_activation(teacher or model, ReLU)
 
   def run(variables, x, keys):
-    answers = simulate(
-        model, variables, x, spiking, keys=keys, observe=lambda steps: steps.logits).observed
+    # In a loop, XLA's CPU compiler cannot choose the layout of the kernels that the gradient of a
+    # convolution takes, and falls back on code that is many times slower.
+    unroll = jax.default_backend() == "cpu"
+    answers = simulate(model, variables, x, spiking, keys=keys, unroll=unroll,
+                       observe=lambda steps: steps.logits).observed
     return answers[taken]
 
   run = parallel.over_data(mesh, run, P(None, "data"))

@@ -85,8 +85,8 @@ def calibrate_thresholds(
   tune = experiment.config.tune
   with Checkpoints(workdir / CALIBRATED) as checkpoints:
     if checkpoints.latest_step() is None:
-      variables = calibrate(
-          experiment, variables, tune.calibration, tune.per_channel, tune.v_init)
+      variables = calibrate(experiment, variables, tune.calibration, tune.per_channel,
+                            tune.v_init, tune.v_init_last)
       checkpoints.save(0, {"clipping": parallel.replicate(mesh, variables["clipping"])})
     else:
       abstract = parallel.abstract_replicated(mesh, experiment.abstract_clipping())
@@ -96,7 +96,7 @@ def calibrate_thresholds(
 
 def calibrate(
     experiment: Experiment, variables: dict[str, Any], method: str, per_channel: bool,
-    v_init: float,
+    v_init: float, v_init_last: float,
 ) -> dict[str, Any]:
   """Thresholds from as many training images as the config says; see `calibration.calibrate`."""
   tune = experiment.config.tune
@@ -105,7 +105,8 @@ def calibrate(
              for i in range(0, len(images), _CALIBRATION_BATCH))
   variables = calibration.calibrate(
       experiment.model, variables, batches, method=method, percentile=tune.percentile,
-      steps=experiment.spiking.steps, per_channel=per_channel, v_init=v_init)
+      steps=experiment.spiking.steps, per_channel=per_channel, v_init=v_init,
+      v_init_last=v_init_last)
   say(f"thresholds calibrated on {len(images)} training images: {method}")
   return variables
 
@@ -115,9 +116,10 @@ def tune_thresholds(
 ) -> dict[str, Any]:
   """Phase 2; returns all collections, of which only `clipping` has changed."""
   tune = experiment.config.tune
+  preprocess = experiment.preprocess
   objective = snn_objective(
-      experiment.model, experiment.preprocess, experiment.spiking, mesh, tune.objective,
-      teacher=experiment.ann, at=tune.at)
+      experiment.model, preprocess if tune.augment else lambda images, key: preprocess(images),
+      experiment.spiking, mesh, tune.objective, teacher=experiment.ann, at=tune.at)
   stored = workdir / _BUDGET
   if tune.minutes and not stored.exists():
     transformation = optim.train_only(experiment.tune_optimizer.transformation(1), ("clipping",))

@@ -103,12 +103,14 @@ def test_spike_counts_add_up_to_the_rates(calibrated, images):
 def test_gradients_do_not_depend_on_the_chunk(calibrated, images):
   model, variables = calibrated
 
-  def loss(clipping, chunk):
+  def loss(clipping, chunk, unroll):
     spiking = SpikingConfig(steps=4, chunk=chunk)
-    return jnp.square(simulate(model, {**variables, "clipping": clipping}, images, spiking).logits
-                      ).mean()
+    return jnp.square(simulate(model, {**variables, "clipping": clipping}, images, spiking,
+                               unroll=unroll).logits).mean()
 
-  grads = [jax.jit(jax.grad(loss), static_argnums=1)(variables["clipping"], k) for k in (1, 2, 4)]
+  grad = jax.jit(jax.grad(loss), static_argnums=(1, 2))
+  grads = [grad(variables["clipping"], chunk, unroll)
+           for chunk, unroll in ((1, False), (2, False), (4, False), (4, True), (2, True))]
   assert all(float(jnp.abs(g).max()) > 0 for g in jax.tree.leaves(grads[0]))
   for other in grads[1:]:
     chex.assert_trees_all_close(grads[0], other, rtol=1e-3, atol=1e-5)
