@@ -19,12 +19,9 @@ class AffinePrimitives:
   """One method a primitive, called with its inputs (symbols and constants) and its parameters.
 
   Each returns a symbol (nothing to do), (op, sources, arrays, settings), or None where this use of
-  the primitive is not affine in the activations or mixes examples.
+  the primitive is not affine in the activations or mixes examples. Whoever inherits has `emit`,
+  which adds a node and returns its symbol.
   """
-
-  def emit(self, op, sources, arrays, settings, shape):
-    """Adds a node and returns its symbol."""
-    raise NotImplementedError
 
   def _on_conv_general_dilated(self, inputs, params):
     x, kernel = inputs
