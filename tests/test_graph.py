@@ -150,6 +150,11 @@ def test_what_is_read_twice_is_not_folded_into(rng, use_bias):
     (lambda x: jax.lax.scan(lambda c, _: (0.5 * c, None), x, None, length=3)[0], "`scan`"),
     (lambda x: nn.pool(x[:, :, None], 0.0, lambda a, b: a + b, (2,), (2,), "VALID"),
      "`reduce_window`"),
+    (lambda x: jnp.pad(x, ((0, 0), (1, 1)), constant_values=2.0), "`pad`"),
+    (lambda x: jnp.pad(x, ((1, 1), (0, 0)))[1:-1], "`pad`"),
+    (lambda x: x[:1] + x[1:], "`slice`"),
+    (lambda x: jnp.concatenate([x, x])[:2], "`concatenate`"),
+    (lambda x: jnp.concatenate([x, jnp.ones((2, 1))], axis=1), "`concatenate`"),
 ])
 def test_what_spikes_cannot_carry_is_named(operation, message):
   class Bad(nn.Module):
@@ -198,26 +203,6 @@ def test_slices_padding_and_concatenation_are_traced(rng):
   assert expected.shape == (3, 6, 4, 8)
   np.testing.assert_allclose(traced, expected, rtol=1e-5)
   np.testing.assert_allclose(folded, expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("operation, message", [
-    (lambda x: jnp.pad(x, ((0, 0), (1, 1)), constant_values=2.0), "`pad`"),
-    (lambda x: jnp.pad(x, ((1, 1), (0, 0)))[1:-1], "`pad`"),
-    (lambda x: x[:1] + x[1:], "`slice`"),
-    (lambda x: jnp.concatenate([x, x])[:2], "`concatenate`"),
-    (lambda x: jnp.concatenate([x, jnp.ones((2, 1))], axis=1), "`concatenate`"),
-])
-def test_uses_of_them_that_mix_examples_or_add_constants_are_named(operation, message):
-  class Bad(nn.Module):
-    act: object = ReLU
-
-    @nn.compact
-    def __call__(self, x):
-      return operation(self.act(name="a")(nn.Dense(4)(x)))
-
-  x = jnp.ones((2, 3))
-  with pytest.raises(ValueError, match=message):
-    trace(Bad(), Bad().init(jax.random.key(0), x), (3,))
 
 
 def test_an_activation_of_a_constant_is_told():
