@@ -14,7 +14,7 @@ import jax
 from jax.sharding import Mesh
 
 from tcljax import calibration, fitting, optim, parallel, report
-from tcljax.checkpoints import Checkpoints
+from tcljax.checkpoints import CheckpointError, Checkpoints
 from tcljax.data import training_batches
 from tcljax.evaluation import Evaluation, accuracy, evaluate
 from tcljax.experiment import Experiment, calibration_images
@@ -141,7 +141,8 @@ def tuning_steps(experiment: Experiment, workdir: pathlib.Path) -> int:
   """The length of phase 2: as set, or as chosen when the run began to fit into its time.
 
   Raises:
-    ValueError: if a run with a limit of time has not come to phase 2 yet, or its file is damaged.
+    ValueError: if a run with a limit of time has not come to phase 2 yet.
+    CheckpointError: if the file that holds the choice is damaged.
   """
   tune, stored = experiment.config.tune, workdir / _BUDGET
   if not tune.minutes:
@@ -152,7 +153,7 @@ def tuning_steps(experiment: Experiment, workdir: pathlib.Path) -> int:
     raise ValueError(f"workdir {workdir} is not finished, its tuning has not begun: run train.py "
                      "with it again") from None
   except (KeyError, OSError, TypeError, ValueError) as error:
-    raise ValueError(f"{stored} cannot be read: {error}; remove it and {workdir / TUNED} to tune "
+    raise CheckpointError(f"{stored} cannot be read: {error}; remove it and {workdir / TUNED} to tune "
                      "anew") from error
 
 

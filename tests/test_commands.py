@@ -141,6 +141,25 @@ def test_rate_readout_poisson_input_and_cross_entropy(tmp_path):
   assert tcljax.load(tmp_path / "snn").graph.nodes[-1].name == "readout"
 
 
+def test_tuning_within_a_limit_of_time(tmp_path, capsys):
+  """The number of steps is chosen once and kept: a second run has nothing left to do."""
+  workdir, flag = tmp_path / "run", "--config.tune.minutes=0.05"
+  assert run_train(workdir, flag) == 0
+  steps = json.loads((workdir / "tuning_steps.json").read_text())["steps"]
+  assert f"{steps} tuning steps fit into 0.05 minutes" in capsys.readouterr().out
+  records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  assert records[-1]["phase"] == "tuned" and records[-1]["step"] == steps
+  assert run_train(workdir, flag) == 0
+  assert f"tuned: {steps} of {steps} steps are done already" in capsys.readouterr().out
+  (workdir / "tuning_steps.json").unlink()
+  experiment = make_experiment(configs.from_json(workdir / "config.json"))
+  with pytest.raises(ValueError, match="is not finished, its tuning has not begun"):
+    training.restore_tuned(experiment, workdir)
+  (workdir / "tuning_steps.json").write_text("{}")
+  with pytest.raises(ValueError, match=r"tuning_steps\.json cannot be read: .*; remove it and"):
+    training.restore_tuned(experiment, workdir)
+
+
 def test_two_hosts_do_what_one_does(tmp_path):
   with socket.socket() as free:
     free.bind(("localhost", 0))
