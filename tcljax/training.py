@@ -153,8 +153,8 @@ def tuning_steps(experiment: Experiment, workdir: pathlib.Path) -> int:
     raise ValueError(f"workdir {workdir} is not finished, its tuning has not begun: run train.py "
                      "with it again") from None
   except (KeyError, OSError, TypeError, ValueError) as error:
-    raise CheckpointError(f"{stored} cannot be read: {error}; remove it and {workdir / TUNED} to tune "
-                     "anew") from error
+    raise CheckpointError(f"{stored} cannot be read: {error}; remove it and {workdir / TUNED} to "
+                          "tune anew") from error
 
 
 def _run_phase(
