@@ -29,7 +29,6 @@ _FIXED = {"max norm": "maximum", "percentile": "percentile"}
 LEAST_SQUARES, TUNED, TUNED_ALL = "least squares", "tuned", "tuned-all-T"
 QUANTIZED, QUANTIZED_ALL = "quantised ANN, tuned", "quantised ANN, tuned-all-T"
 RECIPES = (*_FIXED, LEAST_SQUARES, TUNED, TUNED_ALL, QUANTIZED, QUANTIZED_ALL)
-_RESULTS = "latency.json"
 _DIAGNOSED = 512  # images
 
 
@@ -86,7 +85,7 @@ def check(
 
 def compare(
     experiment: Experiment, workdir: pathlib.Path, pretrained: dict[str, Any] | None,
-    steps: Sequence[int], recipes: Sequence[str] = RECIPES,
+    steps: Sequence[int], recipes: Sequence[str] = RECIPES, validation: bool = False,
 ) -> dict[str, Any]:
   """Measures the recipes and reports.
 
@@ -100,20 +99,23 @@ def compare(
     pretrained: from `read_pretrained`; None trains the network first.
     steps: the numbers of steps.
     recipes: some of `RECIPES`.
+    validation: whether those images are the ones set aside; their figures have files of their own.
 
   Returns:
     `images`, `ann` (accuracy in percent) and `rows` of `recipe`, `T` and `accuracy`: what is in
-    latency.json of the workdir, beside latency.png.
+    latency.json of the workdir, beside latency.png, or in validation.json and .png.
 
   Raises:
-    CheckpointError: if a checkpoint or latency.json cannot be read.
+    CheckpointError: if a checkpoint or the results so far cannot be read, or these are of another
+      number of images.
     CalibrationError: if the network gives no thresholds.
     TrainingDiverged: if the loss stops being finite.
   """
   steps, mesh = sorted(set(steps)), parallel.data_mesh()
   variables = pretrained or training.train_ann(experiment, workdir, mesh)
   longest = at_steps(experiment, steps[-1])
-  ledger = _Ledger(workdir / _RESULTS, experiment, variables)
+  path = workdir / ("validation.json" if validation else "latency.json")
+  ledger = _Ledger(path, experiment, variables)
   for recipe in recipes:
     if recipe in _FIXED and (lacking := ledger.lacking(recipe, steps)):
       thresholds = training.calibrate(longest, variables, _FIXED[recipe], False, 0.0, 0.0)
@@ -145,7 +147,7 @@ def compare(
         batch_size=experiment.config.eval.batch_size, preprocess=experiment.preprocess)
     say(f"\n{TUNED_ALL}, errors at T = {experiment.spiking.steps} on training images\n"
         f"{report.diagnosis_table(found)}")
-  _report(experiment, workdir, ledger.results)
+  _report(experiment, path, ledger.results)
   return ledger.results
 
 
@@ -155,7 +157,10 @@ class _Ledger:
   def __init__(self, path, experiment, variables):
     self.path, images = path, len(experiment.dataset.test.labels)
     self.results = self._read()
-    if self.results.get("images") != images:  # measured on others: start anew
+    if self.results and self.results.get("images") != images:
+      raise CheckpointError(f"{path} holds figures of {self.results.get('images')} images, asked "
+                            f"are {images}: choose another --workdir, or as many --images")
+    if not self.results:
       ann = accuracy(experiment.ann, variables, experiment.dataset.test,
                      batch_size=experiment.config.eval.batch_size,
                      preprocess=experiment.preprocess)
@@ -218,9 +223,9 @@ def curves(results: dict[str, Any]) -> dict[str, dict[int, float]]:
   return {recipe: curve for recipe, curve in found.items() if curve}
 
 
-def _report(experiment, workdir, results):
+def _report(experiment, path, results):
+  picture = path.with_suffix(".png")
   if parallel.is_main_host():
-    report.plot_curves(workdir / "latency.png", curves(results), results["ann"],
-                       experiment.config.name)
+    report.plot_curves(picture, curves(results), results["ann"], experiment.config.name)
   say(f"\n{report.curve_table(curves(results))}\n\nANN {results['ann']:.2f} %, on "
-      f"{results['images']} images; written to {workdir}: {_RESULTS}, latency.png")
+      f"{results['images']} images; written: {path}, {picture.name}")

@@ -77,13 +77,21 @@ def test_a_damaged_file_is_told_and_kept(compared, tmp_path, capsys):
   assert (tmp_path / "run" / "latency.json").read_text() == "{"
 
 
+def test_figures_of_other_images_are_not_overwritten(compared, capsys):
+  before = (compared / "latency.json").read_bytes()
+  assert run(compared, "--steps=2", "--images=65") == 2
+  assert "latency.json holds figures of 64 images, asked are 65: choose" in complaint(capsys)
+  assert (compared / "latency.json").read_bytes() == before
+
+
 def test_choices_are_made_on_images_set_aside(tmp_path, capsys):
   only = "--recipes=least squares"
   assert run(tmp_path / "a", "--steps=2", only, "--validation") == 2
   assert "no images are set aside; set config.data.validation" in complaint(capsys)
   assert run(tmp_path / "b", "--steps=2", only, "--validation", "--config.data.validation=100") == 0
-  results = json.loads((tmp_path / "b" / "latency.json").read_text())
+  results = json.loads((tmp_path / "b" / "validation.json").read_text())
   assert results["images"] == 100
+  assert not (tmp_path / "b" / "latency.json").exists()  # as many test images are other images
   assert [(row["recipe"], row["T"]) for row in results["rows"]] == [("least squares", 2)]
 
 

@@ -2,8 +2,8 @@
 
     tcljax-latency --config=configs/resnet20.py --steps=4,8,16 [--config.pretrained=PATH]
 
-Prints a table and writes latency.json and latency.png to the workdir. Started again with the same
-workdir it goes on where it stopped.
+Prints a table and writes latency.json and .png, or with --validation validation.json and .png, to
+the workdir. Started again with the same workdir it goes on where it stopped.
 """
 
 from collections.abc import Sequence
@@ -34,6 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     pretrained = experiment.read_pretrained(made)
     workdir = experiment.prepare_workdir(
         flags.workdir or f"runs/{flags.config.name}-latency", flags.config)
-    return lambda: latency.compare(made, workdir, pretrained, steps, recipes)
+    return lambda: latency.compare(made, workdir, pretrained, steps, recipes, flags.validation)
 
   return command.run(prepare)
