@@ -3,12 +3,15 @@
     python benchmarks/latency.py --pretrained=PATH --model=resnet32 --steps=8
 
 The network is one that `tcljax.load_pretrained` reads. Data, preprocessing and tuning are those of
---config, by default configs/resnet20.py; --config.FIELD=VALUE overrides a field of it. Writes
-OUTPUT.json, .md and .png. Stopped and started again it goes on where it was.
+--config, by default configs/resnet20.py; --config.FIELD=VALUE overrides a field of it.
 
 --spikingjelly=COMMAND runs a rival's script on the same weights and images and puts its figures
 beside ours: COMMAND takes --recipe, --passes, --steps and --images and prints, as its last line,
 JSON with `images` and `accuracy_at_T`.
+
+Writes OUTPUT.json, .md and .png. The whole takes hours on a CPU and can be had in parts: figures
+that OUTPUT.json holds from the same command are kept, and those of --recipes alone are added.
+Remove the file to measure anew.
 """
 
 import argparse
@@ -34,18 +37,21 @@ PEER_RECIPES = {
     "local threshold balancing, 200 passes": ["--recipe=ltb", "--passes=200"],
 }
 _NOT_DRAWN = (latency.QUANTIZED, latency.QUANTIZED_ALL, "max norm")
+_WITH_PEER = " --spikingjelly=COMMAND"
 
 
 def main(argv=None):
   """Runs the benchmark; returns the exit status of the comparison."""
   argv = sys.argv[1:] if argv is None else argv
   parser = argparse.ArgumentParser(
-      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False)
   parser.add_argument("--pretrained", required=True, help="checkpoint of the network")
   parser.add_argument("--model", default="resnet20", help="its name in tcljax.models")
   parser.add_argument("--steps", default="4,8,16,32,64", help="numbers of steps T")
   parser.add_argument("--images", type=int, default=0, help="test images, the first ones; 0: all")
   parser.add_argument("--config", default=str(ROOT / "configs" / "resnet20.py"))
+  parser.add_argument("--recipes", default="", help="some of ours; by default all")
   parser.add_argument("--workdir", help="by default runs/latency-MODEL")
   parser.add_argument("--output", help="by default benchmarks/results/latency (resnet20), or "
                       "latency-MODEL")
@@ -55,58 +61,101 @@ def main(argv=None):
   default = "latency" if args.model == "resnet20" else f"latency-{args.model}"
   output = pathlib.Path(args.output or ROOT / "benchmarks" / "results" / default)
 
-  status = command.main([
-      "latency", f"--config={args.config}", f"--config.pretrained={args.pretrained}",
-      f"--config.model.name={args.model}", f"--workdir={workdir}", f"--steps={args.steps}",
-      f"--images={args.images}", *rest])
-  if status:
-    return status
-  results = json.loads((workdir / "latency.json").read_text())
-  steps = sorted(int(t) for t in args.steps.split(","))
-  tables = {("tcljax", recipe): curve for recipe, curve in latency.curves(results).items()}
-  if args.spikingjelly:
-    peer = _peer_curves(args.spikingjelly, workdir / "spikingjelly.json", steps, results["images"])
-    tables |= {("SpikingJelly", recipe): curve for recipe, curve in peer.items()}
-  rows = [{"system": system, "recipe": recipe, "model": args.model, "T": t,
-           "images": results["images"], "accuracy": round(curve[t], 2)}
-          for (system, recipe), curve in tables.items() for t in steps if t in curve]
-  found = {"command": f"python benchmarks/latency.py {' '.join(map(_portable, argv))}",
-           "machine": machine(), "ann": round(results["ann"], 2), "rows": rows}
-  output.parent.mkdir(parents=True, exist_ok=True)
-  write_text(output.with_suffix(".json"), json.dumps(found, indent=2) + "\n")
-  write_text(output.with_suffix(".md"), _markdown(found, args.model, tables, steps,
-                                                  results["images"]))
-  report.plot_curves(
-      output.with_suffix(".png"),
-      {f"{system}: {recipe}": {t: curve[t] for t in steps if t in curve}
-       for (system, recipe), curve in reversed(tables.items())
-       if recipe not in _NOT_DRAWN},
-      results["ann"], args.model)
+  # Which part is measured, where and beside what does not change a figure; all else may.
+  deciding = [f"--{name}={getattr(args, name)}"
+              for name in ("pretrained", "model", "config", "steps", "images")
+              if getattr(args, name) != parser.get_default(name)]
+  table = Table(output, [*deciding, *rest], args.model)
+  asked = [recipe for recipe in args.recipes.split(",") if recipe] or latency.RECIPES
+  steps = {int(t) for t in args.steps.split(",") if t.isdecimal()}
+  lacking = [recipe for recipe in asked if not steps or table.lacks("tcljax", recipe, steps)]
+  if lacking:
+    status = command.main([
+        "latency", f"--config={args.config}", f"--config.pretrained={args.pretrained}",
+        f"--config.model.name={args.model}", f"--workdir={workdir}", f"--steps={args.steps}",
+        f"--images={args.images}", f"--recipes={','.join(lacking)}", *rest])
+    if status:
+      return status
+    results = json.loads((workdir / "latency.json").read_text())
+    table.ann, table.images = round(results["ann"], 2), results["images"]
+    for recipe, curve in latency.curves(results).items():
+      table.add("tcljax", recipe, curve, steps)
+    table.write()
+  for recipe, flags in PEER_RECIPES.items() if args.spikingjelly else ():
+    if table.lacks("SpikingJelly", recipe, steps):
+      print(f"SpikingJelly, {recipe} ...", flush=True)
+      curve = _ask(args.spikingjelly, [*flags, f"--steps={max(steps)}"], table.images)
+      table.add("SpikingJelly", recipe, curve, steps)
+      table.write()
   print(f"written: {output}.json, .md and .png")
   return 0
 
 
-def _peer_curves(peer, path, steps, images):
-  """Accuracy by T of each of the rival's recipes; each is kept as soon as it is known."""
-  asked = {"images": images, "steps": steps}
-  known = json.loads(path.read_text()) if path.exists() else {}
-  if known.get("asked") != asked:
-    known = {"asked": asked, "curves": {}}
-  for recipe, flags in PEER_RECIPES.items():
-    if recipe not in known["curves"]:
-      print(f"SpikingJelly, {recipe} ...", flush=True)
-      done = subprocess.run(
-          [*shlex.split(peer), *flags, f"--steps={steps[-1]}", f"--images={images}"],
-          capture_output=True, text=True, check=False)
-      if done.returncode:
-        sys.exit(f"latency: --spikingjelly={peer} failed: {done.stderr.strip().splitlines()[-1:]}")
-      answer = json.loads(done.stdout.strip().splitlines()[-1])
-      if answer["images"] != images:
-        sys.exit(f"latency: the rival measured {answer['images']} images, asked were {images}")
-      known["curves"][recipe] = answer["accuracy_at_T"]
-      write_text(path, json.dumps(known, indent=2) + "\n")
-  return {recipe: {int(t): accuracy for t, accuracy in curve.items()}
-          for recipe, curve in known["curves"].items()}
+class Table:
+  """The figures of one command, kept in OUTPUT.json and drawn in OUTPUT.md and OUTPUT.png.
+
+  Attributes:
+    ann: accuracy of the ANN, in percent.
+    images: how many test images.
+  """
+
+  def __init__(self, output, arguments, model):
+    self._output, self._model = output, model
+    self._command = " ".join(["python benchmarks/latency.py", *map(_portable, arguments)])
+    known = self._read()
+    if known.get("command", "").removesuffix(_WITH_PEER) != self._command:
+      known = {}
+    self.ann, self.images, self._curves = known.get("ann"), None, {}
+    for row in known.get("rows", ()):
+      self.images = row["images"]
+      self.add(row["system"], row["recipe"], {row["T"]: row["accuracy"]}, {row["T"]})
+
+  def _read(self):
+    path = self._output.with_suffix(".json")
+    try:
+      return dict(json.loads(path.read_text())) if path.exists() else {}
+    except (TypeError, ValueError) as error:
+      sys.exit(f"latency: {path} cannot be read: {error}; remove it to measure anew")
+
+  def lacks(self, system, recipe, steps):
+    """Whether a figure is missing."""
+    return not steps <= set(self._curves.get((system, recipe), ()))
+
+  def add(self, system, recipe, curve, steps):
+    """Takes those of a curve's accuracies, by T, that were asked for."""
+    self._curves.setdefault((system, recipe), {}).update(
+        {t: round(curve[t], 2) for t in sorted(steps) if t in curve})
+
+  def write(self):
+    """Writes all three files."""
+    order = [*(("tcljax", recipe) for recipe in latency.RECIPES),
+             *(("SpikingJelly", recipe) for recipe in PEER_RECIPES)]
+    curves = {key: self._curves[key] for key in order if self._curves.get(key)}
+    rows = [{"system": system, "recipe": recipe, "model": self._model, "T": t,
+             "images": self.images, "accuracy": accuracy}
+            for (system, recipe), curve in curves.items() for t, accuracy in curve.items()]
+    peer = _WITH_PEER if any(system != "tcljax" for system, _ in curves) else ""
+    found = {"command": self._command + peer, "machine": machine(), "ann": self.ann, "rows": rows}
+    self._output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(self._output.with_suffix(".json"), json.dumps(found, indent=2) + "\n")
+    write_text(self._output.with_suffix(".md"),
+               _markdown(found, self._model, curves, self.images))
+    report.plot_curves(
+        self._output.with_suffix(".png"),
+        {f"{system}: {recipe}": curve for (system, recipe), curve in reversed(curves.items())
+         if recipe not in _NOT_DRAWN}, self.ann, self._model)
+
+
+def _ask(peer, flags, images):
+  """The rival's accuracy by T with one of its recipes."""
+  done = subprocess.run([*shlex.split(peer), *flags, f"--images={images}"],
+                        capture_output=True, text=True, check=False)
+  if done.returncode:
+    sys.exit(f"latency: --spikingjelly={peer} failed: {done.stderr.strip().splitlines()[-1:]}")
+  answer = json.loads(done.stdout.strip().splitlines()[-1])
+  if answer["images"] != images:
+    sys.exit(f"latency: the rival measured {answer['images']} images, asked were {images}")
+  return {int(t): accuracy for t, accuracy in answer["accuracy_at_T"].items()}
 
 
 def machine():
@@ -127,17 +176,18 @@ def _portable(argument):
   for name in ("TCLJAX_WEIGHTS_DIR", "TFDS_DATA_DIR", "SPIKINGJELLY"):
     if value := os.environ.get(name):
       argument = argument.replace(value, f"${name}")
-  return f'"{argument}"' if " " in argument else argument
+  return argument
 
 
-def _markdown(found, model, tables, steps, images):
+def _markdown(found, model, curves, images):
+  steps = sorted({t for curve in curves.values() for t in curve})
   lines = [
       f"# Accuracy against T: {model}", "",
       f"In percent of {images} test images; the ANN has {found['ann']:.2f}. Weights untouched, "
       "binary integrate-and-fire neurons, every step counted.", "",
       "| system | recipe | " + " | ".join(f"T={t}" for t in steps) + " |",
       "|---|---|" + "---|" * len(steps)]
-  for (system, recipe), curve in tables.items():
+  for (system, recipe), curve in curves.items():
     cells = [f"{curve[t]:.2f}" if t in curve else "" for t in steps]
     lines.append(f"| {system} | {recipe} | {' | '.join(cells)} |")
   lines += ["", "The quantised ANN is no spiking network: it is what the same thresholds would "

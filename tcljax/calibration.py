@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from tcljax import clipping
-from tcljax.activations import Activation, ReLU, activation_paths, with_activation
+from tcljax.activations import Activation, ReLU, with_activation
 from tcljax.checks import check_choice, check_percentile
 from tcljax.histogram import (
     LIMIT,
@@ -52,16 +52,15 @@ class CalibrationError(ValueError):
 
 
 def check_calibration(
-    method: str, percentile: float, steps: int | None, v_init: float, v_init_last: float | None
+    method: str, percentile: float, steps: int | None, v_init: float
 ) -> None:
   """Raises ValueError on an unknown method or on values it cannot work with."""
   check_choice("calibration", method, METHODS)
   check_percentile(percentile)
   if method == "least_squares" and (steps is None or steps < 1):
     raise ValueError(f"calibration='least_squares' knows T: steps={steps} must be at least 1")
-  for field, value in (("v_init", v_init), ("v_init_last", v_init_last)):
-    if value is not None and not math.isfinite(value):
-      raise ValueError(f"{field}={value} must be finite, such as 0.5")
+  if not math.isfinite(v_init):
+    raise ValueError(f"v_init={v_init} must be finite, such as 0.5")
 
 
 def calibrate(
@@ -74,7 +73,6 @@ def calibrate(
     steps: int | None = None,
     per_channel: bool = False,
     v_init: float = 0.5,
-    v_init_last: float | None = None,
 ) -> dict[str, Any]:
   """Sets the thresholds of every activation from real inputs.
 
@@ -93,8 +91,6 @@ def calibrate(
       never was active takes the threshold of its whole layer.
     v_init: initial membrane potential as a fraction of the threshold. One half rounds to nearest,
       the best for a constant current; a lower one waits for more of a current that varies.
-    v_init_last: if given, that of the last activation; between the first, which has `v_init`, and
-      the last it runs linearly, for currents vary the more the deeper a layer lies.
 
   Returns:
     The variables with the collection `clipping`: for each activation `raw_threshold` and
@@ -106,7 +102,7 @@ def calibrate(
     CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never
       was active.
   """
-  check_calibration(method, percentile, steps, v_init, v_init_last)
+  check_calibration(method, percentile, steps, v_init)
   if hasattr(batches, "ndim"):
     raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
@@ -125,36 +121,33 @@ def calibrate(
   if not totals:
     raise ValueError("calibration needs at least one batch, and a model that uses its field act")
 
-  def choose(activations, fraction):
+  def choose(activations):
     if method == "percentile":
       return percentile_threshold(activations, percentile)
     if method == "maximum":
       return np.asarray(activations.maximum, np.float64)
-    return least_squares_threshold(activations, steps, fraction)
+    return least_squares_threshold(activations, steps, v_init)
 
   found = {}
-  last = v_init if v_init_last is None else v_init_last
-  paths = activation_paths(model, variables, batch)
-  for path, fraction in zip(paths, np.linspace(v_init, last, len(paths)), strict=True):
-    activations = totals[path]
+  for path, activations in totals.items():
     name = "/".join(path)
     if not np.isfinite(activations.maximum).all():
       raise CalibrationError(f"activation {name!r} is not finite on the calibration inputs")
     if activations.maximum.max() >= LIMIT:
       raise CalibrationError(f"activation {name!r} reaches {activations.maximum.max():.3g}, more "
                              f"than {LIMIT:.3g}: scale the inputs or the weights down")
-    thresholds = choose(activations, fraction)
+    thresholds = choose(activations)
     if not thresholds.all():  # dead, or so seldom active that the percentile is zero
       layer = Histogram(activations.counts.sum(axis=0, keepdims=True),
                         activations.maximum.max(keepdims=True))
-      fallback = choose(layer, fraction)[0] or layer.maximum[0]
+      fallback = choose(layer)[0] or layer.maximum[0]
       if not fallback > 0:
         raise CalibrationError(f"activation {name!r} never is above zero on these inputs: "
                          "the network is dead there, no threshold can be found")
       thresholds = np.where(thresholds > 0, thresholds, fallback)
     tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)
     found[(*path, "raw_threshold")] = clipping.raw_from_threshold(tau)
-    found[(*path, "v_init")] = jnp.full(tau.shape, fraction, jnp.float32)
+    found[(*path, "v_init")] = jnp.full(tau.shape, v_init, jnp.float32)
   return {**variables, "clipping": traverse_util.unflatten_dict(found)}
 
 

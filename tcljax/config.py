@@ -63,10 +63,7 @@ def base_config() -> ConfigDict:
   config.tune.percentile = 99.9
   config.tune.per_channel = True
   config.tune.images = 1024  # number of training images to calibrate on
-  # Initial potentials to begin with, as fractions of the threshold: of the first activation and of
-  # the last, linear between them.
-  config.tune.v_init = 0.5
-  config.tune.v_init_last = 0.1
+  config.tune.v_init = 0.25  # initial potentials to begin with, as fractions of the threshold
   config.tune.steps = 500
   config.tune.minutes = 0.0  # if positive, as many steps as fit into this time, not tune.steps
   config.tune.batch_size = 32

@@ -88,7 +88,7 @@ def make_experiment(config: ConfigDict) -> Experiment:
   check_choice("tune.objective", config.tune.objective, OBJECTIVES)
   _named("tune.", check_at, config.tune.at, spiking.steps)
   _named("tune.", calibration.check_calibration, config.tune.calibration, config.tune.percentile,
-         spiking.steps, config.tune.v_init, config.tune.v_init_last)
+         spiking.steps, config.tune.v_init)
   optimizers = [_named(f"{phase}.", OptimizerConfig, **config[phase].optimizer.to_dict())
                 for phase in ("train", "tune")]
   dataset = load_dataset(**config.data.to_dict())

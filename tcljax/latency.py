@@ -118,12 +118,12 @@ def compare(
   ledger = _Ledger(path, experiment, variables)
   for recipe in recipes:
     if recipe in _FIXED and (lacking := ledger.lacking(recipe, steps)):
-      thresholds = training.calibrate(longest, variables, _FIXED[recipe], False, 0.0, 0.0)
+      thresholds = training.calibrate(longest, variables, _FIXED[recipe], False, 0.0)
       ledger.add(recipe, _measure(longest, thresholds, lacking))
   if LEAST_SQUARES in recipes:
     for t in ledger.lacking(LEAST_SQUARES, steps):
       one = at_steps(experiment, t)
-      thresholds = training.calibrate(one, variables, "least_squares", True, 0.5, 0.5)
+      thresholds = training.calibrate(one, variables, "least_squares", True, 0.5)
       ledger.add(LEAST_SQUARES, _measure(one, thresholds, [t]))
   if {TUNED, QUANTIZED} & set(recipes):
     tuned = None
@@ -197,7 +197,7 @@ def _start(experiment, variables):
   """Where tuning starts, as the config says."""
   tune = experiment.config.tune
   return training.calibrate(experiment, variables, tune.calibration, tune.per_channel,
-                            tune.v_init, tune.v_init_last)
+                            tune.v_init)
 
 
 def _measure(experiment, variables, steps):

@@ -54,20 +54,6 @@ def test_least_squares_knows_the_steps(inputs):
   assert few < many <= 10
 
 
-def test_initial_potentials_run_from_the_first_activation_to_the_last(vgg, images):
-  model, variables = vgg
-  made = tcljax.calibrate(model, variables, [images], method="least_squares", steps=4,
-                          per_channel=True, v_init=0.6, v_init_last=0.0)
-  order = ["act1_1", "act1_2", "act2_1", "act_dense1"]
-  for name, expected in zip(order, [0.6, 0.4, 0.2, 0.0], strict=True):
-    np.testing.assert_allclose(made["clipping"][name]["v_init"], expected, atol=1e-6)
-    # Each threshold is the best for its own start.
-    alone = tcljax.calibrate(model, variables, [images], method="least_squares", steps=4,
-                             per_channel=True, v_init=expected)
-    np.testing.assert_allclose(
-        tcljax.thresholds(made)[name], tcljax.thresholds(alone)[name], rtol=1e-5)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_the_split_into_batches_does_not_matter(inputs, method):
   # 4000 = 7 * 571 + 3: the last batch is smaller

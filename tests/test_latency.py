@@ -137,11 +137,22 @@ def test_the_benchmark_puts_a_rival_beside_ours(
   table = (tmp_path / "out" / "table.md").read_text()
   assert "| SpikingJelly | max norm | 23.00 | 30.50 |" in table and "of 48 test images" in table
   assert (tmp_path / "out" / "table.png").exists()
-  # What is known is not run again; a rival that fails is told.
-  (tmp_path / "rival.py").unlink()
+  assert found["command"].endswith(" --spikingjelly=COMMAND")
+  # What is known is not run again, what is lacking is added; a rival that fails is told.
+  (tmp_path / "rival.py").rename(tmp_path / "moved.py")
   assert benchmark.main(arguments) == 0
-  (tmp_path / "run" / "spikingjelly.json").unlink()
+  kept = tmp_path / "out" / "table.json"
+  assert json.loads(kept.read_text()) == found
+  more = [a.replace("least squares,tuned", "max norm") for a in arguments]
+  assert benchmark.main([*more, f"--workdir={tmp_path / 'other'}"]) == 0
+  rows = json.loads(kept.read_text())["rows"]
+  assert [row for row in rows if (row["system"], row["recipe"]) != ("tcljax", "max norm")] == (
+      found["rows"]) and len(rows) == len(found["rows"]) + 2
   with pytest.raises(SystemExit, match=r"--spikingjelly=.* failed: .*No such file"):
+    benchmark.main([*arguments, "--config.tune.steps=2", f"--workdir={tmp_path / 'third'}"])
+  assert {row["system"] for row in json.loads(kept.read_text())["rows"]} == {"tcljax"}
+  kept.write_text("[1")
+  with pytest.raises(SystemExit, match=r"table.json cannot be read: .*; remove it"):
     benchmark.main(arguments)
 
 
