@@ -35,10 +35,14 @@ _DIAGNOSED = 512  # images
 def at_steps(experiment: Experiment, steps: int) -> Experiment:
   """The experiment with thresholds tuned for this T alone, and measured up to it.
 
+  Tuning takes about as long for each T: half the training steps for twice the T. The fewer steps a
+  network has in time, the more of training it needs.
+
   Raises:
     ValueError: if K or the readout's delay does not go with this T.
   """
   config = copy.deepcopy(experiment.config)
+  config.tune.steps = max(1, config.tune.steps * config.snn.steps // steps)
   config.snn.steps, config.tune.at = steps, ()
   spiking = dataclasses.replace(experiment.spiking, steps=steps)
   return dataclasses.replace(experiment, config=config, spiking=spiking, evaluation=spiking)

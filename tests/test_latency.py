@@ -60,6 +60,14 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
     assert curves["tuned-all-T"][t] == pytest.approx(accuracy("all", 4, t), abs=1e-3)
 
 
+def test_tuning_takes_as_many_steps_of_simulation_for_each_t(compared):
+  made = make_experiment(configs.from_json(compared / "config.json"))
+  total = made.config.tune.steps * made.config.snn.steps
+  for t in (1, 2, 4):
+    assert latency.at_steps(made, t).config.tune.steps * t == total
+  assert latency.at_steps(made, 1000).config.tune.steps == 1
+
+
 def test_what_is_known_is_not_measured_again(compared, capsys, monkeypatch):
   monkeypatch.setattr(training, "evaluate_on_test", None)
   assert run(compared, "--steps=2,4", "--images=64") == 0
