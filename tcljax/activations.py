@@ -100,14 +100,19 @@ class Clipped(Activation):
     per_channel: whether a fresh `init` makes one threshold a channel (the last axis) or a layer.
     threshold: tau of a fresh `init`, in activation units.
     v_init: initial membrane potential of a fresh `init`, as a fraction of tau.
+    instalments: in how many parts a fresh `init` has it delivered, see `clipping.instalments`.
   """
 
   per_channel: bool = False
   threshold: float = 1.0
   v_init: float = 0.5
+  instalments: int = 1
 
   def thresholds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """tau and v_init, scalars or [C]; the variables are made on `init` and read ever after."""
+    """tau, a scalar or [C], and the instalments of v_init, [S] or [S, C].
+
+    The variables are made on `init` and read ever after.
+    """
     self.check_name()
     if not self.is_initializing() and not self.has_variable("clipping", "raw_threshold"):
       raise ValueError(
@@ -116,13 +121,17 @@ class Clipped(Activation):
     shape = x.shape[-1:] if self.per_channel else ()
     raw = self.variable("clipping", "raw_threshold", lambda: jnp.full(
         shape, clipping.raw_from_threshold(self.threshold), jnp.float32))
-    v_init = self.variable("clipping", "v_init", lambda: jnp.full(shape, self.v_init, jnp.float32))
-    for variable in (raw, v_init):
-      if variable.value.shape not in ((), x.shape[-1:]):
+    parts = (self.instalments,) if self.instalments > 1 else ()
+    v_init = self.variable(
+        "clipping", "v_init", lambda: jnp.full(parts + shape, self.v_init, jnp.float32))
+    per_step = v_init.value.ndim > raw.value.ndim
+    for found in (raw.value.shape, v_init.value.shape[1 if per_step else 0:]):
+      if found not in ((), x.shape[-1:]):
         raise ValueError(
             f"activation {'/'.join(self.path)!r} has {x.shape[-1]} channels, but its thresholds "
-            f"have shape {variable.value.shape}: calibrate this model anew")
-    return clipping.threshold_from_raw(raw.value), v_init.value
+            f"have shape {found}: calibrate this model anew")
+    return (clipping.threshold_from_raw(raw.value),
+            clipping.instalments(v_init.value, raw.value))
 
 
 class TCL(Clipped):
@@ -150,7 +159,7 @@ class Quantized(Clipped):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Quantised activations of pre-activations, [B, ...]."""
     threshold, v_init = self.thresholds(x)
-    return clipping.quantized_clip(x, threshold, self.steps, v_init)
+    return clipping.quantized_clip(x, threshold, self.steps, v_init[:self.steps].sum(axis=0))
 
 
 class IF(Clipped):
@@ -159,7 +168,8 @@ class IF(Clipped):
   Takes input currents [K*B, ...], step-major, and gives spikes of height tau in the same shape.
   The potentials [B, ...] are carried in the collection `membrane`. A call that finds none there
   only creates them, at v_init * tau, and runs no step; so the first call sets the state up and
-  every later one continues from it (`tcljax.simulate` does both).
+  every later one continues from it (`tcljax.simulate` does both). Where v_init comes in
+  instalments, the first is the initial potential and each later one is added in its step.
 
   If the collection `spikes` is mutable, the spikes of each step and example, summed over the
   neurons, are left there as `count`, [K, B]. If the collection `totals` is mutable, the currents
@@ -180,12 +190,15 @@ class IF(Clipped):
   @nn.compact
   def __call__(self, currents: jax.Array) -> jax.Array:
     """Spikes of height tau from input currents, both [K*B, ...]."""
-    threshold, v_init = (
-        clipping.per_channel_view(a, currents.ndim) for a in self.thresholds(currents))
+    threshold, v_init = self.thresholds(currents)
+    charges = jax.vmap(lambda part: part * threshold)(v_init)
+    charges = charges.reshape(len(v_init), *[1] * (currents.ndim - 1), -1)  # [S, 1, ..., 1, C]
+    threshold = clipping.per_channel_view(threshold, currents.ndim)
     # Potentials stay in float32 whatever the precision of the layers: they are long sums.
     unfolded = currents.astype(jnp.float32).reshape(self.chunk, -1, *currents.shape[1:])
     running = self.has_variable("membrane", "v")
-    v = self.variable("membrane", "v", lambda: jnp.zeros_like(unfolded[0]) + v_init * threshold)
+    v = self.variable("membrane", "v", lambda: jnp.zeros_like(unfolded[0]) + charges[0])
+    step = self.variable("membrane", "step", lambda: jnp.zeros((), jnp.int32))
     totals = {}
     if self.is_mutable_collection("totals"):
       totals = {name: self.variable("totals", name, jnp.zeros_like, v.value)
@@ -193,10 +206,21 @@ class IF(Clipped):
     if not running:
       return currents
     spikes, v.value = neurons.integrate(
-        unfolded, v.value, threshold, self.reset, self.surrogate, self.width)
+        self._with_charges(unfolded, charges, step.value), v.value, threshold, self.reset,
+        self.surrogate, self.width)
+    step.value = step.value + self.chunk
     for name, total in totals.items():
       total.value = total.value + {"current": unfolded, "spikes": spikes}[name].sum(axis=0)
     self.check_first_use("spikes", "count")
     self.sow("spikes", "count", spikes.sum(axis=range(2, spikes.ndim)),
              init_fn=lambda: None, reduce_fn=lambda _, new: new)
     return (spikes.reshape(currents.shape) * threshold).astype(currents.dtype)
+
+  def _with_charges(self, currents, charges, step):
+    """Currents [K, B, ...] from `step` on, with the instalments that fall into these steps."""
+    if len(charges) == 1:
+      return currents
+    none = jnp.zeros_like(charges[:1])
+    padded = jnp.concatenate([none, charges[1:], *[none] * self.chunk])
+    return currents + jax.lax.dynamic_slice_in_dim(
+        padded, jnp.minimum(step, len(charges)), self.chunk)

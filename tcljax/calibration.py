@@ -13,7 +13,7 @@ from flax import traverse_util
 
 from tcljax import clipping
 from tcljax.activations import Activation, ReLU, with_activation
-from tcljax.checks import check_choice, check_percentile
+from tcljax.checks import check_choice, check_least, check_percentile
 from tcljax.histogram import (
     LIMIT,
     Histogram,
@@ -52,7 +52,7 @@ class CalibrationError(ValueError):
 
 
 def check_calibration(
-    method: str, percentile: float, steps: int | None, v_init: float
+    method: str, percentile: float, steps: int | None, v_init: float, instalments: int
 ) -> None:
   """Raises ValueError on an unknown method or on values it cannot work with."""
   check_choice("calibration", method, METHODS)
@@ -61,6 +61,7 @@ def check_calibration(
     raise ValueError(f"calibration='least_squares' knows T: steps={steps} must be at least 1")
   if not math.isfinite(v_init):
     raise ValueError(f"v_init={v_init} must be finite, such as 0.5")
+  check_least("instalments", instalments, 1)
 
 
 def calibrate(
@@ -73,6 +74,7 @@ def calibrate(
     steps: int | None = None,
     per_channel: bool = False,
     v_init: float = 0.5,
+    instalments: int = 1,
 ) -> dict[str, Any]:
   """Sets the thresholds of every activation from real inputs.
 
@@ -91,10 +93,13 @@ def calibrate(
       never was active takes the threshold of its whole layer.
     v_init: initial membrane potential as a fraction of the threshold. One half rounds to nearest,
       the best for a constant current; a lower one waits for more of a current that varies.
+    instalments: S: `v_init` gets parts that are added before each of the first S steps, zero but
+      for the first. Tuning can then let neurons wait at first and still round to nearest in the
+      end, which is worth most at few steps. What is added does not grow with T.
 
   Returns:
     The variables with the collection `clipping`: for each activation `raw_threshold` and
-    `v_init`, scalars or [C].
+    `v_init`, scalars or [C], the latter [S] or [S, C] if it comes in S > 1 instalments.
 
   Raises:
     ValueError: on an unknown method, a percentile outside (0, 100), no batches, a model without a
@@ -102,7 +107,7 @@ def calibrate(
     CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never
       was active.
   """
-  check_calibration(method, percentile, steps, v_init)
+  check_calibration(method, percentile, steps, v_init, instalments)
   if hasattr(batches, "ndim"):
     raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
@@ -147,7 +152,10 @@ def calibrate(
       thresholds = np.where(thresholds > 0, thresholds, fallback)
     tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)
     found[(*path, "raw_threshold")] = clipping.raw_from_threshold(tau)
-    found[(*path, "v_init")] = jnp.full(tau.shape, v_init, jnp.float32)
+    start = jnp.full(tau.shape, v_init, jnp.float32)
+    if instalments > 1:
+      start = jnp.zeros((instalments, *tau.shape)).at[0].set(start)
+    found[(*path, "v_init")] = start
   return {**variables, "clipping": traverse_util.unflatten_dict(found)}
 
 

@@ -39,6 +39,24 @@ def per_channel_view(threshold: ArrayLike, ndim: int) -> jax.Array:
   return threshold.reshape((1,) * (ndim - 1) + (-1,)) if threshold.ndim else threshold
 
 
+def instalments(v_init: ArrayLike, threshold: ArrayLike) -> jax.Array:
+  """The parts in which neurons receive their initial potential, as fractions of tau.
+
+  Args:
+    v_init: in the shape of `threshold`: all of it before the first step; or with one axis more in
+      front, [S, ...]: v_init[0] before the first step, v_init[s] / S before each later step s + 1.
+      The divisor lets all later parts together weigh, and train, as much as the first.
+    threshold: tau, a scalar or [C].
+
+  Returns:
+    [S] or [S, C]; what they add up to is the v_init of `quantized_clip`.
+  """
+  v_init = jnp.asarray(v_init)
+  if v_init.ndim == jnp.ndim(threshold):
+    return v_init[None]
+  return v_init.at[1:].divide(len(v_init))
+
+
 def clip(x: jax.Array, threshold: ArrayLike) -> jax.Array:
   """min(max(x, 0), threshold): the trainable clipping layer (Ho & Chang, DAC 2021, eq. 8).
 

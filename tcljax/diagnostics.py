@@ -102,10 +102,11 @@ def _measure(model, spiking, variables, x):
   for path, activation in activations.items():
     held = functools.reduce(lambda tree, key: tree[key], path, variables["clipping"])
     tau = clipping.threshold_from_raw(held["raw_threshold"])
+    parts = clipping.instalments(held["v_init"], tau)[:spiking.steps]
     current, spikes = rates[(*path, "current")], rates[(*path, "spikes")]
     fired = spikes * clipping.per_channel_view(tau, spikes.ndim)
     stages = [activation, jax.nn.relu(current), clipping.clip(current, tau),
-              clipping.quantized_clip(current, tau, spiking.steps, held["v_init"]), fired]
+              clipping.quantized_clip(current, tau, spiking.steps, parts.sum(axis=0)), fired]
     errors = {name: b - a for name, (a, b) in zip(PARTS, itertools.pairwise(stages), strict=True)}
     errors |= {"total": fired - activation, "activation": activation}
     found["/".join(path)] = {

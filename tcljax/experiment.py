@@ -63,7 +63,8 @@ class Experiment:
 
   def abstract_clipping(self) -> dict[str, Any]:
     """Shapes of the collection `clipping`."""
-    act = functools.partial(TCL, per_channel=self.config.tune.per_channel)
+    tune = self.config.tune
+    act = functools.partial(TCL, per_channel=tune.per_channel, instalments=tune.instalments)
     return _abstract_init(with_activation(self.model, act), self.input_shape)["clipping"]
 
 
@@ -88,7 +89,7 @@ def make_experiment(config: ConfigDict) -> Experiment:
   check_choice("tune.objective", config.tune.objective, OBJECTIVES)
   _named("tune.", check_at, config.tune.at, spiking.steps)
   _named("tune.", calibration.check_calibration, config.tune.calibration, config.tune.percentile,
-         spiking.steps, config.tune.v_init)
+         spiking.steps, config.tune.v_init, config.tune.instalments)
   optimizers = [_named(f"{phase}.", OptimizerConfig, **config[phase].optimizer.to_dict())
                 for phase in ("train", "tune")]
   dataset = load_dataset(**config.data.to_dict())

@@ -201,7 +201,7 @@ def _start(experiment, variables):
   """Where tuning starts, as the config says."""
   tune = experiment.config.tune
   return training.calibrate(experiment, variables, tune.calibration, tune.per_channel,
-                            tune.v_init)
+                            tune.v_init, tune.instalments)
 
 
 def _measure(experiment, variables, steps):

@@ -86,7 +86,7 @@ def calibrate_thresholds(
   with Checkpoints(workdir / CALIBRATED) as checkpoints:
     if checkpoints.latest_step() is None:
       variables = calibrate(experiment, variables, tune.calibration, tune.per_channel,
-                            tune.v_init)
+                            tune.v_init, tune.instalments)
       checkpoints.save(0, {"clipping": parallel.replicate(mesh, variables["clipping"])})
     else:
       abstract = parallel.abstract_replicated(mesh, experiment.abstract_clipping())
@@ -96,7 +96,7 @@ def calibrate_thresholds(
 
 def calibrate(
     experiment: Experiment, variables: dict[str, Any], method: str, per_channel: bool,
-    v_init: float,
+    v_init: float, instalments: int = 1,
 ) -> dict[str, Any]:
   """Thresholds from as many training images as the config says; see `calibration.calibrate`."""
   tune = experiment.config.tune
@@ -105,7 +105,8 @@ def calibrate(
              for i in range(0, len(images), _CALIBRATION_BATCH))
   variables = calibration.calibrate(
       experiment.model, variables, batches, method=method, percentile=tune.percentile,
-      steps=experiment.spiking.steps, per_channel=per_channel, v_init=v_init)
+      steps=experiment.spiking.steps, per_channel=per_channel, v_init=v_init,
+      instalments=instalments)
   say(f"thresholds calibrated on {len(images)} training images: {method}")
   return variables
 

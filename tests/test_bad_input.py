@@ -24,6 +24,7 @@ from tcljax.commands import convert, train
     ("--config.snn.rest=soft", "--config has no field 'rest'; did you mean 'reset'"),
     ("--config.snn.rest.deep=1", "--config has no field 'rest'"),
     ("--config.seed=-1", "seed=-1 must be at least 0"),
+    ("--config.tune.instalments=0", "tune.instalments=0 must be at least 1"),
     ("--config.tune.v_init=nan", "tune.v_init=nan must be finite"),
     ("--config.tune.steps=0", "tune.steps=0 must be at least 1"),
     ("--config.model.stages=(8,)", "model .*stages=.* 'int' object is not iterable"),

@@ -89,6 +89,7 @@ def test_all_activations_of_a_real_model(vgg, images):
     ([np.ones(3, np.float32)], {"percentile": 100.0}, "percentile=100.0 must lie strictly between"),
     ([np.ones(3, np.float32)], {"method": "least_squares"}, "steps=None must be at least 1"),
     ([-np.ones(3, np.float32)], {}, "'only' never is above zero"),
+    ([np.ones(3, np.float32)], {"instalments": 0}, "instalments=0 must be at least 1"),
     ([np.full(3, np.inf, np.float32)], {}, "'only' is not finite"),
     ([np.full(3, 1e8, np.float32)], {}, "'only' reaches 1e.09, more than 1.68e.07: scale the"),
 ])
