@@ -10,8 +10,8 @@ beside ours: COMMAND takes --recipe, --passes, --steps and --images and prints, 
 JSON with `images` and `accuracy_at_T`.
 
 Writes OUTPUT.json, .md and .png. The whole takes hours on a CPU and can be had in parts: figures
-that OUTPUT.json holds from the same command are kept, and those of --recipes alone are added.
-Remove the file to measure anew.
+that OUTPUT.json holds from the same command are kept, the rival's also from another one on the same
+network and images, and those of --recipes alone are added. Remove the file to measure anew.
 """
 
 import argparse
@@ -103,12 +103,12 @@ class Table:
     self._output, self._model = output, model
     self._command = " ".join(["python benchmarks/latency.py", *map(_portable, arguments)])
     known = self._read()
-    if known.get("command", "").removesuffix(_WITH_PEER) != self._command:
-      known = {}
+    before = known.get("command", "").removesuffix(_WITH_PEER)
     self.ann, self.images, self._curves = known.get("ann"), None, {}
-    for row in known.get("rows", ()):
-      self.images = row["images"]
-      self.add(row["system"], row["recipe"], {row["T"]: row["accuracy"]}, {row["T"]})
+    for row in known.get("rows", ()) if _measured(before) == _measured(self._command) else ():
+      if row["system"] != "tcljax" or before == self._command:
+        self.images = row["images"]
+        self.add(row["system"], row["recipe"], {row["T"]: row["accuracy"]}, {row["T"]})
 
   def _read(self):
     path = self._output.with_suffix(".json")
@@ -144,6 +144,12 @@ class Table:
         self._output.with_suffix(".png"),
         {f"{system}: {recipe}": curve for (system, recipe), curve in reversed(curves.items())
          if recipe not in _NOT_DRAWN}, self.ann, self._model)
+
+
+def _measured(command):
+  """The part of a command that says on what network and images figures were taken."""
+  return [argument for argument in command.split()
+          if argument.partition("=")[0] in ("--pretrained", "--model", "--images")]
 
 
 def _ask(peer, flags, images):

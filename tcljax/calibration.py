@@ -93,9 +93,9 @@ def calibrate(
       never was active takes the threshold of its whole layer.
     v_init: initial membrane potential as a fraction of the threshold. One half rounds to nearest,
       the best for a constant current; a lower one waits for more of a current that varies.
-    instalments: S: `v_init` gets parts that are added before each of the first S steps, zero but
-      for the first. Tuning can then let neurons wait at first and still round to nearest in the
-      end, which is worth most at few steps. What is added does not grow with T.
+    instalments: S: `v_init` gets parts that are added before each of the first S steps, see
+      `clipping.instalments`; every part starts at the given value. Neurons can then wait at first
+      and still round to nearest in the end, which is worth most at few steps.
 
   Returns:
     The variables with the collection `clipping`: for each activation `raw_threshold` and
@@ -152,10 +152,8 @@ def calibrate(
       thresholds = np.where(thresholds > 0, thresholds, fallback)
     tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)
     found[(*path, "raw_threshold")] = clipping.raw_from_threshold(tau)
-    start = jnp.full(tau.shape, v_init, jnp.float32)
-    if instalments > 1:
-      start = jnp.zeros((instalments, *tau.shape)).at[0].set(start)
-    found[(*path, "v_init")] = start
+    parts = (instalments,) if instalments > 1 else ()
+    found[(*path, "v_init")] = jnp.full(parts + tau.shape, v_init, jnp.float32)
   return {**variables, "clipping": traverse_util.unflatten_dict(found)}
 
 

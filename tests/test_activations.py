@@ -117,7 +117,7 @@ def test_instalments_add_up_in_the_quantised_activation(rng):
 def test_every_instalment_has_a_gradient(rng):
   x = jnp.asarray(rng.uniform(0, 1, size=(9, 3)), jnp.float32)
   made = tcljax.calibrate(Neurons(), {}, [x], per_channel=True, instalments=4)
-  np.testing.assert_array_equal(made["clipping"]["only"]["v_init"], [[0.5] * 3] + 3 * [[0] * 3])
+  np.testing.assert_array_equal(made["clipping"]["only"]["v_init"], np.full((4, 3), 0.5))
 
   def loss(variables):
     spiking = tcljax.SpikingConfig(steps=4)
