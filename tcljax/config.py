@@ -64,7 +64,7 @@ def base_config() -> ConfigDict:
   config.tune.per_channel = True
   config.tune.images = 1024  # number of training images to calibrate on
   config.tune.v_init = 0.25  # initial potentials to begin with, as fractions of the threshold
-  config.tune.instalments = 1  # in so many parts, one before each of the first steps
+  config.tune.instalments = 8  # in so many parts, one before each of the first steps
   config.tune.steps = 500
   config.tune.minutes = 0.0  # if positive, as many steps as fit into this time, not tune.steps
   config.tune.batch_size = 32
