@@ -20,7 +20,9 @@ def get_config():
   config.train.optimizer.weight_decay = 1e-4
   # One set of thresholds for every T; `tcljax-latency` tunes others for each T beside it.
   config.snn.steps = 16
+  config.snn.delay = 1
   config.tune.at = (4, 8, 16)
-  config.tune.steps = 1000
+  config.tune.steps = 500
   config.tune.batch_size = 32
+  config.tune.optimizer.learning_rate = 0.03
   return config

@@ -36,15 +36,18 @@ def at_steps(experiment: Experiment, steps: int) -> Experiment:
   """The experiment with thresholds tuned for this T alone, and measured up to it.
 
   Tuning takes about as long for each T: half the training steps for twice the T. The fewer steps a
-  network has in time, the more of training it needs.
+  network has in time, the more of training it needs. Initial potentials come in no more than T
+  instalments, and the readout's delay leaves at least one step.
 
   Raises:
-    ValueError: if K or the readout's delay does not go with this T.
+    ValueError: if K does not go with this T.
   """
   config = copy.deepcopy(experiment.config)
   config.tune.steps = max(1, config.tune.steps * config.snn.steps // steps)
-  config.snn.steps, config.tune.at = steps, ()
-  spiking = dataclasses.replace(experiment.spiking, steps=steps)
+  config.tune.instalments = min(config.tune.instalments, steps)
+  config.snn.steps, config.snn.delay = steps, min(config.snn.delay, steps - 1)
+  config.tune.at = ()
+  spiking = dataclasses.replace(experiment.spiking, steps=steps, delay=config.snn.delay)
   return dataclasses.replace(experiment, config=config, spiking=spiking, evaluation=spiking)
 
 
@@ -93,8 +96,7 @@ def compare(
 ) -> dict[str, Any]:
   """Measures the recipes and reports.
 
-  "tuned" has thresholds of its own for each T, the smaller T tuned first and taken as start for the
-  next. "tuned-all-T" is the one set that the config describes, by `snn.steps` and `tune.at`.
+  "tuned" has thresholds of its own for each T. "tuned-all-T" is the one set that the config describes, by `snn.steps` and `tune.at`.
   "quantised ANN" is what the tuned thresholds reach if every spike comes in time.
 
   Args:
@@ -130,11 +132,10 @@ def compare(
       thresholds = training.calibrate(one, variables, "least_squares", True, 0.5)
       ledger.add(LEAST_SQUARES, _measure(one, thresholds, [t]))
   if {TUNED, QUANTIZED} & set(recipes):
-    tuned = None
     for t in steps:
       one = at_steps(experiment, t)
       tuned = training.tune_thresholds(
-          one, _directory(workdir, f"T{t}"), mesh, tuned or _start(one, variables))
+          one, _directory(workdir, f"T{t}"), mesh, _start(one, variables))
       if TUNED in recipes and ledger.lacking(TUNED, [t]):
         ledger.add(TUNED, _measure(one, tuned, [t]))
       if QUANTIZED in recipes and ledger.lacking(QUANTIZED, [t]):

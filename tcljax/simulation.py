@@ -35,7 +35,7 @@ class SpikingConfig:
   Attributes:
     steps: T, the number of time steps.
     chunk: K, the steps folded into one batch; it divides T. 1 takes the least memory, T makes the
-      largest matrix products; 0 takes the largest divisor of T up to 8. It does not change results.
+      largest matrix products; 0 chooses, see `simulate`. It does not change results.
     reset: "soft" or "hard", see `tcljax.if_step`.
     surrogate: shape of the surrogate gradient, see `tcljax.spike`.
     width: its width in units of the threshold.
@@ -77,11 +77,10 @@ class SpikingConfig:
     check_choice("encoding", self.encoding, ENCODINGS)
     check_surrogate(self.surrogate, self.width)
 
-  @property
-  def steps_per_chunk(self) -> int:
-    """K, with the automatic choice made."""
+  def steps_per_chunk(self, largest: int) -> int:
+    """K: as set, or else the largest divisor of T up to `largest`."""
     return self.chunk or max(
-        k for k in range(1, min(self.steps, _LARGEST_CHUNK) + 1) if self.steps % k == 0)
+        k for k in range(1, min(self.steps, largest) + 1) if self.steps % k == 0)
 
 
 def check_spiking(spiking: SpikingConfig) -> None:
@@ -175,6 +174,10 @@ def simulate(
     unroll: whether the chunks, up to 8 of them, stand one after another in the compiled program in
       place of a loop. That compiles longer; on CPUs gradients are then three times as fast.
 
+  Where `spiking.chunk` is 0, K is the largest divisor of T up to 8; on CPUs it is 1 unless the
+  chunks are unrolled, for there a step's arrays stay in the caches and larger products gain nothing
+  (ResNet-20, 100 images, T=8 on two cores: 958 image-steps/s at K=1, 650 at K=8).
+
   Returns:
     The mean output over the steps read out (accumulated output current, or firing rate times
     threshold where the model ends in an activation), the observations, [T, ...], and the rates.
@@ -186,7 +189,8 @@ def simulate(
   check_spiking(spiking)
   if spiking.encoding == "poisson" and keys is None:
     raise ValueError("encoding='poisson' needs keys: one random key for each example")
-  steps = spiking.steps_per_chunk
+  in_caches = jax.default_backend() == "cpu" and not unroll
+  steps = spiking.steps_per_chunk(1 if in_caches else _LARGEST_CHUNK)
   chunks = spiking.steps // steps
   network = with_activation(model, functools.partial(
       IF, chunk=steps, reset=spiking.reset, surrogate=spiking.surrogate, width=spiking.width))

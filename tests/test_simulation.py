@@ -164,7 +164,23 @@ def test_neurons_are_counted(calibrated):
 
 @pytest.mark.parametrize("steps, chunk", [(1, 1), (7, 7), (12, 6), (64, 8), (13, 1)])
 def test_automatic_chunk_divides(steps, chunk):
-  assert SpikingConfig(steps=steps).steps_per_chunk == chunk
+  assert SpikingConfig(steps=steps).steps_per_chunk(8) == chunk
+  assert SpikingConfig(steps=steps).steps_per_chunk(1) == 1
+  assert SpikingConfig(steps=steps, chunk=steps).steps_per_chunk(1) == steps
+
+
+def test_automatic_chunk_of_cpus(calibrated, images):
+  """A step at a time where nothing is differentiated, so that its arrays stay in the caches."""
+  model, variables = calibrated
+
+  def steps_per_chunk(unroll):
+    seen = set()
+    jax.eval_shape(lambda x: simulate(
+        model, variables, x, SpikingConfig(steps=4), unroll=unroll,
+        observe=lambda steps: seen.add(len(steps.logits))).logits, images)
+    return seen
+
+  assert steps_per_chunk(unroll=False) == {1} and steps_per_chunk(unroll=True) == {4}
 
 
 @pytest.mark.parametrize("fields, message", [
