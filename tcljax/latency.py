@@ -96,8 +96,9 @@ def compare(
 ) -> dict[str, Any]:
   """Measures the recipes and reports.
 
-  "tuned" has thresholds of its own for each T. "tuned-all-T" is the one set that the config describes, by `snn.steps` and `tune.at`.
-  "quantised ANN" is what the tuned thresholds reach if every spike comes in time.
+  "tuned" has thresholds of its own for each T. "tuned-all-T" is the one set that the config
+  describes, by `snn.steps` and `tune.at`. "quantised ANN" is what the tuned thresholds reach if
+  every spike comes in time.
 
   Args:
     experiment: from `make_experiment`; its test split is what is measured on.
