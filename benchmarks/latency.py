@@ -9,9 +9,9 @@ The network is one that `tcljax.load_pretrained` reads. Data, preprocessing and 
 beside ours: COMMAND takes --recipe, --passes, --steps and --images and prints, as its last line,
 JSON with `images` and `accuracy_at_T`.
 
-Writes OUTPUT.json, .md and .png. The whole takes hours on a CPU and can be had in parts: figures
-that OUTPUT.json holds from the same command are kept, the rival's also from another one on the same
-network and images, and those of --recipes alone are added. Remove the file to measure anew.
+Writes OUTPUT.json, .md and .png. The whole takes hours on a CPU and can be had in parts, by --steps
+and --recipes: figures that OUTPUT.json holds from the same command are kept and added to, those of
+the rival also from another one on the same network and images. Remove the file to measure anew.
 """
 
 import argparse
@@ -37,7 +37,7 @@ PEER_RECIPES = {
     "local threshold balancing, 200 passes": ["--recipe=ltb", "--passes=200"],
 }
 _NOT_DRAWN = (latency.QUANTIZED, latency.QUANTIZED_ALL, "max norm")
-_WITH_PEER = " --spikingjelly=COMMAND"
+_STEPS = "4,8,16,32,64"
 
 
 def main(argv=None):
@@ -48,7 +48,7 @@ def main(argv=None):
       allow_abbrev=False)
   parser.add_argument("--pretrained", required=True, help="checkpoint of the network")
   parser.add_argument("--model", default="resnet20", help="its name in tcljax.models")
-  parser.add_argument("--steps", default="4,8,16,32,64", help="numbers of steps T")
+  parser.add_argument("--steps", default=_STEPS, help="numbers of steps T")
   parser.add_argument("--images", type=int, default=0, help="test images, the first ones; 0: all")
   parser.add_argument("--config", default=str(ROOT / "configs" / "resnet20.py"))
   parser.add_argument("--recipes", default="", help="some of ours; by default all")
@@ -63,7 +63,7 @@ def main(argv=None):
 
   # Which part is measured, where and beside what does not change a figure; all else may.
   deciding = [f"--{name}={getattr(args, name)}"
-              for name in ("pretrained", "model", "config", "steps", "images")
+              for name in ("pretrained", "model", "config", "images")
               if getattr(args, name) != parser.get_default(name)]
   table = Table(output, [*deciding, *rest], args.model)
   asked = [recipe for recipe in args.recipes.split(",") if recipe] or latency.RECIPES
@@ -101,12 +101,13 @@ class Table:
 
   def __init__(self, output, arguments, model):
     self._output, self._model = output, model
-    self._command = " ".join(["python benchmarks/latency.py", *map(_portable, arguments)])
+    self._arguments = " ".join(map(_portable, arguments)).split()
     known = self._read()
-    before = known.get("command", "").removesuffix(_WITH_PEER)
+    before = [argument for argument in known.get("command", "").split()[2:]
+              if not argument.startswith(("--steps=", "--spikingjelly="))]
     self.ann, self.images, self._curves = known.get("ann"), None, {}
-    for row in known.get("rows", ()) if _measured(before) == _measured(self._command) else ():
-      if row["system"] != "tcljax" or before == self._command:
+    for row in known.get("rows", ()) if _measured(before) == _measured(self._arguments) else ():
+      if row["system"] != "tcljax" or before == self._arguments:
         self.images = row["images"]
         self.add(row["system"], row["recipe"], {row["T"]: row["accuracy"]}, {row["T"]})
 
@@ -130,12 +131,16 @@ class Table:
     """Writes all three files."""
     order = [*(("tcljax", recipe) for recipe in latency.RECIPES),
              *(("SpikingJelly", recipe) for recipe in PEER_RECIPES)]
-    curves = {key: self._curves[key] for key in order if self._curves.get(key)}
+    curves = {key: dict(sorted(self._curves[key].items())) for key in order
+              if self._curves.get(key)}
     rows = [{"system": system, "recipe": recipe, "model": self._model, "T": t,
              "images": self.images, "accuracy": accuracy}
             for (system, recipe), curve in curves.items() for t, accuracy in curve.items()]
-    peer = _WITH_PEER if any(system != "tcljax" for system, _ in curves) else ""
-    found = {"command": self._command + peer, "machine": machine(), "ann": self.ann, "rows": rows}
+    command = ["python benchmarks/latency.py", *self._arguments]
+    steps = ",".join(map(str, sorted({row["T"] for row in rows})))
+    command += [f"--steps={steps}"] if steps != _STEPS else []
+    command += ["--spikingjelly=COMMAND"] * any(system != "tcljax" for system, _ in curves)
+    found = {"command": " ".join(command), "machine": machine(), "ann": self.ann, "rows": rows}
     self._output.parent.mkdir(parents=True, exist_ok=True)
     write_text(self._output.with_suffix(".json"), json.dumps(found, indent=2) + "\n")
     write_text(self._output.with_suffix(".md"),
@@ -146,9 +151,9 @@ class Table:
          if recipe not in _NOT_DRAWN}, self.ann, self._model)
 
 
-def _measured(command):
-  """The part of a command that says on what network and images figures were taken."""
-  return [argument for argument in command.split()
+def _measured(arguments):
+  """Those that say on what network and images figures were taken."""
+  return [argument for argument in arguments
           if argument.partition("=")[0] in ("--pretrained", "--model", "--images")]
 
 

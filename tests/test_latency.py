@@ -165,8 +165,8 @@ def test_the_benchmark_can_be_had_in_parts(tmp_path, benchmark, monkeypatch):
     given = dict(argument.removeprefix("--").partition("=")[::2] for argument in argv[1:])
     asked.append(given["recipes"])
     found = {"ann": 90.0, "images": int(given["images"]),
-             "rows": [{"recipe": recipe, "T": t, "accuracy": 50.0 + t}
-                      for recipe in given["recipes"].split(",") for t in (2, 4)]}
+             "rows": [{"recipe": recipe, "T": int(t), "accuracy": 50.0 + int(t)}
+                      for recipe in given["recipes"].split(",") for t in given["steps"].split(",")]}
     workdir = tmp_path / given["workdir"]
     workdir.mkdir(exist_ok=True)
     (workdir / "latency.json").write_text(json.dumps(found))
@@ -176,10 +176,10 @@ def test_the_benchmark_can_be_had_in_parts(tmp_path, benchmark, monkeypatch):
   (tmp_path / "rival.py").write_text(RIVAL)
   table = tmp_path / "table.json"
 
-  def measure(*arguments, images=48, recipes="least squares,tuned"):
+  def measure(*arguments, steps="2,4", images=48, recipes="least squares,tuned"):
     asked.clear()
     assert benchmark.main([
-        "--pretrained=net.npz", "--steps=2,4", f"--images={images}", f"--recipes={recipes}",
+        "--pretrained=net.npz", f"--steps={steps}", f"--images={images}", f"--recipes={recipes}",
         f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'table'}",
         f"--spikingjelly={sys.executable} {tmp_path / 'rival.py'}", *arguments]) == 0
     return json.loads(table.read_text())
@@ -190,15 +190,19 @@ def test_the_benchmark_can_be_had_in_parts(tmp_path, benchmark, monkeypatch):
   first = measure()
   assert asked == ["least squares,tuned"] and len(first["rows"]) == 2 * 6
   # What is known is not run again, what is lacking is added.
-  (tmp_path / "rival.py").rename(tmp_path / "moved.py")
   assert measure() == first and asked == []
   more = measure(recipes="max norm,tuned")
   assert asked == ["max norm"] and len(more["rows"]) == 2 * 7
   assert rows(more, but=[("tcljax", "max norm")]) == first["rows"]
+  longer = measure(steps="1", recipes="tuned")
+  assert [row["T"] for row in longer["rows"] if row["recipe"] == "tuned"] == [1, 2, 4]
+  assert [row for row in longer["rows"] if row["T"] > 1] == more["rows"]
+  assert "--steps=1,2,4 " in longer["command"] and "--steps=2,4 " in more["command"]
   # Another tuning makes other figures of ours; the rival's stand until there are other images.
   other = measure("--config.tune.steps=2", recipes="max norm")
   assert {(row["system"], row["T"]) for row in rows(other, but=[("tcljax", "max norm")])} == {
-      ("SpikingJelly", 2), ("SpikingJelly", 4)}
+      ("SpikingJelly", t) for t in (1, 2, 4)}
+  (tmp_path / "rival.py").rename(tmp_path / "moved.py")
   with pytest.raises(SystemExit, match=r"--spikingjelly=.* failed: .*No such file"):
     measure(images=40)
   assert {row["system"] for row in json.loads(table.read_text())["rows"]} == {"tcljax"}
