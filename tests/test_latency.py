@@ -47,17 +47,16 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
   test = made.dataset.test
   curves = latency.curves(json.loads((compared / "latency.json").read_text()))
 
-  def accuracy(name, steps, t):
-    one = latency.at_steps(made, steps)
-    variables = training.restore_tuned(one, compared / name)
+  def accuracy(name, tuned, t):
+    variables = training.restore_tuned(tuned, compared / name)
     images = made.preprocess(test.images[:64])
     logits = tcljax.simulate(made.model, variables, images, tcljax.SpikingConfig(steps=t)).logits
     return 100 * float((logits.argmax(-1) == test.labels[:64]).mean())
 
-  assert curves["tuned"][2] == pytest.approx(accuracy("T2", 2, 2), abs=1e-3)
-  assert curves["tuned"][4] == pytest.approx(accuracy("T4", 4, 4), abs=1e-3)
+  assert curves["tuned"][2] == pytest.approx(accuracy("T2", latency.at_steps(made, 2), 2), abs=1e-3)
+  assert curves["tuned"][4] == pytest.approx(accuracy("T4", latency.at_steps(made, 4), 4), abs=1e-3)
   for t in (2, 4):
-    assert curves["tuned-all-T"][t] == pytest.approx(accuracy("all", 4, t), abs=1e-3)
+    assert curves["tuned-all-T"][t] == pytest.approx(accuracy("all", made, t), abs=1e-3)
 
 
 def test_tuning_takes_as_many_steps_of_simulation_for_each_t(compared):
