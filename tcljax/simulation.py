@@ -161,6 +161,9 @@ def simulate(
   A pure function: call it inside `jax.jit`, differentiate it, `vmap` it. Gradients reach
   `variables` through the surrogate of the spikes.
 
+  Where `spiking.chunk` is 0, K is the largest divisor of T up to 8. On CPUs it is 1 unless the
+  chunks are unrolled: a step's arrays then stay in the caches, and larger products gain nothing.
+
   Args:
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
     variables: its variables, the collection `clipping` included.
@@ -173,10 +176,6 @@ def simulate(
     rates: whether to keep the mean current and firing rate of every neuron and example.
     unroll: whether the chunks, up to 8 of them, stand one after another in the compiled program in
       place of a loop. That compiles longer; on CPUs gradients are then three times as fast.
-
-  Where `spiking.chunk` is 0, K is the largest divisor of T up to 8; on CPUs it is 1 unless the
-  chunks are unrolled, for there a step's arrays stay in the caches and larger products gain nothing
-  (ResNet-20, 100 images, T=8 on two cores: 958 image-steps/s at K=1, 650 at K=8).
 
   Returns:
     The mean output over the steps read out (accumulated output current, or firing rate times
