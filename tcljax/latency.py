@@ -27,7 +27,7 @@ from tcljax.metrics import say
 # at zero.
 _FIXED = {"max norm": "maximum", "percentile": "percentile"}
 LEAST_SQUARES, TUNED, TUNED_ALL = "least squares", "tuned", "tuned-all-T"
-QUANTIZED, QUANTIZED_ALL = "quantised ANN, tuned", "quantised ANN, tuned-all-T"
+QUANTIZED, QUANTIZED_ALL = "quantised ANN (tuned)", "quantised ANN (tuned-all-T)"
 RECIPES = (*_FIXED, LEAST_SQUARES, TUNED, TUNED_ALL, QUANTIZED, QUANTIZED_ALL)
 _DIAGNOSED = 512  # images
 
