@@ -22,6 +22,7 @@ from tcljax.simulation import SpikingConfig, simulate
 
 Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]
 OBJECTIVES = ("distillation", "cross_entropy")
+_NEGLIGIBLE = 1e-6  # a loss, in nats, that is not worth making smaller
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
@@ -37,6 +38,18 @@ def distillation(logits: jax.Array, teacher: jax.Array) -> jax.Array:
   """
   teacher = jax.lax.stop_gradient(teacher)
   return optax.kl_divergence(jax.nn.log_softmax(logits), jax.nn.softmax(teacher)).mean()
+
+
+def geometric_mean(losses: jax.Array) -> jax.Array:
+  """Of losses at several numbers of steps, [N].
+
+  What counts is by which factor each of them falls. They differ by orders of magnitude: of a sum
+  the fewest steps would get all, the many nothing. One that has come down to nothing has no
+  gradient any more.
+  """
+  if len(losses) == 1:
+    return losses[0]
+  return jnp.exp(jnp.mean(jnp.log(jnp.maximum(losses, _NEGLIGIBLE))))
 
 
 def _accuracy(logits, labels):
@@ -84,8 +97,8 @@ def snn_objective(
     mesh: from `parallel.data_mesh`; each device simulates its part of the batch.
     kind: "distillation" from the ANN's logits, or "cross_entropy" with the labels.
     teacher: the ANN, if it is not `model` with ReLU; it shares the variables.
-    at: numbers of steps after which the answer is to be good; the loss is their mean. Empty for T
-      alone. With several, one set of thresholds serves a range of T.
+    at: numbers of steps after which the answer is to be good; the loss is the geometric mean of
+      theirs. Empty for T alone. With several, one set of thresholds serves a range of T.
 
   Raises:
     ValueError: on an unknown kind, or a number of steps outside 1 to T.
@@ -113,7 +126,7 @@ def snn_objective(
       target, measure = teacher.apply(variables, x), distillation
     else:
       target, measure = batch["label"], cross_entropy
-    loss = jnp.mean(jax.vmap(lambda logits: measure(logits, target))(answers))
+    loss = geometric_mean(jax.vmap(lambda logits: measure(logits, target))(answers))
     return loss, ({"accuracy": _accuracy(answers[-1], batch["label"])}, {})
 
   return objective

@@ -61,7 +61,7 @@ def test_tuning_moves_thresholds_and_nothing_else(case, to_tune):
   assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
-def test_the_loss_is_the_mean_over_the_steps_asked_for(case):
+def test_the_loss_is_the_geometric_mean_over_the_steps_asked_for(case):
   model, variables, images, labels = case
   batch = {"image": images[:16], "label": labels[:16]}
 
@@ -74,7 +74,14 @@ def test_the_loss_is_the_mean_over_the_steps_asked_for(case):
   for kind in objectives.OBJECTIVES:
     shorter = [loss(t, kind) for t in (1, 4, 6)]
     assert abs(shorter[0] - shorter[2]) > 1e-3
-    np.testing.assert_allclose(loss(6, kind, at=(4, 6, 1)), np.mean(shorter), rtol=1e-4)
+    product = np.prod(shorter, dtype=np.float64)
+    np.testing.assert_allclose(loss(6, kind, at=(4, 6, 1)), product ** (1 / 3), rtol=1e-4)
+
+
+def test_a_loss_of_nothing_among_several_leaves_the_others_their_gradient():
+  value, gradient = jax.value_and_grad(objectives.geometric_mean)(jnp.array([0.0, 0.5, 2.0]))
+  assert value > 0 and gradient[0] == 0
+  np.testing.assert_allclose(gradient[1:], value / 3 / np.array([0.5, 2.0]), rtol=1e-5)
 
 
 def test_one_set_can_serve_several_numbers_of_steps(case, to_tune):
