@@ -43,11 +43,11 @@ def distillation(logits: jax.Array, teacher: jax.Array) -> jax.Array:
 def geometric_mean(losses: jax.Array) -> jax.Array:
   """Of losses at several numbers of steps, [N].
 
-  What counts is by which factor each of them falls. They differ by orders of magnitude: of a sum
-  the fewest steps would get all, the many nothing. One that has come down to nothing has no
-  gradient any more.
+  What counts is by which factor each of them falls. At T = 4 a loss may be ten times that at
+  T = 16, and would be nearly all of their sum. One that has come down to nothing has no gradient
+  any more.
   """
-  if len(losses) == 1:
+  if len(losses) == 1:  # to the bit, and with no limit to how small it may become
     return losses[0]
   return jnp.exp(jnp.mean(jnp.log(jnp.maximum(losses, _NEGLIGIBLE))))
 
