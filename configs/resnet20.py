@@ -23,7 +23,7 @@ def get_config():
   config.snn.steps = 16
   config.snn.delay = 1
   config.tune.at = (4, 8, 16)
-  config.tune.steps = 500
+  config.tune.steps = 3 * 500  # as many as sets of their own for the three would get
   config.tune.batch_size = 32
   config.tune.optimizer.learning_rate = 0.03
   return config

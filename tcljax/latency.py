@@ -36,14 +36,16 @@ def at_steps(experiment: Experiment, steps: int) -> Experiment:
   """The experiment with thresholds tuned for this T alone, and measured up to it.
 
   Tuning takes about as long for each T: half the training steps for twice the T. The fewer steps a
-  network has in time, the more of training it needs. Initial potentials come in no more than T
+  network has in time, the more of training it needs. A set that serves several T, as `tune.at` has
+  it, takes as long as sets for each of them would. Initial potentials come in no more than T
   instalments, and the readout's delay leaves at least one step.
 
   Raises:
     ValueError: if K does not go with this T.
   """
   config = copy.deepcopy(experiment.config)
-  config.tune.steps = max(1, config.tune.steps * config.snn.steps // steps)
+  shared = max(1, len(config.tune.at))
+  config.tune.steps = max(1, config.tune.steps * config.snn.steps // (steps * shared))
   config.tune.instalments = min(config.tune.instalments, steps)
   config.snn.steps, config.snn.delay = steps, min(config.snn.delay, steps - 1)
   config.tune.at = ()

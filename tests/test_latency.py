@@ -61,10 +61,13 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
 
 def test_tuning_takes_as_many_steps_of_simulation_for_each_t(compared):
   made = make_experiment(configs.from_json(compared / "config.json"))
-  total = made.config.tune.steps * made.config.snn.steps
+  assert len(made.config.tune.at) == 2  # one set for both has the training of two
+  total = made.config.tune.steps * made.config.snn.steps // 2
   for t in (1, 2, 4):
     assert latency.at_steps(made, t).config.tune.steps * t == total
   assert latency.at_steps(made, 1000).config.tune.steps == 1
+  made.config.tune.at = ()
+  assert latency.at_steps(made, 1).config.tune.steps == made.config.tune.steps * 4
 
 
 def test_few_steps_leave_one_to_read_out_and_take_as_many_instalments(compared):
