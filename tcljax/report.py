@@ -105,7 +105,7 @@ def plot_curves(
   axes.minorticks_off()
   axes.set(xlabel="time steps T", ylabel="test accuracy (%)", title=title)
   axes.grid(alpha=0.3)
-  axes.legend(loc="lower right", fontsize="small")
+  figure.legend(loc="outside lower center", ncols=2, fontsize="small")  # hides no point
   with written_beside(path) as beside:
     figure.savefig(beside, format="png")
 
