@@ -151,15 +151,18 @@ class Quantized(Clipped):
 
   Attributes:
     steps: T.
+    shift: initial potential as a fraction of tau; None for what the neurons' own add up to.
   """
 
   steps: int = 8
+  shift: float | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Quantised activations of pre-activations, [B, ...]."""
     threshold, v_init = self.thresholds(x)
-    return clipping.quantized_clip(x, threshold, self.steps, v_init[:self.steps].sum(axis=0))
+    shift = v_init[:self.steps].sum(axis=0) if self.shift is None else self.shift
+    return clipping.quantized_clip(x, threshold, self.steps, shift)
 
 
 class IF(Clipped):

@@ -88,10 +88,12 @@ def quantized_clip(
     v_init: initial potential as a fraction of tau, a scalar or [C].
 
   Returns:
-    tau / T * clip(floor(T x / tau + v_init), 0, T), in the shape of `x`; piecewise constant, so
-    its gradient is zero.
+    tau / T * floor(clip(T x / tau + v_init, 0, T)), in the shape of `x`. The gradient takes `floor`
+    for the identity (as Bu et al., ICLR 2022, train): to `x` 1 between the bounds of the clip and 0
+    elsewhere; to tau 1 above them and, between, what rounding added to x / tau.
   """
   x = jnp.asarray(x)
   threshold = per_channel_view(threshold, x.ndim)
-  count = jnp.floor(steps * x / threshold + per_channel_view(v_init, x.ndim))
-  return threshold * jnp.clip(count, 0, steps) / steps
+  count = jnp.clip(steps * x / threshold + per_channel_view(v_init, x.ndim), 0, steps)
+  count = jnp.floor(count) + (count - jax.lax.stop_gradient(count))
+  return threshold * count / steps

@@ -58,6 +58,18 @@ def base_config() -> ConfigDict:
   config.train.label_smoothing = 0.0
   config.train.optimizer = _optimizer("sgd", learning_rate=0.1, weight_decay=5e-4)
 
+  config.joint = ConfigDict()  # weights and thresholds together, see tcljax.joint
+  config.joint.through = config_dict.placeholder(str)  # clip, quantized, snn; None: no such phase
+  config.joint.start = "ann"  # phase 1 or `pretrained`; or scratch
+  config.joint.threshold = 2.0  # every threshold to begin with from scratch
+  config.joint.threshold_decay = 0.0  # coefficient of the thresholds' squares in the loss
+  config.joint.steps = 2000
+  config.joint.batch_size = 128
+  config.joint.objective = "cross_entropy"  # or distillation from the ANN it starts from
+  config.joint.label_smoothing = 0.0
+  config.joint.optimizer = _optimizer("sgd", learning_rate=0.02, weight_decay=1e-4)
+  config.joint.threshold_optimizer = _optimizer("adamw", learning_rate=0.01, weight_decay=0.0)
+
   config.tune = ConfigDict()  # phase 2: the thresholds
   config.tune.calibration = "least_squares"  # or percentile, maximum
   config.tune.percentile = 99.9
@@ -65,12 +77,13 @@ def base_config() -> ConfigDict:
   config.tune.images = 1024  # number of training images to calibrate on
   config.tune.v_init = 0.25  # initial potentials to begin with, as fractions of the threshold
   config.tune.instalments = 8  # in so many parts, one before each of the first steps
-  config.tune.steps = 500
+  config.tune.steps = 500  # 0, after joint training: thresholds stay as trained there
   config.tune.minutes = 0.0  # if positive, as many steps as fit into this time, not tune.steps
   config.tune.batch_size = 32
   config.tune.augment = False  # whether tuning sees augmented images, as phase 1 does
   config.tune.objective = "distillation"  # or cross_entropy
-  config.tune.at = ()  # steps whose answers are to be good; empty: snn.steps alone
+  config.tune.at = ()  # steps whose answers are to be good, also in joint training through the SNN;
+  # empty: snn.steps alone
   config.tune.optimizer = _optimizer("adamw", learning_rate=0.02, weight_decay=0.0)
 
   config.eval = ConfigDict()

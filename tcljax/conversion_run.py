@@ -26,7 +26,7 @@ def convert_and_verify(
 
   Args:
     experiment: from `make_experiment`.
-    variables: from `training.restore_tuned`.
+    variables: from `training.restore_trained`.
     output: directory of the spiking network.
 
   Returns:
@@ -45,7 +45,7 @@ def convert_and_verify(
       readout=config.snn.readout)
 
   def run(model, model_variables):
-    return evaluate_on_test(experiment, model, model_variables, variables)
+    return evaluate_on_test(experiment, model, model_variables, experiment.reference(variables))
 
   # Checked before anything is written, so that a good network is not replaced by a bad one.
   simulated, converted = run(experiment.model, variables), run(network.model, network.variables)

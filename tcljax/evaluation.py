@@ -25,7 +25,7 @@ class Evaluation:
 
   Attributes:
     images: how many were counted.
-    ann: accuracy of the network with ReLU, in percent.
+    ann: accuracy of the ANN, in percent.
     clipped: accuracy with the activations clipped at their thresholds, in percent.
     snn: accuracy of the spiking network, in percent, [T].
     agreement: share of images on which the spiking network answers as the ANN, in percent, [T].
@@ -73,7 +73,7 @@ def evaluate(
     spiking: how to simulate; `spiking.steps` is the largest T reported.
     batch_size: images at a time, rounded up to a multiple of the devices.
     preprocess: applied to each batch of images on the device.
-    reference: the ANN and its variables, if it is not `model` with ReLU.
+    reference: the ANN and its variables; by default `model` with ReLU and with `variables`.
     seed: of Poisson input.
 
   Returns:
@@ -88,7 +88,7 @@ def evaluate(
   images, labels = np.asarray(images), np.asarray(labels)
   split = Split(images, labels)
   batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(labels))))
-  reference_model, reference_variables = reference or (model, variables)
+  reference_model, reference_variables = reference or (with_activation(model, ReLU), variables)
   measure = _compiled(_measurement, model, reference_model, spiking, preprocess, mesh)
   variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
   example = jax.eval_shape(preprocess, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
@@ -141,7 +141,7 @@ def _measurement(model, reference_model, spiking, preprocess, mesh):
     x = preprocess(batch["image"])
     mask, labels = batch["mask"], batch["label"]
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
-    logits = with_activation(reference_model, ReLU).apply(reference_variables, x)
+    logits = reference_model.apply(reference_variables, x)
     ann = logits.argmax(axis=-1)
     clipped = with_activation(model, TCL).apply(variables, x).argmax(axis=-1)
     snn, spikes = answers(variables, x, keys)

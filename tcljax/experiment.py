@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from tcljax import calibration, parallel
 from tcljax import config as configs
-from tcljax.activations import TCL, with_activation
+from tcljax.activations import TCL, Quantized, ReLU, with_activation
 from tcljax.checks import check_choice, check_least
 from tcljax.data import Dataset, Preprocessing, load_dataset
 from tcljax.files import write_text
@@ -23,6 +23,8 @@ from tcljax.objectives import OBJECTIVES, check_at
 from tcljax.optim import OptimizerConfig
 from tcljax.pretrained import load_pretrained
 from tcljax.simulation import SpikingConfig
+
+JOINT_THROUGH = ("clip", "quantized", "snn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Experiment:
     spiking: simulation while tuning.
     evaluation: simulation of the reported numbers.
     train_optimizer: of phase 1.
+    joint_optimizers: of joint training, by collection.
     tune_optimizer: of phase 2.
   """
 
@@ -49,6 +52,7 @@ class Experiment:
   spiking: SpikingConfig
   evaluation: SpikingConfig
   train_optimizer: OptimizerConfig
+  joint_optimizers: dict[str, OptimizerConfig]
   tune_optimizer: OptimizerConfig
 
   @property
@@ -61,11 +65,48 @@ class Experiment:
     key = jax.random.key(self.config.seed)
     return dict(jax.jit(self.ann.init)(key, jnp.zeros((1, *self.input_shape), jnp.float32)))
 
+  def initial_clipping(self) -> dict[str, Any]:
+    """The collection `clipping` before anything is known: all thresholds `joint.threshold`."""
+    tune = self.config.tune
+    network = with_activation(self.model, functools.partial(
+        TCL, per_channel=tune.per_channel, threshold=self.config.joint.threshold,
+        v_init=tune.v_init, instalments=tune.instalments))
+    x = jnp.zeros((1, *self.input_shape), jnp.float32)
+    return jax.jit(lambda key: network.init(key, x)["clipping"])(jax.random.key(0))
+
   def abstract_clipping(self) -> dict[str, Any]:
     """Shapes of the collection `clipping`."""
-    tune = self.config.tune
-    act = functools.partial(TCL, per_channel=tune.per_channel, instalments=tune.instalments)
-    return _abstract_init(with_activation(self.model, act), self.input_shape)["clipping"]
+    return jax.eval_shape(self.initial_clipping)
+
+  @property
+  def from_scratch(self) -> bool:
+    """Whether weights and thresholds are trained together from the start, with no ANN before."""
+    return bool(self.config.joint.through) and self.config.joint.start == "scratch"
+
+  @property
+  def tunes(self) -> bool:
+    """Whether there is a phase 2; joint training can do without."""
+    return bool(self.config.tune.steps or self.config.tune.minutes)
+
+  @property
+  def ann_with_activation(self) -> nn.Module:
+    """The network that is trained before its thresholds are tuned, as joint training has it.
+
+    T-aware training goes through the activation that T steps can express, with the half step that
+    rounds to nearest (Bu et al., ICLR 2022).
+    """
+    act = {"clip": TCL, "quantized": functools.partial(
+        Quantized, steps=self.spiking.steps, shift=0.5)}.get(self.config.joint.through, ReLU)
+    return with_activation(self.ann, act)
+
+  @property
+  def teacher(self) -> nn.Module:
+    """The network that the spiking one is compared with and, by distillation, learns from."""
+    return self.ann_with_activation if self.from_scratch else self.ann
+
+  def reference(self, variables: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+    """The teacher and its variables, among those of a run: its own, or the shared weights."""
+    return self.teacher, variables.get("teacher", variables)
 
 
 def make_experiment(config: ConfigDict) -> Experiment:
@@ -87,11 +128,14 @@ def make_experiment(config: ConfigDict) -> Experiment:
   evaluation = _named("snn.", dataclasses.replace, spiking, steps=config.eval.steps)
   preprocess = _named("preprocessing.", Preprocessing, **config.preprocessing.to_dict())
   check_choice("tune.objective", config.tune.objective, OBJECTIVES)
+  _check_joint(config)
   _named("tune.", check_at, config.tune.at, spiking.steps)
   _named("tune.", calibration.check_calibration, config.tune.calibration, config.tune.percentile,
          spiking.steps, config.tune.v_init, config.tune.instalments)
-  optimizers = [_named(f"{phase}.", OptimizerConfig, **config[phase].optimizer.to_dict())
-                for phase in ("train", "tune")]
+  train_optimizer, joint_optimizer, threshold_optimizer, tune_optimizer = (
+      _named(f"{phase}.", OptimizerConfig, **config[phase][field].to_dict())
+      for phase, field in (("train", "optimizer"), ("joint", "optimizer"),
+                           ("joint", "threshold_optimizer"), ("tune", "optimizer")))
   dataset = load_dataset(**config.data.to_dict())
   channels = dataset.test.images.shape[-1]
   for field in ("mean", "std"):
@@ -99,13 +143,15 @@ def make_experiment(config: ConfigDict) -> Experiment:
       raise ValueError(f"preprocessing.{field}={config.preprocessing[field]} has "
                        f"{len(config.preprocessing[field])} values for {channels} channels")
   ann = _make_model(config, dataset)
-  for phase in ("train", "tune"):
+  for phase in ("train", "joint", "tune"):
     parallel.check_batch_size(f"{phase}.batch_size", config[phase].batch_size)
   return Experiment(
       config=config, dataset=dataset, preprocess=preprocess,
       ann=ann, model=ann.clone(spiking_readout=spiking_readout),
       spiking=spiking, evaluation=evaluation,
-      train_optimizer=optimizers[0], tune_optimizer=optimizers[1])
+      train_optimizer=train_optimizer,
+      joint_optimizers={"params": joint_optimizer, "clipping": threshold_optimizer},
+      tune_optimizer=tune_optimizer)
 
 
 def read_pretrained(experiment: Experiment) -> dict[str, Any] | None:
@@ -129,13 +175,47 @@ def _named(section, make, *args, **fields):
 
 
 def _check_numbers(config):
-  for field in ("train.steps", "tune.steps", "eval.steps", "train.batch_size", "tune.batch_size",
-                "eval.batch_size", "tune.images", "log_every", "checkpoint_every"):
+  for field in ("train.steps", "joint.steps", "eval.steps", "train.batch_size", "joint.batch_size",
+                "tune.batch_size", "eval.batch_size", "tune.images", "log_every",
+                "checkpoint_every"):
     check_least(field, functools.reduce(lambda at, part: at[part], field.split("."), config), 1)
-  check_least("seed", config.seed, 0)
-  check_least("tune.minutes", config.tune.minutes, 0)
-  if not 0 <= config.train.label_smoothing < 1:
-    raise ValueError(f"train.label_smoothing={config.train.label_smoothing} must be in [0, 1)")
+  check_least("tune.steps", config.tune.steps, 0 if config.joint.through else 1)
+  for field, value in (("seed", config.seed), ("tune.minutes", config.tune.minutes),
+                       ("joint.threshold_decay", config.joint.threshold_decay)):
+    check_least(field, value, 0)
+  for phase in ("train", "joint"):
+    smoothing = config[phase].label_smoothing
+    if not 0 <= smoothing < 1:
+      raise ValueError(f"{phase}.label_smoothing={smoothing} must be in [0, 1)")
+
+
+def _check_joint(config):
+  """Raises ValueError where the fields of joint training contradict one another."""
+  joint = config.joint
+  if joint.through is None:
+    return
+  check_choice("joint.through", joint.through, JOINT_THROUGH)
+  check_choice("joint.start", joint.start, ("ann", "scratch"))
+  check_choice("joint.objective", joint.objective, OBJECTIVES)
+  if not joint.threshold > 0:
+    raise ValueError(f"joint.threshold={joint.threshold} must be above 0")
+  for field in ("optimizer", "threshold_optimizer"):
+    rate = joint[field].learning_rate
+    if rate == 0:
+      frozen = "weights" if field == "optimizer" else "thresholds"
+      raise ValueError(f"joint.{field}.learning_rate={rate} freezes the {frozen}, which joint "
+                       "training trains: set it above 0; to train thresholds alone leave "
+                       "joint.through out")
+  if joint.start == "scratch":
+    if config.pretrained:
+      raise ValueError(f"pretrained={config.pretrained} would not be used with "
+                       "joint.start='scratch': choose 'ann', or leave it out")
+    if joint.objective == "distillation":
+      raise ValueError("joint.objective='distillation' has no ANN to learn from with "
+                       "joint.start='scratch': choose cross_entropy")
+    if joint.through == "snn":
+      raise ValueError("joint.through='snn' runs BatchNorm on running statistics, which "
+                       "joint.start='scratch' lacks: choose joint.start='ann', or another way")
 
 
 def _make_model(config, dataset):

@@ -72,6 +72,9 @@ def check(
   Raises:
     ValueError: naming what cannot be done, and the remedy.
   """
+  if experiment.config.joint.through:
+    raise ValueError(f"joint.through={experiment.config.joint.through!r} trains the weights, and "
+                     "recipes for the thresholds are compared on the same weights: leave it out")
   try:
     numbers = sorted({int(t) for t in steps})
   except ValueError:
@@ -209,7 +212,8 @@ def _start(experiment, variables):
 
 
 def _measure(experiment, variables, steps):
-  found = training.evaluate_on_test(experiment, experiment.model, variables, variables).snn
+  found = training.evaluate_on_test(
+      experiment, experiment.model, variables, experiment.reference(variables)).snn
   return {t: float(found[t - 1]) for t in steps}
 
 

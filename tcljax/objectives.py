@@ -2,6 +2,9 @@
 
 An objective is a function `(variables, batch, key) -> loss, (metrics, updated)`: the loss to
 differentiate, scalars to report, and collections that the forward pass itself changed.
+
+Where the variables hold a collection `teacher`, it holds those of the network whose answers are
+learned; they are never trained.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import traverse_util
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from tcljax import parallel
 from tcljax.activations import ReLU, with_activation
 from tcljax.checks import check_choice
+from tcljax.clipping import threshold_from_raw
 from tcljax.simulation import SpikingConfig, simulate
 
 Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]
@@ -56,18 +61,64 @@ def _accuracy(logits, labels):
   return 100.0 * jnp.mean(logits.argmax(axis=-1) == labels)
 
 
+def _loss(kind, teacher, smoothing):
+  """A function of variables and a batch to the loss that logits for this batch have."""
+
+  def of_batch(variables, x, labels):
+    if kind == "distillation":
+      target = teacher.apply(variables.get("teacher", variables), x)
+      return lambda logits: distillation(logits, target)
+    return lambda logits: cross_entropy(logits, labels, smoothing)
+
+  return of_batch
+
+
 def ann_objective(
-    model: nn.Module, preprocess: Callable[..., jax.Array], smoothing: float = 0.0
+    model: nn.Module,
+    preprocess: Callable[..., jax.Array],
+    smoothing: float = 0.0,
+    kind: str = "cross_entropy",
+    teacher: nn.Module | None = None,
 ) -> Objective:
-  """Phase 1: cross-entropy of the network in training mode, on augmented images."""
+  """The loss of a network in training mode, on augmented images: phase 1, and joint training.
+
+  Args:
+    model: the network with the activation that it is trained with: ReLU in phase 1; TCL (Ho &
+      Chang, DAC 2021, eq. 8) or Quantized where thresholds are trained together with weights.
+    preprocess: called with images and a key.
+    smoothing: of the labels, for cross-entropy.
+    kind: "cross_entropy" with the labels, or "distillation" from the logits of `teacher`.
+    teacher: a network; its variables are the collection `teacher`.
+  """
+  check_choice("objective", kind, OBJECTIVES)
+  loss_of = _loss(kind, teacher, smoothing)
 
   def objective(variables, batch, key):
     x = preprocess(batch["image"], key)
     logits, updated = model.apply(variables, x, train=True, mutable=["batch_stats"])
-    loss = cross_entropy(logits, batch["label"], smoothing)
+    loss = loss_of(variables, x, batch["label"])(logits)
     return loss, ({"accuracy": _accuracy(logits, batch["label"])}, updated)
 
   return objective
+
+
+def with_threshold_decay(objective: Objective, coefficient: float) -> Objective:
+  """The objective plus coefficient * sum of tau^2, over all thresholds.
+
+  Small thresholds are what makes a spiking network fast: the regularisation of Ho & Chang (DAC
+  2021), apart from that of the weights.
+  """
+  if not coefficient:
+    return objective
+
+  def regularized(variables, batch, key):
+    loss, aux = objective(variables, batch, key)
+    flat = traverse_util.flatten_dict(variables["clipping"])
+    squares = [jnp.sum(threshold_from_raw(raw)**2)
+               for path, raw in flat.items() if path[-1] == "raw_threshold"]
+    return loss + coefficient * sum(squares), aux
+
+  return regularized
 
 
 def check_at(at: Sequence[int], steps: int) -> None:
@@ -85,8 +136,9 @@ def snn_objective(
     kind: str = "distillation",
     teacher: nn.Module | None = None,
     at: Sequence[int] = (),
+    smoothing: float = 0.0,
 ) -> Objective:
-  """Phase 2: the loss of the T-step spiking network, with gradients through all steps.
+  """The loss of the T-step spiking network, with gradients through all steps: phase 2.
 
   BatchNorm runs on its running statistics and nothing but the loss leaves the simulation.
 
@@ -96,9 +148,11 @@ def snn_objective(
     spiking: how to simulate.
     mesh: from `parallel.data_mesh`; each device simulates its part of the batch.
     kind: "distillation" from the ANN's logits, or "cross_entropy" with the labels.
-    teacher: the ANN, if it is not `model` with ReLU; it shares the variables.
+    teacher: the network whose logits are learned, by default `model` with ReLU. Its variables are
+      the collection `teacher`, or else those of `model`.
     at: numbers of steps after which the answer is to be good; the loss is the geometric mean of
       theirs. Empty for T alone. With several, one set of thresholds serves a range of T.
+    smoothing: of the labels, for cross-entropy.
 
   Raises:
     ValueError: on an unknown kind, or a number of steps outside 1 to T.
@@ -106,7 +160,7 @@ def snn_objective(
   check_choice("objective", kind, OBJECTIVES)
   check_at(at, spiking.steps)
   taken = np.asarray(sorted(at) or [spiking.steps]) - 1
-  teacher = with_activation(teacher or model, ReLU)
+  loss_of = _loss(kind, teacher or with_activation(model, ReLU), smoothing)
 
   def run(variables, x, keys):
     # In a loop, XLA's CPU compiler cannot choose the layout of the kernels that the gradient of a
@@ -122,11 +176,7 @@ def snn_objective(
     augment_key, input_key = jax.random.split(key)
     x = preprocess(batch["image"], augment_key)
     answers = run(variables, x, jax.random.split(input_key, x.shape[0]))
-    if kind == "distillation":
-      target, measure = teacher.apply(variables, x), distillation
-    else:
-      target, measure = batch["label"], cross_entropy
-    loss = geometric_mean(jax.vmap(lambda logits: measure(logits, target))(answers))
+    loss = geometric_mean(jax.vmap(loss_of(variables, x, batch["label"]))(answers))
     return loss, ({"accuracy": _accuracy(answers[-1], batch["label"])}, {})
 
   return objective

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -61,30 +61,27 @@ class OptimizerConfig:
     return optax.chain(limit, update)
 
 
-COLLECTIONS = ("params", "batch_stats", "clipping")
+COLLECTIONS = ("params", "batch_stats", "clipping", "teacher")
 
 
 def train_only(
-    transformation: optax.GradientTransformation, trained: Iterable[str]
+    trained: Mapping[str, optax.GradientTransformation]
 ) -> optax.GradientTransformation:
   """An optimizer over a dictionary of collections that moves only some of them.
 
   The others get no update and no optimizer state.
 
   Args:
-    transformation: for the trained collections.
-    trained: their names.
+    trained: for each collection that is trained, by its name, its optimizer.
 
   Raises:
     ValueError: by `init` and `update`, on a collection that no rule covers.
   """
-  trained = frozenset(trained)
-
   def labels(variables: dict[str, Any]):
     unknown = sorted(set(variables) - set(COLLECTIONS))
     if unknown:
       raise ValueError(f"collection {unknown[0]!r} is neither trained nor frozen: the rules cover "
                        f"{', '.join(COLLECTIONS)}")
-    return {c: "train" if c in trained else "freeze" for c in variables}
+    return {c: c if c in trained else "freeze" for c in variables}
 
-  return optax.partition({"train": transformation, "freeze": optax.set_to_zero()}, labels)
+  return optax.partition({**trained, "freeze": optax.set_to_zero()}, labels)

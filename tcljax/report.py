@@ -30,35 +30,41 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
   }
 
 
-def threshold_summary(
-    before: dict[str, np.ndarray], after: dict[str, np.ndarray]
-) -> dict[str, Any]:
-  """Mean threshold of each activation as calibrated and as tuned."""
-  return {name: {"calibrated": round(float(before[name].mean()), 6),
-                 "tuned": round(float(after[name].mean()), 6)} for name in after}
+def threshold_summary(thresholds: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
+  """For each activation its mean threshold after each stage, from those by stage and activation."""
+  activations = next(iter(thresholds.values()))
+  return {name: {stage: round(float(found[name].mean()), 6) for stage, found in thresholds.items()}
+          for name in activations}
 
 
 def accuracy_table(results: dict[str, Any]) -> str:
   """Accuracy, spikes and agreement at each T as text."""
   columns = [("T", list(results["snn"]), "{}")]
-  calibrated = results.get("snn_calibrated")
-  if calibrated:
-    columns.append(("SNN, calibrated %", list(calibrated.values()), "{:.2f}"))
-  columns += [("SNN, tuned %" if calibrated else "SNN %", list(results["snn"].values()), "{:.2f}"),
-              ("agrees with ANN %", list(results["agreement"].values()), "{:.2f}"),
+  columns += [(f"{name} %", list(curve.values()), "{:.2f}")
+              for name, curve in _stages(results).items()]
+  columns += [("agrees with ANN %", list(results["agreement"].values()), "{:.2f}"),
               ("spikes/neuron", list(results["spikes_per_neuron"].values()), "{:.3f}")]
   lines = [f"ANN {results['ann']:.2f} %, clipped ANN {results['clipped']:.2f} %, "
            f"on {results['images']} test images", _table(columns)]
   return "\n".join(lines)
 
 
+def _stages(results):
+  """The spiking network's accuracies by T after each stage, by what the stage is called."""
+  if "stage" not in results:
+    return {"SNN": results["snn"]}
+  curves = {**results["earlier_stages"], results["stage"]: results["snn"]}
+  return {f"SNN, {stage}": curve for stage, curve in curves.items()}
+
+
 def threshold_table(results: dict[str, Any]) -> str:
-  """Thresholds before and after tuning as text."""
+  """Thresholds after each stage as text."""
   rows = results["thresholds"]
+  stages = next(iter(rows.values()))
   return _table([
       ("activation", list(rows), "{}"),
-      ("threshold, calibrated", [row["calibrated"] for row in rows.values()], "{:.4f}"),
-      ("tuned", [row["tuned"] for row in rows.values()], "{:.4f}"),
+      *((f"threshold, {stage}", [row[stage] for row in rows.values()], "{:.4f}")
+        for stage in stages),
       ("firing rate", [results["firing_rates"][name] for name in rows], "{:.4f}")])
 
 
@@ -76,10 +82,9 @@ def write_results(directory: pathlib.Path, results: dict[str, Any], title: str) 
 
 
 def plot_accuracy(path: pathlib.Path, results: dict[str, Any], title: str) -> None:
-  """Draws accuracy against T: the spiking network, calibrated and tuned, below its ANN."""
-  labels = {"snn_calibrated": "SNN, thresholds calibrated", "snn": "SNN, thresholds tuned"}
-  plot_curves(path, {label: {int(t): accuracy for t, accuracy in results[key].items()}
-                     for key, label in labels.items() if key in results}, results["ann"], title)
+  """Draws accuracy against T: the spiking network after each stage, below its ANN."""
+  plot_curves(path, {label: {int(t): accuracy for t, accuracy in curve.items()}
+                     for label, curve in _stages(results).items()}, results["ann"], title)
 
 
 def plot_curves(

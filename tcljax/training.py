@@ -1,12 +1,10 @@
-"""The run of `train.py`: phase 1, calibration, phase 2, and the reported numbers.
+"""The run of `train.py`: phase 1, calibration, joint training, phase 2, and the reported numbers.
 
-Each phase keeps its checkpoints in a directory of its own below the workdir; a phase whose last
-step is there is not run again, and one that was stopped goes on from its newest checkpoint.
+Joint training is left out unless the config asks for it; it may stand in for phase 1 too.
 """
 
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -19,10 +17,11 @@ from tcljax.data import training_batches
 from tcljax.evaluation import Evaluation, accuracy, evaluate
 from tcljax.experiment import Experiment, calibration_images
 from tcljax.files import write_text
-from tcljax.metrics import PhaseLog, say
-from tcljax.objectives import Objective, ann_objective, snn_objective
+from tcljax.joint import train_jointly
+from tcljax.metrics import say
+from tcljax.objectives import ann_objective, snn_objective
+from tcljax.phases import ANN, CALIBRATED, JOINT, TUNED, run_phase
 
-ANN, CALIBRATED, TUNED = "ann", "calibrated", "tuned"  # directories, and names of the phases
 _BUDGET = "tuning_steps.json"
 _CALIBRATION_BATCH = 128
 
@@ -45,12 +44,22 @@ def train_and_evaluate(
     CalibrationError: if the trained network gives no thresholds.
     TrainingDiverged: if the loss stops being finite.
   """
-  mesh = parallel.data_mesh()
-  variables = pretrained or train_ann(experiment, workdir, mesh)
-  _report_validation(experiment, variables)
-  calibrated = calibrate_thresholds(experiment, workdir, mesh, variables)
-  tuned = tune_thresholds(experiment, workdir, mesh, calibrated)
-  results = measure(experiment, calibrated, tuned)
+  mesh, joint = parallel.data_mesh(), experiment.config.joint
+  if experiment.from_scratch:
+    stages = {}
+    variables = {**experiment.initial_variables(), "clipping": experiment.initial_clipping()}
+  else:
+    variables = pretrained or train_ann(experiment, workdir, mesh)
+    _report_validation(experiment, variables)
+    variables = calibrate_thresholds(experiment, workdir, mesh, variables)
+    stages = {"calibrated": variables}
+  if joint.through in ("clip", "quantized"):
+    variables = stages["trained jointly"] = train_jointly(experiment, workdir, mesh, variables)
+  if experiment.tunes:
+    variables = stages["tuned"] = tune_thresholds(experiment, workdir, mesh, variables)
+  if joint.through == "snn":  # begins with thresholds for spikes, and with the best there are
+    variables = stages["trained jointly"] = train_jointly(experiment, workdir, mesh, variables)
+  results = measure(experiment, stages)
   if parallel.is_main_host():
     report.write_results(workdir, results, f"{experiment.config.name}, T = "
                          f"{experiment.spiking.steps} while tuning")
@@ -63,10 +72,9 @@ def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> dict
   """Phase 1; returns `params` and `batch_stats`."""
   config = experiment.config
   objective = ann_objective(experiment.ann, experiment.preprocess, config.train.label_smoothing)
-  return _run_phase(
+  return run_phase(
       experiment, workdir, mesh, ANN, config.train.steps, config.train.batch_size, objective,
-      ("params",),
-      experiment.train_optimizer, experiment.initial_variables)
+      {"params": experiment.train_optimizer}, experiment.initial_variables)
 
 
 def _report_validation(experiment, variables):
@@ -119,10 +127,10 @@ def tune_thresholds(
   preprocess = experiment.preprocess
   objective = snn_objective(
       experiment.model, preprocess if tune.augment else lambda images, key: preprocess(images),
-      experiment.spiking, mesh, tune.objective, teacher=experiment.ann, at=tune.at)
+      experiment.spiking, mesh, tune.objective, teacher=experiment.teacher, at=tune.at)
   stored = workdir / _BUDGET
   if tune.minutes and not stored.exists():
-    transformation = optim.train_only(experiment.tune_optimizer.transformation(1), ("clipping",))
+    transformation = optim.train_only({"clipping": experiment.tune_optimizer.transformation(1)})
     state = parallel.replicate(mesh, fitting.new_state(calibrated, transformation))
     batch = next(training_batches(experiment.dataset.train, tune.batch_size, 0))
     steps = fitting.steps_within(
@@ -132,9 +140,9 @@ def tune_thresholds(
     if parallel.is_main_host():
       write_text(stored, json.dumps({"minutes": tune.minutes, "steps": steps}) + "\n")
     parallel.wait_for_hosts("budget")
-  return _run_phase(
+  return run_phase(
       experiment, workdir, mesh, TUNED, tuning_steps(experiment, workdir), tune.batch_size,
-      objective, ("clipping",), experiment.tune_optimizer, lambda: calibrated)
+      objective, {"clipping": experiment.tune_optimizer}, lambda: calibrated)
 
 
 def tuning_steps(experiment: Experiment, workdir: pathlib.Path) -> int:
@@ -157,77 +165,62 @@ def tuning_steps(experiment: Experiment, workdir: pathlib.Path) -> int:
                           "tune anew") from error
 
 
-def _run_phase(
-    experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, name: str, steps: int,
-    batch_size: int, objective: Objective, trained: tuple[str, ...],
-    optimizer: optim.OptimizerConfig, make_variables: Callable[[], dict[str, Any]],
-) -> dict[str, Any]:
-  """Restores or starts one phase, runs the steps it lacks and returns its variables."""
-  config = experiment.config
-  transformation = optim.train_only(optimizer.transformation(steps), trained)
-  with Checkpoints(workdir / name) as checkpoints:
-    state = fitting.restore_or_new(checkpoints, mesh, make_variables, transformation)
-    start = int(state.step)
-    if start:
-      say(f"{name}: {start} of {steps} steps are done already")
-    if start == steps:
-      return state.variables
-    log = PhaseLog(workdir, name, start, steps, config.log_every)
-    try:
-      state = fitting.fit(
-          state, fitting.train_step(objective, transformation, trained),
-          training_batches(experiment.dataset.train, batch_size, config.seed, start),
-          steps, mesh=mesh, seed=config.seed, on_metrics=log, checkpoints=checkpoints,
-          checkpoint_every=config.checkpoint_every)
-    finally:
-      log.close()
-    return state.variables
-
-
-def restore_tuned(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
-  """The variables at the end of phase 2.
+def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
+  """The variables at the end of the last phase.
 
   Raises:
     ValueError: if they are not there, not finished, or cannot be read.
   """
-  mesh = parallel.data_mesh()
-  steps = tuning_steps(experiment, workdir)
-  with Checkpoints(workdir / TUNED) as checkpoints:
+  mesh, config = parallel.data_mesh(), experiment.config
+  tuned = experiment.tunes and config.joint.through != "snn"
+  phase, steps = (
+      (TUNED, tuning_steps(experiment, workdir)) if tuned else (JOINT, config.joint.steps))
+  with Checkpoints(workdir / phase) as checkpoints:
     found = checkpoints.latest_step()
     if found != steps:
-      raise ValueError(f"workdir {workdir} is not finished, {found or 0} of {steps} tuning steps "
-                       "are done: run train.py with it again")
+      raise ValueError(f"workdir {workdir} is not finished, {found or 0} of {steps} steps of phase "
+                       f"{phase!r} are done: run train.py with it again")
     ann = jax.eval_shape(experiment.initial_variables)
     abstract = {**ann, "clipping": experiment.abstract_clipping()}
+    if config.joint.through and not experiment.from_scratch:
+      abstract["teacher"] = ann
+    elif config.joint.through and tuned:
+      abstract["teacher"] = dict(abstract)
     return checkpoints.restore(
         {"variables": parallel.abstract_replicated(mesh, abstract)})["variables"]
 
 
-def measure(
-    experiment: Experiment, calibrated: dict[str, Any], tuned: dict[str, Any]
-) -> dict[str, Any]:
-  """The reported numbers, the only ones for which the test set is read."""
+def measure(experiment: Experiment, stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
+  """The reported numbers, the only ones for which the test set is read.
+
+  Args:
+    experiment: from `make_experiment`.
+    stages: the variables after each stage, by its name; the last is the network that is reported.
+  """
   say(f"evaluating on {len(experiment.dataset.test.labels)} test images, T up to "
       f"{experiment.evaluation.steps}")
-  results = report.summary(evaluate_on_test(experiment, experiment.model, tuned, tuned))
-  untuned = report.summary(evaluate_on_test(experiment, experiment.model, calibrated, calibrated))
+  found = {name: report.summary(
+      evaluate_on_test(experiment, experiment.model, variables, experiment.reference(variables)))
+           for name, variables in stages.items()}
+  thresholds = {name: calibration.thresholds(variables) for name, variables in stages.items()}
+  *earlier, last = stages
   return {
       "config": experiment.config.name,
       "tuned_for_steps": experiment.spiking.steps,
-      **results,
-      "snn_calibrated": untuned["snn"],
-      "thresholds": report.threshold_summary(
-          calibration.thresholds(calibrated), calibration.thresholds(tuned)),
+      **found[last],
+      "stage": last,
+      "earlier_stages": {name: found[name]["snn"] for name in earlier},
+      "thresholds": report.threshold_summary(thresholds),
   }
 
 
 def evaluate_on_test(
     experiment: Experiment, model: nn.Module, variables: dict[str, Any],
-    ann_variables: dict[str, Any],
+    reference: tuple[nn.Module, dict[str, Any]],
 ) -> Evaluation:
-  """Evaluates a network on the test set, beside the experiment's ANN with its variables."""
+  """Evaluates a network on the test set, beside the ANN that `experiment.reference` gives."""
   test, config = experiment.dataset.test, experiment.config
   return evaluate(
       model, variables, test.images, test.labels, experiment.evaluation,
       batch_size=config.eval.batch_size, preprocess=experiment.preprocess,
-      reference=(experiment.ann, ann_variables), seed=config.seed)
+      reference=reference, seed=config.seed)

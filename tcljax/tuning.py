@@ -87,7 +87,7 @@ def tune(
   loss = snn_objective(model, preprocess, spiking, mesh, objective, at=at)
 
   def start(steps):
-    transformation = optim.train_only(optimizer.transformation(steps), trained)
+    transformation = optim.train_only({"clipping": optimizer.transformation(steps)})
     state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
     return state, fitting.train_step(loss, transformation, trained)
 

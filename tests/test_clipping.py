@@ -45,3 +45,15 @@ def test_quantized_clip_by_hand():
       clipping.quantized_clip(x, 2.0, 4), [[0, 0, 0.5, 0.5, 1, 2, 2]])
   np.testing.assert_array_equal(
       clipping.quantized_clip(x, 2.0, 4, v_init=0.0), [[0, 0, 0, 0.5, 0.5, 1.5, 2]])
+
+
+def test_gradient_of_the_quantised_clip_by_hand():
+  """Straight through `floor`; T = 4, tau = 2, v_init = 1/2: a current of 1/2 is one step."""
+  x = np.array([-0.5, -0.1, 0.3, 0.9, 1.7, 1.8, 3.0], np.float32)
+  value = clipping.quantized_clip(x, 2.0, 4)
+  np.testing.assert_array_equal(value, [0, 0, 0.5, 1.0, 1.5, 2, 2])
+  slope = jax.vmap(jax.grad(lambda x: clipping.quantized_clip(x, 2.0, 4)))(x)
+  np.testing.assert_array_equal(slope, [0, 1, 1, 1, 1, 0, 0])
+  to_tau = jax.vmap(jax.grad(lambda tau, x: clipping.quantized_clip(x, tau, 4)), (None, 0))(2.0, x)
+  # Below the clip nothing, above it 1, between (quantised - x) / tau
+  np.testing.assert_allclose(to_tau, [0, 0.05, 0.1, 0.05, -0.1, 1, 1], atol=1e-6)

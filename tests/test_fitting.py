@@ -117,7 +117,7 @@ def test_frozen_dicts_are_taken(case):
 
 def test_the_optimizer_holds_nothing_for_what_is_frozen(case):
   _, variables, _, _ = case
-  transformation = optim.train_only(optax.adamw(0.1, weight_decay=0.1), ["clipping"])
+  transformation = optim.train_only({"clipping": optax.adamw(0.1, weight_decay=0.1)})
   state = transformation.init(variables)
   sizes = sum(a.size for a in jax.tree.leaves(variables["clipping"]))
   held = [a for a in jax.tree.leaves(state) if a.ndim or a.dtype == jnp.float32]
@@ -129,7 +129,7 @@ def test_the_optimizer_holds_nothing_for_what_is_frozen(case):
 
 
 def test_a_collection_without_a_rule_is_told():
-  transformation = optim.train_only(optax.sgd(0.1), ["params"])
+  transformation = optim.train_only({"params": optax.sgd(0.1)})
   with pytest.raises(ValueError, match="collection 'adapters' is neither trained nor frozen"):
     transformation.init({"params": jnp.ones(2), "adapters": jnp.ones(2)})
 
@@ -138,7 +138,7 @@ def test_weight_decay_spares_biases_norms_and_thresholds():
   tree = {"params": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
   for name in optim.OPTIMIZERS:
     config = optim.OptimizerConfig(name, learning_rate=0.5, weight_decay=0.1)
-    transformation = optim.train_only(config.transformation(10), ["params"])
+    transformation = optim.train_only({"params": config.transformation(10)})
     zero = jax.tree.map(jnp.zeros_like, tree)
     updates, _ = transformation.update(zero, transformation.init(tree), tree)
     assert np.all(updates["params"]["kernel"] < 0), name
@@ -208,7 +208,7 @@ def test_gradients_on_eight_devices_are_those_on_one(case, kind):
 def test_one_compilation_for_a_whole_run(case):
   model, variables, images, labels = case
   mesh = parallel.data_mesh()
-  transformation = optim.train_only(optax.adam(0.01), ["clipping"])
+  transformation = optim.train_only({"clipping": optax.adam(0.01)})
   objective = objectives.snn_objective(
       model, lambda x, key: jnp.asarray(x), SpikingConfig(steps=2), mesh)
   counted = chex.assert_max_traces(objective, n=1)
@@ -225,7 +225,7 @@ def test_divergence_names_the_step_and_saves_nothing(case, tmp_path):
   model, variables, images, labels = case
   mesh = parallel.data_mesh()
   broken = images.copy()
-  transformation = optim.train_only(optax.sgd(0.01), ["params"])
+  transformation = optim.train_only({"params": optax.sgd(0.01)})
   objective = objectives.ann_objective(model, lambda x, key: jnp.asarray(x))
 
   def batches():
@@ -245,7 +245,7 @@ def test_an_update_beyond_all_numbers_is_not_saved(case, tmp_path):
   from tcljax.checkpoints import Checkpoints
 
   model, variables, images, labels = case
-  transformation = optim.train_only(optax.sgd(1e30), ["params"])
+  transformation = optim.train_only({"params": optax.sgd(1e30)})
   objective = objectives.ann_objective(model, lambda x, key: jnp.asarray(x))
   mesh = parallel.data_mesh()
   with Checkpoints(tmp_path / "phase") as checkpoints:

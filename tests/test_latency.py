@@ -48,7 +48,7 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
   curves = latency.curves(json.loads((compared / "latency.json").read_text()))
 
   def accuracy(name, tuned, t):
-    variables = training.restore_tuned(tuned, compared / name)
+    variables = training.restore_trained(tuned, compared / name)
     images = made.preprocess(test.images[:64])
     logits = tcljax.simulate(made.model, variables, images, tcljax.SpikingConfig(steps=t)).logits
     return 100 * float((logits.argmax(-1) == test.labels[:64]).mean())

@@ -20,7 +20,7 @@ def digits():
   variables = dict(model.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32)))
   mesh, trained, steps = parallel.data_mesh(), ("params",), 150
   optimizer = optim.OptimizerConfig("adamw", 0.01).transformation(steps)
-  transformation = optim.train_only(optimizer, trained)
+  transformation = optim.train_only({"params": optimizer})
   step = fitting.train_step(
       objectives.ann_objective(model, lambda x, key: PREPROCESS(x)), transformation, trained)
   state = parallel.replicate(mesh, fitting.new_state(variables, transformation))

@@ -18,7 +18,7 @@ from tcljax.data import Preprocessing, load_dataset
 from tcljax.experiment import make_experiment
 from tcljax.models import VGG, ResNet, create_model
 from tcljax.pretrained import load_pretrained, read_state_dict
-from tcljax.training import restore_tuned
+from tcljax.training import restore_trained
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
@@ -217,7 +217,7 @@ def test_a_checkpoint_takes_the_place_of_phase_1(tmp_path, tiny_state):
   assert {json.loads(line)["phase"] for line in lines} == {"tuned"}
   (tmp_path / "net.npz").unlink()  # the run keeps what it took from it
   made = make_experiment(config.from_json(workdir / "config.json"))
-  kernel = restore_tuned(made, workdir)["params"]["head"]["kernel"]
+  kernel = restore_trained(made, workdir)["params"]["head"]["kernel"]
   np.testing.assert_array_equal(kernel, np.float32(tiny_state["classifier.3.weight"].T))
 
 

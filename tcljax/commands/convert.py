@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     workdir = pathlib.Path(flags.workdir).absolute()
     output = conversion.check_output(flags.output)
     made = experiment.make_experiment(config.from_json(workdir / "config.json"))
-    variables = training.restore_tuned(made, workdir)
+    variables = training.restore_trained(made, workdir)
     return lambda: conversion_run.convert_and_verify(made, variables, output)
 
   return command.run(prepare)

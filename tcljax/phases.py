@@ -1,0 +1,74 @@
+"""One phase of a run, such as phase 1 or tuning: restored or started, then run to its end.
+
+Each phase keeps its checkpoints in a directory of its own below the workdir; one whose last step is
+there is not run again, and one that was stopped goes on from its newest checkpoint.
+"""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from jax.sharding import Mesh
+
+from tcljax import fitting, optim
+from tcljax.checkpoints import Checkpoints
+from tcljax.data import training_batches
+from tcljax.experiment import Experiment
+from tcljax.metrics import PhaseLog, say
+from tcljax.objectives import Objective
+
+# Directories below the workdir, and names of the phases.
+ANN, CALIBRATED, JOINT, TUNED = "ann", "calibrated", "joint", "tuned"
+
+
+def run_phase(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    mesh: Mesh,
+    name: str,
+    steps: int,
+    batch_size: int,
+    objective: Objective,
+    optimizers: dict[str, optim.OptimizerConfig],
+    make_variables: Callable[[], dict[str, Any]],
+) -> dict[str, Any]:
+  """Runs the steps that a phase lacks.
+
+  Args:
+    experiment: from `make_experiment`.
+    workdir: from `prepare_workdir`.
+    mesh: from `parallel.data_mesh`.
+    name: of the phase and its directory.
+    steps: of the whole phase.
+    batch_size: over all hosts.
+    objective: what is minimised.
+    optimizers: for each collection that is trained, by its name; all others are frozen.
+    make_variables: the variables to start with; called where there is no checkpoint.
+
+  Returns:
+    The variables after the last step, on every device.
+
+  Raises:
+    CheckpointError: if a checkpoint cannot be read.
+    TrainingDiverged: if the loss stops being finite.
+  """
+  config, trained = experiment.config, tuple(optimizers)
+  transformation = optim.train_only(
+      {collection: optimizer.transformation(steps) for collection, optimizer in optimizers.items()})
+  with Checkpoints(workdir / name) as checkpoints:
+    state = fitting.restore_or_new(checkpoints, mesh, make_variables, transformation)
+    start = int(state.step)
+    if start:
+      say(f"{name}: {start} of {steps} steps are done already")
+    if start == steps:
+      return state.variables
+    log = PhaseLog(workdir, name, start, steps, config.log_every)
+    try:
+      state = fitting.fit(
+          state, fitting.train_step(objective, transformation, trained),
+          training_batches(experiment.dataset.train, batch_size, config.seed, start),
+          steps, mesh=mesh, seed=config.seed, on_metrics=log, checkpoints=checkpoints,
+          checkpoint_every=config.checkpoint_every)
+    finally:
+      log.close()
+    return state.variables

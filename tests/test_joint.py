@@ -1,0 +1,181 @@
+"""Weights and thresholds trained together: the losses, the optimizers, and whole runs."""
+
+import functools
+import json
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from running import complaint, run_train
+
+import tcljax
+from tcljax import config as configs
+from tcljax import fitting, objectives, optim, parallel, training
+from tcljax.activations import TCL, Quantized, with_activation
+from tcljax.commands import convert
+from tcljax.experiment import make_experiment
+from tcljax.phases import JOINT
+
+
+@pytest.fixture(scope="module")
+def case(vgg, images):
+  model, variables = vgg
+  return model, tcljax.calibrate(model, variables, [images], percentile=99), {
+      "image": images, "label": np.arange(16, dtype=np.int32) % 10}
+
+
+def as_it_is(images, key):
+  return jnp.asarray(images)
+
+
+def test_threshold_decay_by_hand():
+  variables = {"clipping": {
+      "a": {"raw_threshold": tcljax.raw_from_threshold(2.0), "v_init": jnp.array(9.0)},
+      "b": {"raw_threshold": tcljax.raw_from_threshold(jnp.array([1.0, 3.0])),
+            "v_init": jnp.full(2, 9.0)}}}
+  plain = lambda variables, batch, key: (jnp.array(0.5), "aux")
+  decayed = objectives.with_threshold_decay(plain, 0.01)
+  loss, aux = decayed(variables, None, None)
+  np.testing.assert_allclose(loss, 0.5 + 0.01 * (4 + 1 + 9), rtol=1e-6)
+  assert aux == "aux"
+  # d tau^2 / d raw = 2 tau sigmoid(raw), and sigmoid(raw) = 1 - exp(-tau)
+  gradient = jax.grad(lambda v: decayed(v, None, None)[0])(variables)["clipping"]
+  np.testing.assert_allclose(
+      gradient["a"]["raw_threshold"], 0.01 * 4 * (1 - np.exp(-2)), rtol=1e-5)
+  np.testing.assert_array_equal(gradient["b"]["v_init"], 0)
+
+
+@pytest.mark.parametrize("act", [TCL, functools.partial(Quantized, steps=4, shift=0.5)])
+def test_the_loss_is_that_of_the_network_with_its_activation(case, act):
+  model, variables, batch = case
+  network = with_activation(model, act)
+  loss, (_, updated) = objectives.ann_objective(network, as_it_is, 0.1)(
+      variables, batch, jax.random.key(0))
+  logits, expected = network.apply(variables, batch["image"], train=True, mutable=["batch_stats"])
+  targets = 0.9 * np.eye(10)[batch["label"]] + 0.01
+  np.testing.assert_allclose(
+      loss, -np.mean(np.sum(targets * np.asarray(jax.nn.log_softmax(logits)), -1)), rtol=1e-5)
+  chex.assert_trees_all_close(updated, expected)
+  # Weights and thresholds both have a gradient.
+  gradient = jax.grad(lambda v: objectives.ann_objective(network, as_it_is)(
+      {**variables, **v}, batch, jax.random.key(0))[0])(
+          {c: variables[c] for c in ("params", "clipping")})
+  assert np.abs(gradient["params"]["conv1_1"]["kernel"]).max() > 0
+  assert np.abs(gradient["clipping"]["act1_2"]["raw_threshold"]) > 0
+
+
+def test_the_teacher_has_variables_of_its_own(case):
+  """The same network with the weights of its head tripled: its logits are what is learned."""
+  model, variables, batch = case
+  head = jax.tree.map(lambda a: 3 * a, variables["params"]["head"])
+  teacher = {**variables, "params": {**variables["params"], "head": head}}
+  network = with_activation(model, TCL)
+  student = {**variables, "teacher": teacher}
+  mesh = parallel.data_mesh()
+  target = np.asarray(jax.nn.log_softmax(model.apply(teacher, batch["image"])))
+
+  def divergence(logits):
+    return np.mean(np.sum(np.exp(target) * (target - np.asarray(jax.nn.log_softmax(logits))), -1))
+
+  loss, _ = objectives.ann_objective(
+      network, as_it_is, kind="distillation", teacher=model)(student, batch, jax.random.key(0))
+  logits, _ = network.apply(variables, batch["image"], train=True, mutable=["batch_stats"])
+  np.testing.assert_allclose(loss, divergence(logits), rtol=1e-4)
+  spiking = tcljax.SpikingConfig(steps=4)
+  loss, _ = objectives.snn_objective(
+      model, as_it_is, spiking, mesh, teacher=model)(student, batch, jax.random.key(0))
+  logits = tcljax.simulate(model, variables, batch["image"], spiking).logits
+  np.testing.assert_allclose(loss, divergence(logits), rtol=1e-4)
+
+
+def test_each_collection_has_its_own_learning_rate(case):
+  model, variables, batch = case
+  objective = objectives.ann_objective(with_activation(model, TCL), as_it_is)
+  transformation = optim.train_only({"params": optax.sgd(0.1), "clipping": optax.sgd(0.003)})
+  gradient = jax.grad(lambda v: objective({**variables, **v}, batch, jax.random.key(0))[0])(
+      {c: variables[c] for c in ("params", "clipping")})
+  start = {**variables, "teacher": {"params": variables["params"]}}
+  state, _ = fitting.train_step(objective, transformation, ("params", "clipping"))(
+      fitting.new_state(start, transformation), batch, jax.random.key(0))
+  for collection, rate in (("params", 0.1), ("clipping", 0.003)):
+    chex.assert_trees_all_close(
+        state.variables[collection],
+        jax.tree.map(lambda a, g, rate=rate: a - rate * g, variables[collection],
+                     gradient[collection]), rtol=1e-4, atol=1e-6)
+  chex.assert_trees_all_equal(state.variables["teacher"], start["teacher"])
+
+
+def bits(tree):
+  return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("overrides, stages", [
+    (["--config.joint.through=clip", "--config.joint.start=scratch",
+      "--config.joint.threshold_decay=1e-4", "--config.tune.steps=0"], ["trained jointly"]),
+    (["--config.joint.through=quantized", "--config.joint.start=scratch"],
+     ["trained jointly", "tuned"]),
+    (["--config.joint.through=quantized", "--config.joint.objective=distillation"],
+     ["calibrated", "trained jointly", "tuned"]),
+    (["--config.joint.through=snn", "--config.joint.label_smoothing=0.1"],
+     ["calibrated", "tuned", "trained jointly"]),
+], ids=["clip", "quantized, scratch", "quantized", "snn"])
+def test_whole_runs(tmp_path, capsys, overrides, stages):
+  workdir = tmp_path / "run"
+  joint = ["--config.joint.steps=8", "--config.joint.batch_size=32", *overrides]
+  assert run_train(workdir, *joint) == 0
+  results = json.loads((workdir / "results.json").read_text())
+  assert [*results["earlier_stages"], results["stage"]] == stages
+  assert list(results["thresholds"]["act1_1"]) == stages
+  assert len(set(results["thresholds"]["act1_1"].values())) == len(stages)  # all of them moved
+  scratch = "calibrated" not in stages
+  assert (workdir / "ann").exists() != scratch
+
+  experiment = make_experiment(configs.from_json(workdir / "config.json"))
+  variables = training.restore_trained(experiment, workdir)
+  if scratch and len(stages) == 1:  # what was trained is its own reference
+    assert "teacher" not in variables and results["ann"] == results["clipped"]
+  else:
+    # The weights have left the teacher's if training them came last, and are its own if tuning did.
+    weights_moved = bits(variables["params"]) != bits(variables["teacher"]["params"])
+    assert weights_moved != scratch
+  # A second run finds everything done, and what it has made converts.
+  before = (workdir / "results.json").read_text()
+  capsys.readouterr()
+  assert run_train(workdir, *joint) == 0
+  assert f"{JOINT}: 8 of 8 steps are done already" in capsys.readouterr().out
+  assert (workdir / "results.json").read_text() == before
+  assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={tmp_path / 'snn'}"]) == 0
+  converted = json.loads((tmp_path / "snn" / "results.json").read_text())
+  assert converted["ann"] == results["ann"]
+
+
+@pytest.mark.parametrize("overrides, message", [
+    (["through=ann"], "joint.through='ann' is unknown: choose one of clip, quantized, snn"),
+    (["through=clip", "start=random"], "joint.start='random' is unknown: choose one of ann, scrat"),
+    (["through=clip", "optimizer.learning_rate=0.0"],
+     "joint.optimizer.learning_rate=0.0 freezes the weights, .*: set it above 0"),
+    (["through=clip", "threshold_optimizer.learning_rate=0.0"],
+     "joint.threshold_optimizer.learning_rate=0.0 freezes the thresholds"),
+    (["through=clip", "threshold_decay=-1.0"], "joint.threshold_decay=-1.0 must be at least 0"),
+    (["through=clip", "threshold=0.0"], "joint.threshold=0.0 must be above 0"),
+    (["through=clip", "steps=0"], "joint.steps=0 must be at least 1"),
+    (["through=clip", "batch_size=12"], "joint.batch_size=12 cannot be split over 8 devices"),
+    (["through=clip", "label_smoothing=1.0"], "joint.label_smoothing=1.0 must be in"),
+    (["through=clip", "objective=mse"], "joint.objective='mse' is unknown"),
+    (["through=clip", "start=scratch", "objective=distillation"], "has no ANN to learn from"),
+    (["through=snn", "start=scratch"], "joint.through='snn' runs BatchNorm on running statistics"),
+])
+def test_bad_input(tmp_path, capsys, overrides, message):
+  assert run_train(tmp_path / "run", *(f"--config.joint.{o}" for o in overrides)) == 2
+  assert re.search(message, complaint(capsys))
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_pretrained_network_is_not_left_unused(tmp_path, capsys):
+  assert run_train(tmp_path / "run", "--config.joint.through=clip", "--config.joint.start=scratch",
+                   "--config.pretrained=weights.th") == 2
+  assert "pretrained=weights.th would not be used with joint.start='scratch'" in complaint(capsys)
