@@ -31,6 +31,8 @@ def base_config() -> ConfigDict:
   config.preprocessing.shift = 0
   config.preprocessing.flip = False
   config.preprocessing.cutout = 0
+  config.preprocessing.randaugment = 0
+  config.preprocessing.magnitude = 9.0
 
   config.model = ConfigDict()
   config.model.name = "cnn"  # see tcljax.models.MODELS

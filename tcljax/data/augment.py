@@ -5,6 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from tcljax.checks import check_least
+from tcljax.data.randaugment import STRONGEST, rand_augment
+
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
@@ -17,6 +20,8 @@ class Preprocessing:
     flip: whether half of the images are mirrored left to right.
     cutout: side of the square that is set to the mean at a random place (DeVries & Taylor, 2017);
       0 for none.
+    randaugment: number of RandAugment's operations, each drawn at random; 0 for none, 2 is usual.
+    magnitude: their strength, from 0 to 30.
   """
 
   mean: tuple[float, ...] = (0.0,)
@@ -24,10 +29,14 @@ class Preprocessing:
   shift: int = 0
   flip: bool = False
   cutout: int = 0
+  randaugment: int = 0
+  magnitude: float = 9.0
 
   def __post_init__(self):
-    if min(self.shift, self.cutout) < 0:
-      raise ValueError(f"shift={self.shift} and cutout={self.cutout} must not be negative")
+    for field in ("shift", "cutout", "randaugment", "magnitude"):
+      check_least(field, getattr(self, field), 0)
+    if self.magnitude > STRONGEST:
+      raise ValueError(f"magnitude={self.magnitude} must be at most {STRONGEST}")
     if not self.std or min(self.std) <= 0:
       raise ValueError(f"std={self.std} must be positive")
 
@@ -36,12 +45,15 @@ class Preprocessing:
     if key is None:
       return self._normalize(images)
     batch = images.shape[0]
-    keys = jax.random.split(key, 3)
+    keys = jax.random.split(key, 4)
     if self.shift:
       images = jax.vmap(self._crop)(jax.random.split(keys[0], batch), images)
     if self.flip:
       mirrored = jax.random.bernoulli(keys[1], shape=(batch, 1, 1, 1))
       images = jnp.where(mirrored, images[:, :, ::-1], images)
+    if self.randaugment:
+      images = jax.vmap(lambda key, image: rand_augment(
+          key, image, self.randaugment, self.magnitude))(jax.random.split(keys[3], batch), images)
     images = self._normalize(images)
     if self.cutout:
       images = jax.vmap(self._cut_out)(jax.random.split(keys[2], batch), images)
