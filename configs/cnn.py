@@ -2,15 +2,16 @@
 
     python train.py --config=configs/cnn.py
 
-Reads the TFDS set `cifar10` from $TFDS_DATA_DIR. Not run in full yet: the run time and the
-accuracy remain to be measured.
+Reads the TFDS set `cifar10` from $TFDS_DATA_DIR. Variants, also together: `:cifar100`, `:joint`
+(weights and thresholds through the spiking network of T = 4), `:scratch` (both together from the
+start, as the paper trains), as in `--config=configs/cnn.py:cifar100,scratch`. Not run in full yet:
+the run time and the accuracy remain to be measured.
 """
 
-from tcljax.config import cifar10_config
+from tcljax.recipes import cifar_config, with_variants
 
 
-def get_config():
-  config = cifar10_config()
-  config.name = "cnn"
+def get_config(variants=""):
+  config = cifar_config("cnn")
   config.model.name = "cnn"
-  return config
+  return with_variants(config, variants)

@@ -5,15 +5,16 @@
 Reads the TFDS set `cifar10` from $TFDS_DATA_DIR. Without --config.pretrained the weights are
 trained first. The images are normalised with ImageNet's statistics, as the pretrained CIFAR ResNets
 of akamaster/pytorch_resnet_cifar10 expect it. What tuning reaches for each T, and in what time,
-stands in the README.
+stands in the README. Variants, also together: `:cifar100`; `:joint`, which goes on to train weights
+and thresholds through the spiking network of T = 4; `:scratch`, both together from the start, as
+the paper trains.
 """
 
-from tcljax.config import cifar10_config
+from tcljax.recipes import cifar_config, with_variants
 
 
-def get_config():
-  config = cifar10_config()
-  config.name = "resnet20"
+def get_config(variants=""):
+  config = cifar_config("resnet20")
   config.preprocessing.mean = (0.485, 0.456, 0.406)
   config.preprocessing.std = (0.229, 0.224, 0.225)
   config.model.name = "resnet20"
@@ -26,4 +27,4 @@ def get_config():
   config.tune.steps = 3 * 500  # as many as sets of their own for the three would get
   config.tune.batch_size = 32
   config.tune.optimizer.learning_rate = 0.03
-  return config
+  return with_variants(config, variants)

@@ -97,22 +97,6 @@ def base_config() -> ConfigDict:
   return config.lock()
 
 
-def cifar10_config() -> ConfigDict:
-  """What the configs for CIFAR-10 share; 60 epochs for the weights, 10 for the thresholds."""
-  config = base_config()
-  config.data.name = "cifar10"
-  config.preprocessing.mean = (0.4914, 0.4822, 0.4465)
-  config.preprocessing.std = (0.2470, 0.2435, 0.2616)
-  config.preprocessing.shift = 4
-  config.preprocessing.flip = True
-  config.train.steps = 60 * 50_000 // 128
-  config.train.label_smoothing = 0.1
-  config.train.optimizer.warmup_steps = 400
-  config.tune.steps = 10 * 50_000 // 128
-  config.tune.batch_size = 128
-  return config
-
-
 def _optimizer(name: str, learning_rate: float, weight_decay: float) -> ConfigDict:
   """The fields of `tcljax.OptimizerConfig`."""
   return ConfigDict({

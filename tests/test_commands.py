@@ -189,15 +189,43 @@ def test_two_hosts_do_what_one_does(tmp_path):
   assert json.loads((tmp_path / "snn" / "results.json").read_text())["snn"] == two["snn"]
 
 
-@pytest.mark.parametrize("name", ["digits", "cnn", "vgg16", "resnet20"])
-def test_configs_are_whole(name):
+def get_config(name, *variants):
   source = (ROOT / "configs" / f"{name}.py").read_text()
   scope = {}
   exec(compile(source, name, "exec"), scope)
-  config = scope["get_config"]()
+  return source, scope["get_config"](*variants)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "configs").glob("*.py"))])
+def test_configs_are_whole(name):
+  source, config = get_config(name)
   assert config.name == name
   assert f"python train.py --config=configs/{name}.py" in source
   assert configs.differences(configs.base_config(), config)
+
+
+@pytest.mark.parametrize("name", ["cnn", "vgg16", "resnet18", "resnet20"])
+def test_variants_of_configs(name):
+  _, plain = get_config(name)
+  _, config = get_config(name, "cifar100,joint")
+  assert (config.name, config.data.name) == (f"{name}-cifar100-joint", "cifar100")
+  assert config.joint.through == "snn" and config.snn.steps == 4 and config.tune.at == ()
+  changed = {line.partition(":")[0] for line in configs.differences(plain, config)}
+  assert not {field for field in changed if field.startswith(("train.", "model.", "eval."))}
+  _, config = get_config(name, "scratch")
+  assert config.joint.start == "scratch" and config.joint.optimizer == config.train.optimizer
+  with pytest.raises(ValueError, match="variant of the config='joined' is unknown"):
+    get_config(name, "joined")
+
+
+def test_the_argument_of_a_config_reaches_it(capsys):
+  # It names a set that is not prepared, and a field that is given beside it still counts.
+  status = train.main(["train.py", f"--config={ROOT / 'configs/vgg16.py'}:cifar100",
+                       "--config.data.data_dir=/nowhere"])
+  assert status == 2
+  assert "data set 'cifar100' is not prepared in /nowhere" in capsys.readouterr().err
+  assert train.main(["train.py", f"--config={ROOT / 'configs/vgg16.py'}:imagenet"]) == 2
+  assert "'imagenet' is unknown: choose one of cifar100" in capsys.readouterr().err
 
 
 def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
