@@ -16,14 +16,12 @@ the rival also from another one on the same network and images. Remove the file 
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 import shlex
 import subprocess
 import sys
 
-import jax
+from record import machine, portable
 
 from tcljax import latency, report
 from tcljax.commands import latency as command
@@ -101,7 +99,7 @@ class Table:
 
   def __init__(self, output, arguments, model):
     self._output, self._model = output, model
-    self._arguments = " ".join(map(_portable, arguments)).split()
+    self._arguments = " ".join(map(portable, arguments)).split()
     known = self._read()
     before = [argument for argument in known.get("command", "").split()[2:]
               if not argument.startswith(("--steps=", "--spikingjelly="))]
@@ -167,27 +165,6 @@ def _ask(peer, flags, images):
   if answer["images"] != images:
     sys.exit(f"latency: the rival measured {answer['images']} images, asked were {images}")
   return {int(t): accuracy for t, accuracy in answer["accuracy_at_T"].items()}
-
-
-def machine():
-  """The machine in words: cores, processor, device, jax."""
-  processor = platform.processor() or platform.machine()
-  cpuinfo = pathlib.Path("/proc/cpuinfo")
-  if cpuinfo.exists():
-    names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines()
-             if line.startswith("model name")]
-    processor = names[0] if names else processor
-  device = jax.devices()[0]
-  what = "CPU" if device.platform == "cpu" else device.device_kind
-  return f"{os.cpu_count()} cores of {processor}; {what}; jax {jax.__version__}"
-
-
-def _portable(argument):
-  """The argument as it reads on another machine: places that variables name by their variable."""
-  for name in ("TCLJAX_WEIGHTS_DIR", "TFDS_DATA_DIR", "SPIKINGJELLY"):
-    if value := os.environ.get(name):
-      argument = argument.replace(value, f"${name}")
-  return argument
 
 
 def _markdown(found, model, curves, images):

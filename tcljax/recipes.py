@@ -1,4 +1,4 @@
-"""What the configs for CIFAR share, and the variants that a config takes as its argument.
+"""What the configs for CIFAR share, and the variants that any config takes as its argument.
 
 Variants are separated by commas: `--config=configs/vgg16.py:cifar100,joint`.
 """
@@ -66,6 +66,8 @@ def _joint(config):
   config.joint.optimizer.name = "adamw"
   config.joint.optimizer.learning_rate = 5e-4
   config.joint.threshold_optimizer.learning_rate = 3e-3
+  config.log_every = 20
+  config.checkpoint_every = 100
 
 
 def _scratch(config):

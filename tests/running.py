@@ -1,6 +1,8 @@
-"""What several tests run: the commands in small sizes, and a model with a fault."""
+"""What several tests run: the commands in small sizes, benchmarks, and a model with a fault."""
 
+import importlib
 import pathlib
+import sys
 
 import flax.linen as nn
 
@@ -17,6 +19,15 @@ TINY = ("--config.model.stages=((4,),(8,))", "--config.model.dense=(16,)",
 
 def run_train(workdir, *overrides):
   return train.main(["train.py", DIGITS, f"--workdir={workdir}", *TINY, *overrides])
+
+
+def load_benchmark(name):
+  """The module benchmarks/NAME.py, found as its own siblings find it: by the path of scripts."""
+  sys.path.insert(0, str(ROOT / "benchmarks"))
+  try:
+    return importlib.import_module(name)
+  finally:
+    sys.path.pop(0)
 
 
 def complaint(capsys):

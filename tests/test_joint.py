@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from running import complaint, run_train
+from running import DIGITS, TINY, complaint, load_benchmark, run_train
 
 import tcljax
 from tcljax import config as configs
@@ -179,3 +179,27 @@ def test_a_pretrained_network_is_not_left_unused(tmp_path, capsys):
   assert run_train(tmp_path / "run", "--config.joint.through=clip", "--config.joint.start=scratch",
                    "--config.pretrained=weights.th") == 2
   assert "pretrained=weights.th would not be used with joint.start='scratch'" in complaint(capsys)
+
+
+def test_the_benchmark_keeps_what_it_measured(tmp_path, tiny_state, monkeypatch, capsys):
+  monkeypatch.setenv("TCLJAX_WEIGHTS_DIR", str(tmp_path))
+  np.savez(tmp_path / "net.npz", **tiny_state)
+  benchmark, output = load_benchmark("joint"), tmp_path / "out" / "table"
+  arguments = [f"--pretrained={tmp_path / 'net.npz'}", DIGITS, f"--workdir={tmp_path / 'run'}",
+               f"--output={output}", *TINY, "--config.joint.steps=2",
+               "--config.joint.batch_size=16"]
+  assert benchmark.main([*arguments, "--steps=4"]) == 0
+  found = json.loads(output.with_suffix(".json").read_text())
+  assert found["command"].startswith(
+      "python benchmarks/joint.py --pretrained=$TCLJAX_WEIGHTS_DIR/net.npz --config=")
+  (row,) = found["rows"]
+  results = json.loads((tmp_path / "run" / "T4" / "results.json").read_text())
+  assert row["T"] == 4 and row["trained jointly"] == round(results["snn"]["4"], 2)
+  assert row["tuned"] == round(results["earlier_stages"]["tuned"]["4"], 2)
+  line = f"| trained jointly | {row['trained jointly']:.2f} |"
+  assert line in output.with_suffix(".md").read_text()
+  monkeypatch.setattr(benchmark.train, "main", lambda argv: pytest.fail("measured twice"))
+  assert benchmark.main([*arguments, "--steps=4"]) == 0
+  with pytest.raises(SystemExit):
+    benchmark.main([*arguments, "--steps=5"])
+  assert "--steps=5: choose from 4, 8, 16" in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """The comparison of recipes as a user runs it."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -8,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from running import DIGITS, ROOT, TINY, complaint
+from running import DIGITS, TINY, complaint, load_benchmark
 
 import tcljax
 from tcljax import config as configs
@@ -118,10 +117,7 @@ def test_choices_are_made_on_images_set_aside(tmp_path, capsys):
 
 @pytest.fixture
 def benchmark():
-  spec = importlib.util.spec_from_file_location("latency", ROOT / "benchmarks" / "latency.py")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
+  return load_benchmark("latency")
 
 
 RIVAL = """
