@@ -13,6 +13,7 @@ import pytest
 from running import complaint, run_train
 from safetensors.numpy import save_file
 
+import tcljax
 from tcljax import config
 from tcljax.data import Preprocessing, load_dataset
 from tcljax.experiment import make_experiment
@@ -238,13 +239,32 @@ CIFAR = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "nowhere")) / "cifar10"
 WEIGHTS = pathlib.Path(os.environ.get("TCLJAX_WEIGHTS_DIR", "nowhere")) / "resnet20_cifar10.th"
 
 
-@pytest.mark.skipif(not WEIGHTS.exists(), reason="needs resnet20_cifar10.th in $TCLJAX_WEIGHTS_DIR")
-@pytest.mark.skipif(not CIFAR.is_dir(), reason="needs cifar10 in $TFDS_DATA_DIR")
+needs_resnet20 = pytest.mark.skipif(
+    not (WEIGHTS.exists() and CIFAR.is_dir()),
+    reason="needs resnet20_cifar10.th in $TCLJAX_WEIGHTS_DIR and cifar10 in $TFDS_DATA_DIR")
+IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@needs_resnet20
 def test_the_real_resnet20_gives_its_known_logits():
   images = load_dataset("cifar10").test.images
   model = create_model("resnet20", 10)
   variables = load_pretrained(WEIGHTS, model, (32, 32, 3))
-  preprocess = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-  logits = jax.jit(lambda x: model.apply(variables, preprocess(x)))(images[:200])
+  logits = jax.jit(lambda x: model.apply(variables, IMAGENET(x)))(images[:200])
   expected = np.load(WEIGHTS.with_name("resnet20_cifar10_test_logits.npy"))[:200]
   np.testing.assert_allclose(logits, expected, atol=1e-3)
+
+
+@pytest.mark.slow
+@needs_resnet20
+def test_the_real_resnet20_ends_at_its_clipped_network():
+  data, model = load_dataset("cifar10"), create_model("resnet20", 10)
+  variables = load_pretrained(WEIGHTS, model, (32, 32, 3))
+  variables = tcljax.calibrate(model, variables, [IMAGENET(data.train.images[:512])])
+  network = tcljax.convert(model, variables, (32, 32, 3), tcljax.SpikingConfig(steps=1024))
+  found = tcljax.evaluate(
+      network.model, network.variables, data.test.images[:160], data.test.labels[:160],
+      network.spiking, batch_size=80, preprocess=IMAGENET)
+  assert found.clipped > 85
+  assert abs(found.snn[-1] - found.clipped) < 100 * 1.5 / 160, (found.snn[-1], found.clipped)
+  assert found.snn[15] < found.clipped - 10  # untuned, it takes its time
