@@ -1,6 +1,7 @@
-"""Image classification sets in memory as uint8: the embedded digits, or any set prepared by TFDS.
+"""Image classification sets: the embedded digits, or any set prepared by TFDS.
 
-TFDS sets are read straight from their directory, without TensorFlow and without a network.
+They are held in memory as uint8, or streamed if they are too large for that. TFDS sets are read
+straight from their directory, without TensorFlow and without a network.
 """
 
 import dataclasses
@@ -11,7 +12,11 @@ import re
 
 import numpy as np
 
-# Above this a set is no longer held in memory; data.image_size can bring it below.
+from tcljax.data.decoding import check_label
+from tcljax.data.splits import Examples, Split
+from tcljax.data.streaming import AUTOMATIC, StreamedSplit, resolve_workers
+
+# Above this a set is streamed.
 _MEMORY_LIMIT = 8 << 30
 # Which examples are set aside must not depend on the seed of a run: a choice made on them holds
 # for every seed.
@@ -19,37 +24,12 @@ _SPLIT_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
-  """Images [N, ...] (uint8 [N, H, W, C] where they were loaded) and class numbers [N].
-
-  Raises:
-    ValueError: if the labels are not class numbers, or not one for each image.
-  """
-
-  images: np.ndarray
-  labels: np.ndarray
-
-  def __post_init__(self):
-    if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer):
-      raise ValueError(f"labels have shape {self.labels.shape} and type {self.labels.dtype}: give "
-                       "class numbers, integers [N]; of one-hot labels, labels.argmax(-1)")
-    if len(self.images) != len(self.labels):
-      raise ValueError(f"{len(self.images)} images have {len(self.labels)} labels: give one each")
-
-  def check_classes(self, num_classes: int) -> None:
-    """Raises ValueError if a label is no class of a network with `num_classes` outputs."""
-    if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < num_classes:
-      raise ValueError(f"labels run from {self.labels.min()} to {self.labels.max()}, the network "
-                       f"has classes 0 to {num_classes - 1}")
-
-
-@dataclasses.dataclass(frozen=True)
 class Dataset:
   """Three disjoint splits; `validation` is empty unless asked for."""
 
-  train: Split
-  validation: Split
-  test: Split
+  train: Examples
+  validation: Examples
+  test: Examples
   num_classes: int
 
 
@@ -60,6 +40,8 @@ def load_dataset(
     test_split: str = "test",
     validation: int = 0,
     image_size: int = 0,
+    stream: bool = False,
+    workers: int = AUTOMATIC,
 ) -> Dataset:
   """Reads a data set.
 
@@ -71,27 +53,33 @@ def load_dataset(
     test_split: likewise.
     validation: number of training images to set aside, the same ones for every seed.
     image_size: side to which images are brought (shorter side scaled, centre cut out); 0 keeps
-      their own size, which all must share.
+      their own size, which all must share. Streamed images are cropped to it: at random for
+      training, else from the centre.
+    stream: whether to read the images from disk while they are used; always so if they would take
+      more than 8 GiB of memory. Such a set is in the order in which it is stored.
+    workers: processes that decode what is streamed, on each host; 0 decodes in the main one, -1
+      takes one for each core.
 
   Raises:
     ValueError: naming what is unknown, not prepared or unsuitable, and the remedy.
   """
   if image_size < 0:
     raise ValueError(f"data.image_size={image_size} must be at least 1, or 0 for the images' own")
+  workers = resolve_workers(workers)
   if name == "digits":
-    train, test, classes = _digits(train_split, test_split, image_size)
+    train, test, classes = _digits(train_split, test_split, image_size, stream)
   else:
-    train, test, classes = _tfds(name, data_dir, train_split, test_split, image_size)
-  if not 0 <= validation < len(train.labels):
+    train, test, classes = _tfds(
+        name, data_dir, train_split, test_split, image_size, stream, workers)
+  if not 0 <= validation < len(train):
     raise ValueError(f"data.validation={validation} must be at least 0 and leave some of the "
-                     f"{len(train.labels)} training images")
-  order = np.random.default_rng(_SPLIT_SEED).permutation(len(train.labels))
+                     f"{len(train)} training images")
+  order = np.random.default_rng(_SPLIT_SEED).permutation(len(train))
   kept, aside = np.sort(order[validation:]), np.sort(order[:validation])
-  take = lambda rows: Split(train.images[rows], train.labels[rows])
-  return Dataset(take(kept) if validation else train, take(aside), test, classes)
+  return Dataset(train.take(kept) if validation else train, train.take(aside), test, classes)
 
 
-def _digits(train_split, test_split, image_size):
+def _digits(train_split, test_split, image_size, stream):
   from sklearn import datasets, model_selection  # slow to import, and needed only here
 
   if (train_split, test_split) != ("train", "test"):
@@ -99,6 +87,8 @@ def _digits(train_split, test_split, image_size):
                      "has the splits 'train' and 'test' and no parts of them")
   if image_size not in (0, 8):
     raise ValueError(f"data.image_size={image_size}: the images of digits are 8x8")
+  if stream:
+    raise ValueError("data.stream=True: digits are not stored on disk, they stay in memory")
   images, labels = datasets.load_digits(return_X_y=True)
   images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
   parts = model_selection.train_test_split(
@@ -106,7 +96,7 @@ def _digits(train_split, test_split, image_size):
   return Split(parts[0], parts[2]), Split(parts[1], parts[3]), 10
 
 
-def _tfds(name, data_dir, train_split, test_split, image_size):
+def _tfds(name, data_dir, train_split, test_split, image_size, stream, workers):
   # Read from the directory, never by the builder's own name: that would look for TensorFlow, and
   # for the network where the set is not prepared.
   import tensorflow_datasets as tfds
@@ -128,14 +118,16 @@ def _tfds(name, data_dir, train_split, test_split, image_size):
     height = width = image_size
   if None in (height, width, channels):
     raise ValueError(f"the images of {name!r} differ in size: set data.image_size")
-  splits = [builder.info.splits[s] for s in (train_split, test_split)]
-  total = sum(split.num_examples for split in splits) * height * width * channels
-  if total > _MEMORY_LIMIT:
-    raise ValueError(f"data set {name!r} takes {total / 2**30:.0f} GiB in memory, the limit is "
-                     f"{_MEMORY_LIMIT / 2**30:.0f}: set data.image_size or take part of a split")
-  train, test = (
-      _read(builder, split, (height, width, channels)) for split in (train_split, test_split))
-  return train, test, features["label"].num_classes
+  classes, splits = features["label"].num_classes, (train_split, test_split)
+  total = sum(builder.info.splits[s].num_examples for s in splits) * height * width * channels
+  if stream or total > _MEMORY_LIMIT:
+    if not image_size:
+      raise ValueError(f"data.image_size=0: the images of {name!r} ({total / 2**30:.1f} GiB) are "
+                       "streamed, and cropped to one size; set it, for example to 224")
+    make = lambda split: _stream(tfds, builder, split, (height, width, channels), classes, workers)
+  else:
+    make = lambda split: _read(builder, split, (height, width, channels))
+  return *map(make, splits), classes
 
 
 def _version_directory(name, root):
@@ -182,6 +174,13 @@ def _check_disjoint(tfds, builder, *specs):
         if split == other_split and start < high and low < stop:
           raise ValueError(f"data splits {other_spec!r} and {spec!r} share images")
     taken += [(spec, *part) for part in ranges]
+
+
+def _stream(tfds, builder, split, shape, classes, workers):
+  """A split in the order in which it is stored, its images left encoded."""
+  source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+  check_label(0, source[0], classes)  # some test splits have none, which is better told at once
+  return StreamedSplit(source, np.arange(len(source)), shape, classes, workers)
 
 
 def _read(builder, split, shape):
