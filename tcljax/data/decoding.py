@@ -19,14 +19,18 @@ _AREA, _RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 _TRIES = 10
 # Of the shorter side, what the central crop of evaluation keeps.
 _CENTRE = 224 / 256
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 # Images tried in the place of one that cannot be read; that none can be is no accident any more.
 _REPLACEMENTS = 20
 
 Box = tuple[float, float, float, float]
 
 
-class UnreadableImage(ValueError):
+class BadExample(ValueError):
+  """A stored example that cannot be used; the message names it."""
+
+
+class UnreadableImage(BadExample):
   """An image file that is damaged, cut short, or none at all."""
 
 
@@ -54,10 +58,17 @@ def central_box(width: int, height: int) -> Box:
   return (width - side) / 2, (height - side) / 2, side, side
 
 
+def covering_box(width: int, height: int, target: tuple[int, int]) -> Box:
+  """The largest part in the centre with the ratio of sides of `target`, its width and height."""
+  scale = min(width / target[0], height / target[1])
+  w, h = target[0] * scale, target[1] * scale
+  return (width - w) / 2, (height - h) / 2, w, h
+
+
 def decode(
-    data: bytes, choose_box: Callable[[int, int], Box], size: int, channels: int
+    data: bytes, choose_box: Callable[[int, int], Box], shape: tuple[int, int, int]
 ) -> np.ndarray:
-  """Decodes an image file and brings a part of it to [size, size, channels] uint8.
+  """Decodes an image file and brings a part of it to uint8 of the given shape.
 
   A JPEG is decoded at a half, a quarter or an eighth of its size where that still has as many
   pixels as are wanted.
@@ -65,26 +76,37 @@ def decode(
   Args:
     data: the file.
     choose_box: from the width and the height to the part that is taken.
-    size: side of the result.
-    channels: of the result; grey, palette and CMYK images become RGB for 3.
+    shape: [H, W, C] of the result; grey, palette and CMYK images become RGB for C = 3.
 
   Raises:
     UnreadableImage: if Pillow cannot decode the file.
   """
-  mode = _MODES[channels]
+  rows, columns, channels = shape
   try:
     image = Image.open(io.BytesIO(data))
     width, height = image.size
     left, top, w, h = choose_box(width, height)
-    image.draft(mode, (math.ceil(size * width / w), math.ceil(size * height / h)))
+    image.draft(MODES[channels], (math.ceil(columns * width / w), math.ceil(rows * height / h)))
     image.load()
   except Exception as error:  # of many kinds, by the format and the damage
     raise UnreadableImage(str(error).partition("\n")[0] or type(error).__name__) from error
   x, y = image.width / width, image.height / height
   box = (left * x, top * y, min((left + w) * x, image.width), min((top + h) * y, image.height))
-  converted = image if image.mode == mode else image.convert(mode)
-  resized = converted.resize((size, size), Image.Resampling.BILINEAR, box=box)
-  return np.asarray(resized).reshape(size, size, channels)
+  if image.mode != MODES[channels]:
+    image = image.convert(MODES[channels])
+  resized = image.resize((columns, rows), Image.Resampling.BILINEAR, box=box)
+  return np.asarray(resized).reshape(shape)
+
+
+def decode_named(
+    number: int, example: dict[str, Any], choose_box: Callable[[int, int], Box],
+    shape: tuple[int, int, int]
+) -> np.ndarray:
+  """`decode` of an example's image, with an error that names it."""
+  try:
+    return decode(example["image"], choose_box, shape)
+  except UnreadableImage as error:
+    raise UnreadableImage(f"image {_name(number, example)} cannot be read: {error}") from None
 
 
 class Batches:
@@ -95,7 +117,7 @@ class Batches:
     rows: numbers of the examples of the split, in its order.
     order: for each batch the positions in the split.
     start: the first batch.
-    image_shape: [H, W, C] of all images, H = W.
+    image_shape: [H, W, C] of all images.
     num_classes: labels are 0 to `num_classes` - 1.
 
   With a `TrainingOrder` parts are chosen at random, as a function of seed, step and place in the
@@ -117,7 +139,7 @@ class Batches:
 
     Raises:
       UnreadableImage: if an image cannot be read and none may take its place, or none can.
-      ValueError: if a label is not that of a class.
+      BadExample: if a label is not that of a class.
     """
     step = self._start + number
     rows = self._rows[self._order[step]]
@@ -128,22 +150,19 @@ class Batches:
         place = self._order.part.start + i
         found = self._any_readable(int(rows[i]), example, step, place, batch["unreadable"])
       else:
-        found = self._readable(int(rows[i]), example)
+        check_label(int(rows[i]), example, self._num_classes)
+        found = (decode_named(int(rows[i]), example, central_box, self._shape), example["label"])
       batch["image"][i], batch["label"][i] = found
     return batch
-
-  def _readable(self, row, example):
-    try:
-      return self._decoded(row, example, central_box)
-    except UnreadableImage as error:
-      raise UnreadableImage(f"image {_name(row, example)} cannot be read: {error}") from None
 
   def _any_readable(self, row, example, step, place, unreadable):
     for attempt in range(1 + _REPLACEMENTS):
       # Not 0 at the end: [seed, epoch], of the permutations, is the same as [seed, epoch, 0, 0].
       rng = np.random.default_rng([self._order.seed, step, place, attempt + 1])
+      check_label(row, example, self._num_classes)
       try:
-        return self._decoded(row, example, functools.partial(random_box, rng))
+        box = functools.partial(random_box, rng)
+        return decode(example["image"], box, self._shape), example["label"]
       except UnreadableImage as error:
         unreadable.append((_name(row, example), str(error)))
       row = int(self._rows[rng.integers(len(self._rows))])
@@ -151,23 +170,18 @@ class Batches:
     raise UnreadableImage(f"of {1 + _REPLACEMENTS} images drawn in turn none can be read, the last "
                           f"being {unreadable[-1][0]}: {unreadable[-1][1]}")
 
-  def _decoded(self, row, example, choose_box):
-    check_label(row, example, self._num_classes)
-    size, _, channels = self._shape
-    return decode(example["image"], choose_box, size, channels), example["label"]
 
-
-def check_label(row: int, example: dict[str, Any], num_classes: int) -> None:
-  """Raises ValueError if the label of an example is that of no class."""
+def check_label(number: int, example: dict[str, Any], num_classes: int) -> None:
+  """Raises BadExample if the label of an example is that of no class."""
   if not 0 <= example["label"] < num_classes:
-    raise ValueError(f"image {_name(row, example)} has label {example['label']}, classes are 0 to "
-                     f"{num_classes - 1}: choose a split that has labels")
+    raise BadExample(f"image {_name(number, example)} has label {example['label']}, classes are 0 "
+                     f"to {num_classes - 1}: choose splits that have labels")
 
 
-def _name(row, example):
+def _name(number, example):
   """What the set itself calls the example; else its place among those that are stored."""
   for feature in ("file_name", "id"):
     if feature in example:
       name = example[feature]
       return repr(name.decode(errors="replace") if isinstance(name, bytes) else name)
-  return f"number {row}"
+  return f"number {number}"

@@ -6,18 +6,21 @@ straight from their directory, without TensorFlow and without a network.
 
 import dataclasses
 import difflib
+import functools
 import os
 import pathlib
 import re
 
 import numpy as np
 
-from tcljax.data.decoding import check_label
+from tcljax.data.decoding import MODES, check_label, covering_box, decode_named
 from tcljax.data.splits import Examples, Split
 from tcljax.data.streaming import AUTOMATIC, StreamedSplit, resolve_workers
 
 # Above this a set is streamed.
 _MEMORY_LIMIT = 8 << 30
+# What has to be fetched by hand, behind a registration, before a set can be prepared.
+_BY_HAND = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
 # Which examples are set aside must not depend on the seed of a run: a choice made on them holds
 # for every seed.
 _SPLIT_SEED = 0
@@ -106,7 +109,7 @@ def _tfds(name, data_dir, train_split, test_split, image_size, stream, workers):
   builder = tfds.builder_from_directory(str(_version_directory(name, root)))
   if builder.info.file_format is None or builder.info.file_format.value != "array_record":
     raise ValueError(f"data set {name!r} in {root} is not stored as ArrayRecord, which is what can "
-                     f"be read without TensorFlow; run: {_prepare_command(name, root)}")
+                     f"be read without TensorFlow; {_prepare_command(name, root)}")
   features = builder.info.features
   missing = {"image", "label"} - set(features)
   if missing or not hasattr(features["label"], "num_classes"):
@@ -114,9 +117,12 @@ def _tfds(name, data_dir, train_split, test_split, image_size, stream, workers):
                      f"{', '.join(features)}; 'image' and 'label' are needed")
   _check_disjoint(tfds, builder, train_split, test_split)
   height, width, channels = features["image"].shape
+  if features["image"].np_dtype != np.uint8 or channels not in MODES:
+    raise ValueError(f"data set {name!r} has images of {channels} channels of type "
+                     f"{np.dtype(features['image'].np_dtype)}: 1, 3 or 4 of uint8 can be read")
   if image_size:
     height = width = image_size
-  if None in (height, width, channels):
+  if None in (height, width):
     raise ValueError(f"the images of {name!r} differ in size: set data.image_size")
   classes, splits = features["label"].num_classes, (train_split, test_split)
   total = sum(builder.info.splits[s].num_examples for s in splits) * height * width * channels
@@ -124,10 +130,14 @@ def _tfds(name, data_dir, train_split, test_split, image_size, stream, workers):
     if not image_size:
       raise ValueError(f"data.image_size=0: the images of {name!r} ({total / 2**30:.1f} GiB) are "
                        "streamed, and cropped to one size; set it, for example to 224")
-    make = lambda split: _stream(tfds, builder, split, (height, width, channels), classes, workers)
+    make = functools.partial(
+        _stream, shape=(height, width, channels), classes=classes, workers=workers)
   else:
-    make = lambda split: _read(builder, split, (height, width, channels))
-  return *map(make, splits), classes
+    make = functools.partial(_read, shape=(height, width, channels))
+  # Left encoded by TFDS: it decodes whole images, and as many channels as they happen to have.
+  sources = builder.as_data_source(
+      split=list(splits), decoders={"image": tfds.decode.SkipDecoding()})
+  return *map(make, sources), classes
 
 
 def _version_directory(name, root):
@@ -142,7 +152,7 @@ def _version_directory(name, root):
   known = tfds.list_builders(with_community_datasets=False)
   prepared = [d.name for d in root.iterdir() if d.is_dir()] if root.is_dir() else []
   if name.split("/")[0] in known:
-    raise ValueError(f"data set {name!r} is not prepared in {root}; run: "
+    raise ValueError(f"data set {name!r} is not prepared in {root}; "
                      f"{_prepare_command(name, root)}")
   nearest = (difflib.get_close_matches(name, ["digits", *prepared], n=1)
              or difflib.get_close_matches(name, ["digits", *known], n=1, cutoff=0.0))
@@ -150,7 +160,10 @@ def _version_directory(name, root):
 
 
 def _prepare_command(name, root):
-  return ("pip install 'tcljax[prepare]' && "
+  files = _BY_HAND.get(name.split("/")[0], ())
+  first = (f"put {' and '.join(files)}, which need a registration, into "
+           f"{root / 'downloads' / 'manual'}/ and then " if files else "")
+  return (f"{first}run: pip install 'tcljax[prepare]' && "
           f"tfds build {name} --file_format=array_record --data_dir={root}")
 
 
@@ -176,40 +189,24 @@ def _check_disjoint(tfds, builder, *specs):
     taken += [(spec, *part) for part in ranges]
 
 
-def _stream(tfds, builder, split, shape, classes, workers):
+def _stream(source, shape, classes, workers):
   """A split in the order in which it is stored, its images left encoded."""
-  source = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
   check_label(0, source[0], classes)  # some test splits have none, which is better told at once
   return StreamedSplit(source, np.arange(len(source)), shape, classes, workers)
 
 
-def _read(builder, split, shape):
+def _read(source, shape):
   """A split in the order of its examples' ids, which is the official one; else as it is stored.
 
   TFDS shuffles what it stores. The first images of a set should be those that others mean by it.
   """
-  source = builder.as_data_source(split=split)
   images = np.empty((len(source), *shape), np.uint8)
   labels = np.empty(len(source), np.int32)
   ids = []
+  box = functools.partial(covering_box, target=(shape[1], shape[0]))
   for i, example in enumerate(source):
-    image = example["image"]
-    images[i] = image if image.shape == shape else _resize(image, shape)
+    images[i] = decode_named(i, example, box, shape)
     labels[i] = example["label"]
     ids.append(example.get("id", i))
   order = sorted(range(len(ids)), key=ids.__getitem__)
   return Split(images[order], labels[order])
-
-
-def _resize(image, shape):
-  """Shorter side scaled to the target, then the centre cut out."""
-  from PIL import Image
-
-  height, width, channels = shape
-  scale = max(height / image.shape[0], width / image.shape[1])
-  size = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
-  plane = Image.fromarray(image[:, :, 0] if channels == 1 else image)
-  resized = np.asarray(plane.resize(size, Image.Resampling.BILINEAR)).reshape(
-      size[1], size[0], channels)
-  top, left = (size[1] - height) // 2, (size[0] - width) // 2
-  return resized[top:top + height, left:left + width]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from absl import flags
 
 from tcljax.data.decoding import Batches
 from tcljax.data.orders import TrainingOrder
@@ -88,6 +89,8 @@ class StreamedSplit:
   def _decoded(self, order, start):
     import grain  # only streamed sets need it, and it takes a second
 
+    if not flags.FLAGS.is_parsed():  # Grain reads its own among absl's global flags
+      flags.FLAGS.mark_as_parsed()
     batches = Batches(
         self.source, self.rows, order, start, self.image_shape, self.num_classes)
     # An element is a whole batch: one worker makes it, in one thread, and it passes through shared
