@@ -189,7 +189,8 @@ def test_two_hosts_do_what_one_does(tmp_path):
   assert json.loads((tmp_path / "snn" / "results.json").read_text())["snn"] == two["snn"]
 
 
-@pytest.mark.parametrize("name", ["digits", "cnn", "vgg16", "resnet20"])
+@pytest.mark.parametrize("name", ["digits", "cnn", "vgg16", "resnet20", "imagenet_vgg16",
+                                  "imagenet_resnet34"])
 def test_configs_are_whole(name):
   source = (ROOT / "configs" / f"{name}.py").read_text()
   scope = {}
