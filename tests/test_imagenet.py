@@ -13,8 +13,9 @@ from jpeg_sets import NUM_CLASSES, name_of, write_set
 from running import ROOT, complaint
 
 from tcljax import fitting, optim, parallel, training
-from tcljax.commands import convert, train
-from tcljax.data import training_batches
+from tcljax.commands import train
+from tcljax.commands.arguments import Command
+from tcljax.data import evaluation_batches, load_dataset, training_batches
 from tcljax.experiment import make_experiment
 from tcljax.objectives import ann_objective, snn_objective
 
@@ -38,22 +39,21 @@ def arguments(config, data_dir, workdir, *overrides):
           f"--workdir={workdir}", *FEW, *overrides]
 
 
-def test_a_streamed_run_from_training_to_conversion(data_dir, tmp_path, capsys):
-  workdir = tmp_path / "run"
-  given = ["train.py", *arguments("imagenet_vgg16", data_dir, workdir, *SMALL)]
-  assert train.main([*given, "--config.data.validation=4"]) == 0
+def test_a_streamed_run(data_dir, tmp_path, capsys):
+  given = arguments("imagenet_vgg16", data_dir, tmp_path / "run", *SMALL)
+  assert train.main(["train.py", *given, "--config.data.validation=4"]) == 0
   assert "of 4 validation images" in capsys.readouterr().out
-  results = json.loads((workdir / "results.json").read_text())
+  results = json.loads((tmp_path / "run" / "results.json").read_text())
   assert results["images"] == 5 and list(results["snn"]) == ["1", "2"]
-  assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={tmp_path / 's'}"]) == 0
 
 
-def test_a_damaged_test_image_ends_the_run_in_one_line(tmp_path, capsys):
-  write_set(tmp_path / "sets", train=16, validation=5, corrupt={name_of("validation", 2)})
-  given = arguments("imagenet_vgg16", tmp_path / "sets", tmp_path / "run", *SMALL)
-  assert train.main(["train.py", *given]) == 2
-  err = capsys.readouterr().err
-  assert err.count("\n") == 1 and "image 'validation_002.JPEG' cannot be read" in err
+def test_a_damaged_test_image_ends_a_command_in_one_line(tmp_path, capsys):
+  write_set(tmp_path, train=2, validation=5, corrupt={name_of("validation", 2)})
+  test = load_dataset("photos", str(tmp_path), test_split="validation", image_size=8, stream=True,
+                      workers=0).test
+  command = Command("train", "", ["train.py"])
+  assert command.run(lambda: lambda: list(evaluation_batches(test, 8))) == 2
+  assert "image 'validation_002.JPEG' cannot be read" in complaint(capsys)
 
 
 def test_images_too_small_for_the_stem_and_an_unprepared_set(data_dir, tmp_path, capsys):
