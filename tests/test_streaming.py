@@ -10,11 +10,12 @@ import sys
 import jax
 import numpy as np
 import pytest
-from jpeg_sets import NUM_CLASSES, SIZES, name_of, write_set
+from jpeg_sets import NUM_CLASSES, SIZES, Probe, name_of, write_set
 from PIL import Image
 from running import ROOT
 
 from tcljax.data import (
+    StreamedSplit,
     UnreadableImage,
     decoding,
     evaluation_batches,
@@ -244,6 +245,13 @@ def test_small_sets_stay_in_memory_and_large_ones_do_not(data_dir, monkeypatch):
     load(data_dir, "damaged", stream=False)
   monkeypatch.setattr("tcljax.data.sources._MEMORY_LIMIT", 43 * 24 * 24 * 3 - 1)
   assert not hasattr(load(data_dir, stream=False).train, "images")
+
+
+def test_workers_touch_no_device():
+  """Grain imports JAX for its trees where it is installed; no backend may start by that."""
+  assert jax.devices() and Probe().__getitems__([0])[0]["label"] == 1
+  split = StreamedSplit(Probe(), np.arange(4), (8, 8, 3), num_classes=2, workers=1)
+  np.testing.assert_array_equal(next(evaluation_batches(split, 4))["label"], [0] * 4)
 
 
 def test_number_of_workers():
