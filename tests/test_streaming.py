@@ -4,6 +4,7 @@ import io
 import itertools
 import logging
 import multiprocessing
+import signal
 import subprocess
 import sys
 
@@ -252,6 +253,18 @@ def test_workers_touch_no_device():
   assert jax.devices() and Probe().__getitems__([0])[0]["label"] == 1
   split = StreamedSplit(Probe(), np.arange(4), (8, 8, 3), num_classes=2, workers=1)
   np.testing.assert_array_equal(next(evaluation_batches(split, 4))["label"], [0] * 4)
+
+
+def test_workers_end_with_a_process_that_is_killed(data_dir):
+  code = ("import os, signal; from tcljax.data import load_dataset, training_batches; "
+          f"split = load_dataset('photos', {str(data_dir)!r}, test_split='validation', "
+          "image_size=8, stream=True, workers=1).train; "
+          "batches = training_batches(split, 4, seed=0); next(batches); "
+          "os.kill(os.getpid(), signal.SIGKILL)")
+  # A worker holds the other end of the pipes: they are read to their end once it is gone.
+  done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, timeout=60,
+                        check=False)
+  assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def test_number_of_workers():

@@ -6,6 +6,9 @@ Free of JAX, which is of no use in a worker and whose devices are not to be touc
 import functools
 import io
 import math
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -169,6 +172,17 @@ class Batches:
       example = self._source[row]
     raise UnreadableImage(f"of {1 + _REPLACEMENTS} images drawn in turn none can be read, the last "
                           f"being {unreadable[-1][0]}: {unreadable[-1][1]}")
+
+
+def end_with_parent(worker: int, workers: int) -> None:
+  """Makes this worker process end when its parent does, also by a signal that cannot be caught."""
+  del worker, workers  # what Grain tells each worker
+
+  def watch():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
 
 
 def check_label(number: int, example: dict[str, Any], num_classes: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from tcljax.data.decoding import Batches
+from tcljax.data.decoding import Batches, end_with_parent
 from tcljax.data.orders import TrainingOrder
 from tcljax.data.splits import Batch
 
@@ -98,7 +98,8 @@ class StreamedSplit:
     pipeline = grain.MapDataset.source(batches).to_iter_dataset(
         grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     iterator = iter(pipeline.mp_prefetch(
-        grain.MultiprocessingOptions(num_workers=min(self.workers, len(batches)))))
+        grain.MultiprocessingOptions(num_workers=min(self.workers, len(batches))),
+        worker_init_fn=end_with_parent))
     named = set()
     try:
       for batch in iterator:
