@@ -14,7 +14,8 @@ from tcljax.data.orders import TrainingOrder
 from tcljax.data.splits import Batch
 
 AUTOMATIC = -1
-# A worker holds about three batches; beyond this many, reading is seldom what a run waits for.
+# A worker has about four finished batches in shared memory; more workers than this are asked for by
+# their number.
 _MOST_WORKERS = 32
 _log = logging.getLogger(__name__)
 
