@@ -24,6 +24,8 @@ def base_config() -> ConfigDict:
   config.data.test_split = "test"
   config.data.validation = 0  # training images set aside, for choices
   config.data.image_size = 0  # 0: the images' own size
+  config.data.stream = False  # read from disk while used; always so above 8 GiB
+  config.data.workers = -1  # processes that decode what is streamed; 0: none, -1: one a core
 
   config.preprocessing = ConfigDict()  # see tcljax.data.Preprocessing
   config.preprocessing.mean = (0.0,)

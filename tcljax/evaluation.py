@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from tcljax import parallel
 from tcljax.activations import TCL, ReLU, with_activation
 from tcljax.checks import check_least
-from tcljax.data import Split, evaluation_batches
+from tcljax.data import Examples, Split, evaluation_batches
 from tcljax.simulation import SpikingConfig, count_neurons, simulate
 
 
@@ -84,14 +84,30 @@ def evaluate(
       output is not finite, or thresholds are missing.
   """
   check_least("batch_size", batch_size, 1)
+  return evaluate_split(
+      model, variables, Split(np.asarray(images), np.asarray(labels)), spiking,
+      batch_size=batch_size, preprocess=preprocess, reference=reference, seed=seed)
+
+
+def evaluate_split(
+    model: nn.Module,
+    variables: Any,
+    split: Examples,
+    spiking: SpikingConfig,
+    *,
+    batch_size: int,
+    preprocess: Callable[[jax.Array], jax.Array],
+    reference: tuple[nn.Module, Any] | None = None,
+    seed: int = 0,
+) -> Evaluation:
+  """`evaluate` on a split, which may be streamed."""
   mesh = parallel.data_mesh()
-  images, labels = np.asarray(images), np.asarray(labels)
-  split = Split(images, labels)
-  batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(labels))))
+  batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(split))))
   reference_model, reference_variables = reference or (with_activation(model, ReLU), variables)
   measure = _compiled(_measurement, model, reference_model, spiking, preprocess, mesh)
   variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
-  example = jax.eval_shape(preprocess, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
+  example = jax.eval_shape(
+      preprocess, jax.ShapeDtypeStruct((1, *split.image_shape), split.image_dtype))
   split.check_classes(jax.eval_shape(reference_model.apply, reference_variables, example).shape[-1])
   key = jax.random.key(seed)
   sums = [measure(variables, reference_variables, parallel.shard(mesh, batch), key)
@@ -99,9 +115,9 @@ def evaluate(
   total = jax.tree.map(lambda *a: np.sum([np.asarray(x, np.float64) for x in a], axis=0), *sums)
   if total["not_finite"]:
     raise ValueError(f"the network's output is not finite for {int(total['not_finite'])} of the "
-                     f"{len(labels)} images")
+                     f"{len(split)} images")
   neurons = count_neurons(model, variables, example.shape[1:])
-  count = len(labels)
+  count = len(split)
   spikes = sum(total["spikes"].values())
   return Evaluation(
       images=count,
@@ -160,18 +176,18 @@ def _measurement(model, reference_model, spiking, preprocess, mesh):
 def accuracy(
     model: nn.Module,
     variables: Any,
-    split: Split,
+    split: Examples,
     *,
     batch_size: int,
     preprocess: Callable[[jax.Array], jax.Array],
 ) -> float:
   """Accuracy in percent of a network as it is, whatever its activation."""
   mesh = parallel.data_mesh()
-  batch_size = parallel.round_to_devices(mesh, min(batch_size, len(split.labels)))
+  batch_size = parallel.round_to_devices(mesh, min(batch_size, len(split)))
   correct = _compiled(_correct, model, preprocess)
   sums = [correct(variables, parallel.shard(mesh, batch))
           for batch in evaluation_batches(split, batch_size)]
-  return 100 * sum(int(s) for s in sums) / len(split.labels)
+  return 100 * sum(int(s) for s in sums) / len(split)
 
 
 @functools.lru_cache(maxsize=16)

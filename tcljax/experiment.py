@@ -16,7 +16,7 @@ from tcljax import calibration, parallel
 from tcljax import config as configs
 from tcljax.activations import TCL, Quantized, ReLU, with_activation
 from tcljax.checks import check_choice, check_least
-from tcljax.data import Dataset, Preprocessing, load_dataset
+from tcljax.data import Dataset, Examples, Preprocessing, load_dataset
 from tcljax.files import write_text
 from tcljax.models import MODELS, check_image_size, create_model
 from tcljax.objectives import OBJECTIVES, check_at
@@ -58,7 +58,7 @@ class Experiment:
   @property
   def input_shape(self) -> tuple[int, ...]:
     """Shape of one image, [H, W, C]."""
-    return self.dataset.test.images.shape[1:]
+    return self.dataset.test.image_shape
 
   def initial_variables(self) -> dict[str, Any]:
     """Freshly initialised `params` and `batch_stats`."""
@@ -137,7 +137,7 @@ def make_experiment(config: ConfigDict) -> Experiment:
       for phase, field in (("train", "optimizer"), ("joint", "optimizer"),
                            ("joint", "threshold_optimizer"), ("tune", "optimizer")))
   dataset = load_dataset(**config.data.to_dict())
-  channels = dataset.test.images.shape[-1]
+  channels = dataset.test.image_shape[-1]
   for field in ("mean", "std"):
     if len(config.preprocessing[field]) not in (1, channels):
       raise ValueError(f"preprocessing.{field}={config.preprocessing[field]} has "
@@ -224,9 +224,9 @@ def _make_model(config, dataset):
   check_choice("model.name", fields["name"], MODELS)
   try:
     ann = create_model(num_classes=dataset.num_classes, **fields)
-    height, width = dataset.test.images.shape[1:3]
+    height, width = dataset.test.image_shape[:2]
     check_image_size(ann, (height, width))
-    _abstract_init(ann, dataset.test.images.shape[1:])
+    _abstract_init(ann, dataset.test.image_shape)
   except (TypeError, ValueError, ZeroDivisionError) as error:
     given = ", ".join(f"{k}={v!r}" for k, v in fields.items() if v is not None)
     raise ValueError(f"model ({given}): {str(error).partition(chr(10))[0]}") from error
@@ -266,7 +266,7 @@ def prepare_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.P
   return path
 
 
-def calibration_images(dataset: Dataset, count: int, seed: int) -> np.ndarray:
+def calibration_images(dataset: Dataset, count: int, seed: int) -> Examples:
   """Training images to calibrate on, drawn without replacement; all of them if there are fewer."""
-  order = np.random.default_rng(seed).permutation(len(dataset.train.labels))
-  return dataset.train.images[np.sort(order[:count])]
+  order = np.random.default_rng(seed).permutation(len(dataset.train))
+  return dataset.train.take(np.sort(order[:count]))

@@ -12,11 +12,13 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tcljax import parallel, report, training
 from tcljax.activations import Quantized, with_activation
 from tcljax.checkpoints import CheckpointError
 from tcljax.checks import check_choice
-from tcljax.data import Split
+from tcljax.data import first_images
 from tcljax.diagnostics import diagnose
 from tcljax.evaluation import accuracy
 from tcljax.experiment import Experiment
@@ -87,10 +89,10 @@ def check(
     at_steps(experiment, t)
   data = experiment.dataset
   split = data.validation if validation else data.test
-  if not len(split.labels):
+  if not len(split):
     raise ValueError("validation: no images are set aside; set config.data.validation, for example "
                      "to 5000")
-  chosen = Split(split.images[:images or None], split.labels[:images or None])
+  chosen = split.take(np.arange(len(split))[:images or None])
   made = dataclasses.replace(experiment, dataset=dataclasses.replace(data, test=chosen))
   return made, numbers, list(recipes) or list(RECIPES)
 
@@ -154,7 +156,8 @@ def compare(
     if QUANTIZED_ALL in recipes and (lacking := ledger.lacking(QUANTIZED_ALL, steps)):
       ledger.add(QUANTIZED_ALL, _quantized(experiment, tuned, lacking))
     found = diagnose(
-        experiment.model, tuned, experiment.dataset.train.images[:_DIAGNOSED], experiment.spiking,
+        experiment.model, tuned, first_images(experiment.dataset.train, _DIAGNOSED),
+        experiment.spiking,
         batch_size=experiment.config.eval.batch_size, preprocess=experiment.preprocess)
     say(f"\n{TUNED_ALL}, errors at T = {experiment.spiking.steps} on training images\n"
         f"{report.diagnosis_table(found)}")
@@ -166,7 +169,7 @@ class _Ledger:
   """The results so far, read from and written to a file."""
 
   def __init__(self, path, experiment, variables):
-    self.path, images = path, len(experiment.dataset.test.labels)
+    self.path, images = path, len(experiment.dataset.test)
     self.results = self._read()
     if self.results and self.results.get("images") != images:
       raise CheckpointError(f"{path} holds figures of {self.results.get('images')} images, asked "

@@ -4,6 +4,7 @@ Each phase keeps its checkpoints in a directory of its own below the workdir; on
 there is not run again, and one that was stopped goes on from its newest checkpoint.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -62,13 +63,11 @@ def run_phase(
       say(f"{name}: {start} of {steps} steps are done already")
     if start == steps:
       return state.variables
+    batches = training_batches(experiment.dataset.train, batch_size, config.seed, start)
     log = PhaseLog(workdir, name, start, steps, config.log_every)
-    try:
+    with contextlib.closing(batches), contextlib.closing(log):
       state = fitting.fit(
-          state, fitting.train_step(objective, transformation, trained),
-          training_batches(experiment.dataset.train, batch_size, config.seed, start),
+          state, fitting.train_step(objective, transformation, trained), batches,
           steps, mesh=mesh, seed=config.seed, on_metrics=log, checkpoints=checkpoints,
           checkpoint_every=config.checkpoint_every)
-    finally:
-      log.close()
     return state.variables

@@ -1,4 +1,4 @@
-"""What the configs for CIFAR share, and the variants that any config takes as its argument.
+"""What configs for one kind of images share, and the variants that any config takes as argument.
 
 Variants are separated by commas: `--config=configs/vgg16.py:cifar100,joint`.
 """
@@ -23,6 +23,33 @@ def cifar_config(name: str) -> ConfigDict:
   config.train.optimizer.warmup_steps = 400
   config.tune.steps = 10 * 50_000 // 128
   config.tune.batch_size = 128
+  return config
+
+
+def imagenet_config(name: str) -> ConfigDict:
+  """A config for ImageNet: 90 epochs for the weights, half of one for the thresholds."""
+  config = base_config()
+  config.name = name
+  config.data.name = "imagenet2012"
+  config.data.test_split = "validation"  # the split "test" has no labels
+  config.data.image_size = 224
+  config.data.stream = True
+  config.preprocessing.mean = (0.485, 0.456, 0.406)
+  config.preprocessing.std = (0.229, 0.224, 0.225)
+  config.preprocessing.flip = True
+  config.train.batch_size = 256
+  config.train.steps = 90 * 1_281_167 // 256
+  config.train.label_smoothing = 0.1
+  config.train.optimizer.weight_decay = 1e-4
+  config.train.optimizer.warmup_steps = 5 * 1_281_167 // 256
+  config.snn.steps = 32
+  config.snn.delay = 1
+  config.tune.at = (8, 16, 32)
+  config.tune.steps = 10_000
+  config.tune.batch_size = 64
+  config.tune.images = 2048
+  config.log_every = 100
+  config.checkpoint_every = 5000
   return config
 
 

@@ -3,18 +3,20 @@
 Joint training is left out unless the config asks for it; it may stand in for phase 1 too.
 """
 
+import contextlib
 import json
 import pathlib
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from tcljax import calibration, fitting, optim, parallel, report
 from tcljax.checkpoints import CheckpointError, Checkpoints
 from tcljax.data import training_batches
-from tcljax.evaluation import Evaluation, accuracy, evaluate
+from tcljax.evaluation import Evaluation, accuracy, evaluate_split
 from tcljax.experiment import Experiment, calibration_images
 from tcljax.files import write_text
 from tcljax.joint import train_jointly
@@ -79,11 +81,11 @@ def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> dict
 
 def _report_validation(experiment, variables):
   validation = experiment.dataset.validation
-  if len(validation.labels):
+  if len(validation):
     percent = accuracy(experiment.ann, variables, validation,
                        batch_size=experiment.config.eval.batch_size,
                        preprocess=experiment.preprocess)
-    say(f"ANN: {percent:.2f} % of {len(validation.labels)} validation images")
+    say(f"ANN: {percent:.2f} % of {len(validation)} validation images")
 
 
 def calibrate_thresholds(
@@ -109,8 +111,9 @@ def calibrate(
   """Thresholds from as many training images as the config says; see `calibration.calibrate`."""
   tune = experiment.config.tune
   images = calibration_images(experiment.dataset, tune.images, experiment.config.seed)
-  batches = (experiment.preprocess(images[i:i + _CALIBRATION_BATCH])
-             for i in range(0, len(images), _CALIBRATION_BATCH))
+  parts = np.split(np.arange(len(images)), range(_CALIBRATION_BATCH, len(images),
+                                                 _CALIBRATION_BATCH))
+  batches = (experiment.preprocess(batch["image"]) for batch in images.evaluation(parts))
   variables = calibration.calibrate(
       experiment.model, variables, batches, method=method, percentile=tune.percentile,
       steps=experiment.spiking.steps, per_channel=per_channel, v_init=v_init,
@@ -132,7 +135,9 @@ def tune_thresholds(
   if tune.minutes and not stored.exists():
     transformation = optim.train_only({"clipping": experiment.tune_optimizer.transformation(1)})
     state = parallel.replicate(mesh, fitting.new_state(calibrated, transformation))
-    batch = next(training_batches(experiment.dataset.train, tune.batch_size, 0))
+    with contextlib.closing(
+        training_batches(experiment.dataset.train, tune.batch_size, 0)) as batches:
+      batch = next(batches)
     steps = fitting.steps_within(
         tune.minutes, state, fitting.train_step(objective, transformation, ("clipping",)), batch,
         mesh=mesh)
@@ -197,7 +202,7 @@ def measure(experiment: Experiment, stages: dict[str, dict[str, Any]]) -> dict[s
     experiment: from `make_experiment`.
     stages: the variables after each stage, by its name; the last is the network that is reported.
   """
-  say(f"evaluating on {len(experiment.dataset.test.labels)} test images, T up to "
+  say(f"evaluating on {len(experiment.dataset.test)} test images, T up to "
       f"{experiment.evaluation.steps}")
   found = {name: report.summary(
       evaluate_on_test(experiment, experiment.model, variables, experiment.reference(variables)))
@@ -220,7 +225,7 @@ def evaluate_on_test(
 ) -> Evaluation:
   """Evaluates a network on the test set, beside the ANN that `experiment.reference` gives."""
   test, config = experiment.dataset.test, experiment.config
-  return evaluate(
-      model, variables, test.images, test.labels, experiment.evaluation,
+  return evaluate_split(
+      model, variables, test, experiment.evaluation,
       batch_size=config.eval.batch_size, preprocess=experiment.preprocess,
       reference=reference, seed=config.seed)

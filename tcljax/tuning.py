@@ -77,7 +77,7 @@ def tune(
   parallel.check_batch_size("batch_size", batch_size)
   split = Split(np.asarray(images), np.asarray(labels))
   example = jax.eval_shape(
-      preprocess, jax.ShapeDtypeStruct((1, *split.images.shape[1:]), split.images.dtype),
+      preprocess, jax.ShapeDtypeStruct((1, *split.image_shape), split.image_dtype),
       jax.eval_shape(jax.random.key, 0))
   split.check_classes(
       jax.eval_shape(with_activation(model, ReLU).apply, variables, example).shape[-1])

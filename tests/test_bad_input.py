@@ -14,6 +14,8 @@ from tcljax.commands import convert, train
 @pytest.mark.parametrize("override, message", [
     ("--config.data.name=digit", "data set 'digit' is unknown; the nearest is 'digits'"),
     ("--config.data.name=mnist", "not prepared in .*; run: pip install .* tfds build mnist"),
+    ("--config.data.workers=-2", "data.workers=-2 must be a number of processes"),
+    ("--config.data.stream=True", "data.stream=True: digits are not stored on disk"),
     ("--config.snn.steps=0", "snn.steps=0: a simulation takes at least 1 step"),
     ("--config.snn.chunk=3", "snn.chunk=3 does not divide steps=4"),
     ("--config.eval.steps=0", "eval.steps=0 must be at least 1"),

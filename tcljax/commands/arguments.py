@@ -76,8 +76,8 @@ class Command:
 
     Args:
       prepare: checks all input and returns what does the work. Its ValueErrors are the user's
-        to mend: one line, status 2. Afterwards only unreadable checkpoints are; training that
-        diverges and a conversion that fails its check end in one line and status 1.
+        to mend: one line, status 2. Afterwards only unreadable checkpoints and images are; training
+        that diverges and a conversion that fails its check end in one line and status 1.
     """
     if {"--help", "-h", "-help"} & set(self.argv):
       own = (name for name in sorted(self.flags) if name not in ("flagfile", "undefok"))
@@ -93,11 +93,12 @@ class Command:
     from tcljax.calibration import CalibrationError
     from tcljax.checkpoints import CheckpointError
     from tcljax.conversion_run import ConversionFailed
+    from tcljax.data import BadExample
     from tcljax.fitting import TrainingDiverged
 
     try:
       work()
-    except CheckpointError as error:
+    except (BadExample, CheckpointError) as error:
       return self._complain(error, 2)
     except (CalibrationError, ConversionFailed, TrainingDiverged) as error:
       return self._complain(error, 1)

@@ -1,15 +1,17 @@
-"""Batches of a data set in memory: which examples come when, for this host.
+"""Batches of a split: which examples come when, for this host.
 
 Training order is a function of the seed and the step alone, so that a run can be taken up at any
 step; evaluation covers every example exactly once, the last batch being padded and masked.
 """
 
+import contextlib
 from collections.abc import Iterator
 
 import jax
 import numpy as np
 
-from tcljax.data.sources import Split
+from tcljax.data.orders import TrainingOrder
+from tcljax.data.splits import Batch, Examples
 
 
 def _local(batch_size: int) -> slice:
@@ -19,40 +21,31 @@ def _local(batch_size: int) -> slice:
 
 
 def training_batches(
-    split: Split, batch_size: int, seed: int, start_step: int = 0
-) -> Iterator[dict[str, np.ndarray]]:
+    split: Examples, batch_size: int, seed: int, start_step: int = 0
+) -> Iterator[Batch]:
   """Endless batches; each epoch is a new permutation of the split, and batches may span two.
+
+  Close the iterator when done: that of a streamed split has worker processes.
 
   Args:
     split: what to draw from.
     batch_size: over all hosts.
-    seed: of the permutations.
+    seed: of the permutations and, where the split is streamed, of the crops.
     start_step: number of batches to leave out, at no cost.
 
-  Yields:
-    Dictionaries of `image` and `label`, the part of this host.
+  Returns:
+    An iterator of dictionaries of `image` and `label`, the part of this host.
+
+  Raises:
+    ValueError: if the split is empty.
   """
-  count = len(split.labels)
-  if not count:
+  if not len(split):
     raise ValueError("there are no images to train on")
-  order, epoch = None, None
-  position = start_step * batch_size
-  while True:
-    indices = np.empty(batch_size, np.int64)
-    filled = 0
-    while filled < batch_size:
-      if position // count != epoch:
-        epoch = position // count
-        order = np.random.default_rng([seed, epoch]).permutation(count)
-      start = position % count
-      take = min(batch_size - filled, count - start)
-      indices[filled:filled + take] = order[start:start + take]
-      filled, position = filled + take, position + take
-    chosen = indices[_local(batch_size)]
-    yield {"image": split.images[chosen], "label": split.labels[chosen]}
+  order = TrainingOrder(len(split), batch_size, seed, _local(batch_size))
+  return split.training(order, start_step)
 
 
-def evaluation_batches(split: Split, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+def evaluation_batches(split: Examples, batch_size: int) -> Iterator[Batch]:
   """Every example once, in order.
 
   Args:
@@ -63,11 +56,18 @@ def evaluation_batches(split: Split, batch_size: int) -> Iterator[dict[str, np.n
     Dictionaries of `image`, `label`, `index` (position in the split) and `mask`, which is False
     for what only fills the last batch; the part of this host.
   """
-  count = len(split.labels)
+  count = len(split)
   if not count:
     raise ValueError("there are no images to evaluate on")
-  for start in range(0, count, batch_size):
-    index = np.arange(start, start + batch_size)[_local(batch_size)]
-    inside = np.minimum(index, count - 1)
-    yield {"image": split.images[inside], "label": split.labels[inside],
-           "index": index, "mask": index < count}
+  indices = [np.arange(start, start + batch_size)[_local(batch_size)]
+             for start in range(0, count, batch_size)]
+  inside = [np.minimum(index, count - 1) for index in indices]
+  with contextlib.closing(split.evaluation(inside)) as batches:
+    for batch, index in zip(batches, indices):
+      yield {**batch, "index": index, "mask": index < count}
+
+
+def first_images(split: Examples, count: int) -> np.ndarray:
+  """The first images of a split, or all of them if there are fewer, as evaluation sees them."""
+  with contextlib.closing(split.evaluation([np.arange(len(split))[:count]])) as batches:
+    return next(batches)["image"]

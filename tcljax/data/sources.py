@@ -1,55 +1,38 @@
-"""Image classification sets in memory as uint8: the embedded digits, or any set prepared by TFDS.
+"""Image classification sets: the embedded digits, or any set prepared by TFDS.
 
-TFDS sets are read straight from their directory, without TensorFlow and without a network.
+They are held in memory as uint8, or streamed if they are too large for that. TFDS sets are read
+straight from their directory, without TensorFlow and without a network.
 """
 
 import dataclasses
 import difflib
+import functools
 import os
 import pathlib
 import re
 
 import numpy as np
 
-# Above this a set is no longer held in memory; data.image_size can bring it below.
+from tcljax.data.decoding import MODES, check_label, covering_box, decode_named
+from tcljax.data.splits import Examples, Split
+from tcljax.data.streaming import AUTOMATIC, StreamedSplit, resolve_workers
+
+# Above this a set is streamed.
 _MEMORY_LIMIT = 8 << 30
+# What has to be fetched by hand, behind a registration, before a set can be prepared.
+_BY_HAND = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
 # Which examples are set aside must not depend on the seed of a run: a choice made on them holds
 # for every seed.
 _SPLIT_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
-  """Images [N, ...] (uint8 [N, H, W, C] where they were loaded) and class numbers [N].
-
-  Raises:
-    ValueError: if the labels are not class numbers, or not one for each image.
-  """
-
-  images: np.ndarray
-  labels: np.ndarray
-
-  def __post_init__(self):
-    if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer):
-      raise ValueError(f"labels have shape {self.labels.shape} and type {self.labels.dtype}: give "
-                       "class numbers, integers [N]; of one-hot labels, labels.argmax(-1)")
-    if len(self.images) != len(self.labels):
-      raise ValueError(f"{len(self.images)} images have {len(self.labels)} labels: give one each")
-
-  def check_classes(self, num_classes: int) -> None:
-    """Raises ValueError if a label is no class of a network with `num_classes` outputs."""
-    if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < num_classes:
-      raise ValueError(f"labels run from {self.labels.min()} to {self.labels.max()}, the network "
-                       f"has classes 0 to {num_classes - 1}")
-
-
-@dataclasses.dataclass(frozen=True)
 class Dataset:
   """Three disjoint splits; `validation` is empty unless asked for."""
 
-  train: Split
-  validation: Split
-  test: Split
+  train: Examples
+  validation: Examples
+  test: Examples
   num_classes: int
 
 
@@ -60,6 +43,8 @@ def load_dataset(
     test_split: str = "test",
     validation: int = 0,
     image_size: int = 0,
+    stream: bool = False,
+    workers: int = AUTOMATIC,
 ) -> Dataset:
   """Reads a data set.
 
@@ -71,27 +56,33 @@ def load_dataset(
     test_split: likewise.
     validation: number of training images to set aside, the same ones for every seed.
     image_size: side to which images are brought (shorter side scaled, centre cut out); 0 keeps
-      their own size, which all must share.
+      their own size, which all must share. Streamed images are cropped to it: at random for
+      training, else from the centre.
+    stream: whether to read the images from disk while they are used; always so if they would take
+      more than 8 GiB of memory. Such a set is in the order in which it is stored.
+    workers: processes that decode what is streamed, on each host; 0 decodes in the main one, -1
+      takes one for each core.
 
   Raises:
     ValueError: naming what is unknown, not prepared or unsuitable, and the remedy.
   """
   if image_size < 0:
     raise ValueError(f"data.image_size={image_size} must be at least 1, or 0 for the images' own")
+  workers = resolve_workers(workers)
   if name == "digits":
-    train, test, classes = _digits(train_split, test_split, image_size)
+    train, test, classes = _digits(train_split, test_split, image_size, stream)
   else:
-    train, test, classes = _tfds(name, data_dir, train_split, test_split, image_size)
-  if not 0 <= validation < len(train.labels):
+    train, test, classes = _tfds(
+        name, data_dir, train_split, test_split, image_size, stream, workers)
+  if not 0 <= validation < len(train):
     raise ValueError(f"data.validation={validation} must be at least 0 and leave some of the "
-                     f"{len(train.labels)} training images")
-  order = np.random.default_rng(_SPLIT_SEED).permutation(len(train.labels))
+                     f"{len(train)} training images")
+  order = np.random.default_rng(_SPLIT_SEED).permutation(len(train))
   kept, aside = np.sort(order[validation:]), np.sort(order[:validation])
-  take = lambda rows: Split(train.images[rows], train.labels[rows])
-  return Dataset(take(kept) if validation else train, take(aside), test, classes)
+  return Dataset(train.take(kept) if validation else train, train.take(aside), test, classes)
 
 
-def _digits(train_split, test_split, image_size):
+def _digits(train_split, test_split, image_size, stream):
   from sklearn import datasets, model_selection  # slow to import, and needed only here
 
   if (train_split, test_split) != ("train", "test"):
@@ -99,6 +90,8 @@ def _digits(train_split, test_split, image_size):
                      "has the splits 'train' and 'test' and no parts of them")
   if image_size not in (0, 8):
     raise ValueError(f"data.image_size={image_size}: the images of digits are 8x8")
+  if stream:
+    raise ValueError("data.stream=True: digits are not stored on disk, they stay in memory")
   images, labels = datasets.load_digits(return_X_y=True)
   images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
   parts = model_selection.train_test_split(
@@ -106,7 +99,7 @@ def _digits(train_split, test_split, image_size):
   return Split(parts[0], parts[2]), Split(parts[1], parts[3]), 10
 
 
-def _tfds(name, data_dir, train_split, test_split, image_size):
+def _tfds(name, data_dir, train_split, test_split, image_size, stream, workers):
   # Read from the directory, never by the builder's own name: that would look for TensorFlow, and
   # for the network where the set is not prepared.
   import tensorflow_datasets as tfds
@@ -116,7 +109,7 @@ def _tfds(name, data_dir, train_split, test_split, image_size):
   builder = tfds.builder_from_directory(str(_version_directory(name, root)))
   if builder.info.file_format is None or builder.info.file_format.value != "array_record":
     raise ValueError(f"data set {name!r} in {root} is not stored as ArrayRecord, which is what can "
-                     f"be read without TensorFlow; run: {_prepare_command(name, root)}")
+                     f"be read without TensorFlow; {_prepare_command(name, root)}")
   features = builder.info.features
   missing = {"image", "label"} - set(features)
   if missing or not hasattr(features["label"], "num_classes"):
@@ -124,18 +117,27 @@ def _tfds(name, data_dir, train_split, test_split, image_size):
                      f"{', '.join(features)}; 'image' and 'label' are needed")
   _check_disjoint(tfds, builder, train_split, test_split)
   height, width, channels = features["image"].shape
+  if features["image"].np_dtype != np.uint8 or channels not in MODES:
+    raise ValueError(f"data set {name!r} has images of {channels} channels of type "
+                     f"{np.dtype(features['image'].np_dtype)}: 1, 3 or 4 of uint8 can be read")
   if image_size:
     height = width = image_size
-  if None in (height, width, channels):
+  if None in (height, width):
     raise ValueError(f"the images of {name!r} differ in size: set data.image_size")
-  splits = [builder.info.splits[s] for s in (train_split, test_split)]
-  total = sum(split.num_examples for split in splits) * height * width * channels
-  if total > _MEMORY_LIMIT:
-    raise ValueError(f"data set {name!r} takes {total / 2**30:.0f} GiB in memory, the limit is "
-                     f"{_MEMORY_LIMIT / 2**30:.0f}: set data.image_size or take part of a split")
-  train, test = (
-      _read(builder, split, (height, width, channels)) for split in (train_split, test_split))
-  return train, test, features["label"].num_classes
+  classes, splits = features["label"].num_classes, (train_split, test_split)
+  total = sum(builder.info.splits[s].num_examples for s in splits) * height * width * channels
+  if stream or total > _MEMORY_LIMIT:
+    if not image_size:
+      raise ValueError(f"data.image_size=0: the images of {name!r} ({total / 2**30:.1f} GiB) are "
+                       "streamed, and cropped to one size; set it, for example to 224")
+    make = functools.partial(
+        _stream, shape=(height, width, channels), classes=classes, workers=workers)
+  else:
+    make = functools.partial(_read, shape=(height, width, channels))
+  # Left encoded by TFDS: it decodes whole images, and as many channels as they happen to have.
+  sources = builder.as_data_source(
+      split=list(splits), decoders={"image": tfds.decode.SkipDecoding()})
+  return *map(make, sources), classes
 
 
 def _version_directory(name, root):
@@ -150,7 +152,7 @@ def _version_directory(name, root):
   known = tfds.list_builders(with_community_datasets=False)
   prepared = [d.name for d in root.iterdir() if d.is_dir()] if root.is_dir() else []
   if name.split("/")[0] in known:
-    raise ValueError(f"data set {name!r} is not prepared in {root}; run: "
+    raise ValueError(f"data set {name!r} is not prepared in {root}; "
                      f"{_prepare_command(name, root)}")
   nearest = (difflib.get_close_matches(name, ["digits", *prepared], n=1)
              or difflib.get_close_matches(name, ["digits", *known], n=1, cutoff=0.0))
@@ -158,7 +160,10 @@ def _version_directory(name, root):
 
 
 def _prepare_command(name, root):
-  return ("pip install 'tcljax[prepare]' && "
+  files = _BY_HAND.get(name.split("/")[0], ())
+  first = (f"put {' and '.join(files)}, which need a registration, into "
+           f"{root / 'downloads' / 'manual'}/ and then " if files else "")
+  return (f"{first}run: pip install 'tcljax[prepare]' && "
           f"tfds build {name} --file_format=array_record --data_dir={root}")
 
 
@@ -184,33 +189,24 @@ def _check_disjoint(tfds, builder, *specs):
     taken += [(spec, *part) for part in ranges]
 
 
-def _read(builder, split, shape):
+def _stream(source, shape, classes, workers):
+  """A split in the order in which it is stored, its images left encoded."""
+  check_label(0, source[0], classes)  # some test splits have none, which is better told at once
+  return StreamedSplit(source, np.arange(len(source)), shape, classes, workers)
+
+
+def _read(source, shape):
   """A split in the order of its examples' ids, which is the official one; else as it is stored.
 
   TFDS shuffles what it stores. The first images of a set should be those that others mean by it.
   """
-  source = builder.as_data_source(split=split)
   images = np.empty((len(source), *shape), np.uint8)
   labels = np.empty(len(source), np.int32)
   ids = []
+  box = functools.partial(covering_box, target=(shape[1], shape[0]))
   for i, example in enumerate(source):
-    image = example["image"]
-    images[i] = image if image.shape == shape else _resize(image, shape)
+    images[i] = decode_named(i, example, box, shape)
     labels[i] = example["label"]
     ids.append(example.get("id", i))
   order = sorted(range(len(ids)), key=ids.__getitem__)
   return Split(images[order], labels[order])
-
-
-def _resize(image, shape):
-  """Shorter side scaled to the target, then the centre cut out."""
-  from PIL import Image
-
-  height, width, channels = shape
-  scale = max(height / image.shape[0], width / image.shape[1])
-  size = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
-  plane = Image.fromarray(image[:, :, 0] if channels == 1 else image)
-  resized = np.asarray(plane.resize(size, Image.Resampling.BILINEAR)).reshape(
-      size[1], size[0], channels)
-  top, left = (size[1] - height) // 2, (size[0] - width) // 2
-  return resized[top:top + height, left:left + width]

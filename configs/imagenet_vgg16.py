@@ -1,0 +1,27 @@
+r"""VGG-16 with BatchNorm and average pooling on ImageNet.
+
+    python train.py --config=configs/imagenet_vgg16.py
+
+Reads the TFDS set `imagenet2012` from $TFDS_DATA_DIR and streams it: one worker process a core
+decodes it, or as many as --config.data.workers says. 90 epochs for the weights at 224x224 and
+10,000 batches for the thresholds, meant for GPUs or TPUs. Weights that are trained already,
+torchvision's, take the place of the 90 epochs; they were trained with maximum pooling:
+
+    python train.py --config=configs/imagenet_vgg16.py --config.pretrained=vgg16_bn.pth \
+        --config.model.pooling=gate
+
+Variants: `:joint` goes on to train weights and thresholds through the spiking network of T = 4,
+`:scratch` trains both together from the start, as the paper does.
+
+Not run yet. Ho & Chang (DAC 2021) report 73.87 % for the spiking VGG-16 at T = 250.
+"""
+
+from tcljax.recipes import imagenet_config, with_variants
+
+
+def get_config(variants=""):
+  config = imagenet_config("imagenet_vgg16")
+  config.model.name = "vgg16"
+  config.model.batch_norm = True
+  config.model.dense = (4096, 4096)
+  return with_variants(config, variants)
