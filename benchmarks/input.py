@@ -133,7 +133,7 @@ def _read_and_decode(path):
 
 def results(rates, workers, size, args, argv):
   """What is written as JSON."""
-  from latency import machine
+  from record import machine
 
   medians = {name: statistics.median(values) for name, values in rates.items()}
   return {

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 from tcljax import calibration, parallel
 from tcljax import config as configs
 from tcljax.activations import TCL, Quantized, ReLU, with_activation
-from tcljax.checks import check_choice, check_least
+from tcljax.checks import check_choice
+from tcljax.config_checks import check_joint, check_numbers
 from tcljax.data import Dataset, Examples, Preprocessing, load_dataset
 from tcljax.files import write_text
 from tcljax.models import MODELS, check_image_size, create_model
@@ -23,8 +24,6 @@ from tcljax.objectives import OBJECTIVES, check_at
 from tcljax.optim import OptimizerConfig
 from tcljax.pretrained import load_pretrained
 from tcljax.simulation import SpikingConfig
-
-JOINT_THROUGH = ("clip", "quantized", "snn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +116,7 @@ def make_experiment(config: ConfigDict) -> Experiment:
   Raises:
     ValueError: naming the field, its value and the remedy.
   """
-  _check_numbers(config)
+  check_numbers(config)
   snn = config.snn.to_dict()
   check_choice("snn.readout", snn["readout"], ("membrane", "rate"))
   spiking_readout = snn.pop("readout") == "rate"
@@ -128,7 +127,7 @@ def make_experiment(config: ConfigDict) -> Experiment:
   evaluation = _named("snn.", dataclasses.replace, spiking, steps=config.eval.steps)
   preprocess = _named("preprocessing.", Preprocessing, **config.preprocessing.to_dict())
   check_choice("tune.objective", config.tune.objective, OBJECTIVES)
-  _check_joint(config)
+  check_joint(config)
   _named("tune.", check_at, config.tune.at, spiking.steps)
   _named("tune.", calibration.check_calibration, config.tune.calibration, config.tune.percentile,
          spiking.steps, config.tune.v_init, config.tune.instalments)
@@ -172,50 +171,6 @@ def _named(section, make, *args, **fields):
     return make(*args, **fields)
   except ValueError as error:
     raise ValueError(f"{section}{error}") from None
-
-
-def _check_numbers(config):
-  for field in ("train.steps", "joint.steps", "eval.steps", "train.batch_size", "joint.batch_size",
-                "tune.batch_size", "eval.batch_size", "tune.images", "log_every",
-                "checkpoint_every"):
-    check_least(field, functools.reduce(lambda at, part: at[part], field.split("."), config), 1)
-  check_least("tune.steps", config.tune.steps, 0 if config.joint.through else 1)
-  for field, value in (("seed", config.seed), ("tune.minutes", config.tune.minutes),
-                       ("joint.threshold_decay", config.joint.threshold_decay)):
-    check_least(field, value, 0)
-  for phase in ("train", "joint"):
-    smoothing = config[phase].label_smoothing
-    if not 0 <= smoothing < 1:
-      raise ValueError(f"{phase}.label_smoothing={smoothing} must be in [0, 1)")
-
-
-def _check_joint(config):
-  """Raises ValueError where the fields of joint training contradict one another."""
-  joint = config.joint
-  if joint.through is None:
-    return
-  check_choice("joint.through", joint.through, JOINT_THROUGH)
-  check_choice("joint.start", joint.start, ("ann", "scratch"))
-  check_choice("joint.objective", joint.objective, OBJECTIVES)
-  if not joint.threshold > 0:
-    raise ValueError(f"joint.threshold={joint.threshold} must be above 0")
-  for field in ("optimizer", "threshold_optimizer"):
-    rate = joint[field].learning_rate
-    if rate == 0:
-      frozen = "weights" if field == "optimizer" else "thresholds"
-      raise ValueError(f"joint.{field}.learning_rate={rate} freezes the {frozen}, which joint "
-                       "training trains: set it above 0; to train thresholds alone leave "
-                       "joint.through out")
-  if joint.start == "scratch":
-    if config.pretrained:
-      raise ValueError(f"pretrained={config.pretrained} would not be used with "
-                       "joint.start='scratch': choose 'ann', or leave it out")
-    if joint.objective == "distillation":
-      raise ValueError("joint.objective='distillation' has no ANN to learn from with "
-                       "joint.start='scratch': choose cross_entropy")
-    if joint.through == "snn":
-      raise ValueError("joint.through='snn' runs BatchNorm on running statistics, which "
-                       "joint.start='scratch' lacks: choose joint.start='ann', or another way")
 
 
 def _make_model(config, dataset):
