@@ -1,10 +1,11 @@
 """Maximum pooling, of activations and of spikes.
 
-A maximum of spikes is not a spike train whose rate is the maximum of the rates: two neurons of equal
-rate that fire in turn would pass twice too many. In its place spiking networks let one neuron of
-each window through, the one that has fired most (Rueckauer et al., Front. Neurosci. 2017). If all
-spikes of the leader pass, those of earlier leaders stay counted when the lead changes. Here a spike
-passes only where it makes the largest count of its window grow, so that after every step
+A maximum of spikes is not a spike train whose rate is the maximum of the rates: two neurons of
+equal rate that fire in turn would pass twice too many. In its place spiking networks let one
+neuron of each window through, the one that has fired most (Rueckauer et al., Front. Neurosci.
+2017). If all spikes of the leader pass, those of earlier leaders stay counted when the lead
+changes. Here a spike passes only where it makes the largest count of its window grow, so that
+after every step
 
     spikes passed so far = maximum over the window of the spikes fired so far,
 

@@ -41,7 +41,7 @@ from tcljax.commands import convert, train
     ("--config.train.batch_size=0", "train.batch_size=0 must be at least 1"),
     ("--config.train.label_smoothing=1.0", "train.label_smoothing=1.0 must be in"),
     ("--config.train.optimizer.name=lion", "train.optimizer.name='lion' is unknown"),
-    ("--config.model.name=alexnet", "model.name='alexnet' is unknown: choose one of cnn, vgg11, vgg13"),
+    ("--config.model.name=alexnet", "model.name='alexnet' is unknown: choose one of cnn, vgg11"),
     ("--config.model.stages=((4,),(4,))",  # joins the two stages of TINY
      "image size 8x8 is too small for the model's 4 halvings: it takes at least 16x16"),
     ("--config.preprocessing.mean=(0.1,0.2)", "preprocessing.mean=.* has 2 values for 1 channels"),

@@ -74,7 +74,7 @@ class ResNet(nn.Module):
     check_choice("shortcut", self.shortcut, SHORTCUTS)
     check_choice("pooling", self.pooling, POOLINGS)
     if self.stem == "cifar" and self.pooling != "average":
-      raise ValueError(f"pooling={self.pooling!r} is that of stem='imagenet', and stem='cifar' pools "
+      raise ValueError(f"pooling={self.pooling!r} is of stem='imagenet', and stem='cifar' pools "
                        "nothing: leave it out")
     dtype = compute_dtype(self.dtype)
     check_image_size(self, x.shape[1:3])
