@@ -110,9 +110,10 @@ def write(found, output):
   steps = sorted({row["T"] for row in found["rows"]})
   lines = [
       "# Accuracy against T: ways to pool a network trained with maxima", "",
-      f"The paper's small CNN, trained with maximum pooling on 20,000 images of CIFAR-10; in percent "
-      f"of {found['images']} test images, its ANN has {found['ann']:.2f}. Weights untouched, binary "
-      "integrate-and-fire neurons, every step counted, thresholds tuned for T = 8 alone.", "",
+      "The paper's small CNN, trained with maximum pooling on 20,000 images of CIFAR-10; in "
+      f"percent of {found['images']} test images, its ANN has {found['ann']:.2f}. Weights "
+      "untouched, binary integrate-and-fire neurons, every step counted, thresholds tuned for "
+      "T = 8 alone.", "",
       "| pooling | ANN pooled so | thresholds | " + " | ".join(f"T={t}" for t in steps) + " |",
       "|---|---|---|" + "---|" * len(steps)]
   curves = {}

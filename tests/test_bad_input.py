@@ -29,6 +29,8 @@ from tcljax.commands import convert, train
     ("--config.tune.steps=0", "tune.steps=0 must be at least 1"),
     ("--config.model.stages=(8,)", "model .*stages=.* 'int' object is not iterable"),
     ("--config.model.dense=(-1,)", "model .*dense="),
+    ("--config.model.pooling=max", "pooling='max' is unknown: choose one of average, before, gate"),
+    ("--config.model.dtype=half", "dtype='half' is unknown: choose one of float32, bfloat16"),
     ("--config.qwerty=1", "--config has no field 'qwerty'; see tcljax/config.py"),
     ("--config.snn.steps=many", "--config.snn.steps=many: invalid literal for int"),
     ("--confg.snn.steps=4", "Unknown command line flag 'confg.snn.steps'"),

@@ -17,7 +17,7 @@ MODELS = [
 @pytest.fixture(scope="module", params=MODELS, ids=["vgg", "resnet"])
 def network(request, images):
   model = request.param.clone(dtype="bfloat16")
-  variables = model.init(jax.random.key(0), images)
+  variables = jax.jit(model.init)(jax.random.key(0), images)
   return model, tcljax.calibrate(model, variables, [images], per_channel=True)
 
 
@@ -47,11 +47,11 @@ def test_layers_compute_in_bfloat16_and_everything_else_is_float32(network, imag
 def test_answers_are_near_those_in_float32(network, images):
   model, variables = network
   exact = model.clone(dtype="float32")
-  coarse, fine = (m.apply(variables, images) for m in (model, exact))
+  coarse, fine = (jax.jit(m.apply)(variables, images) for m in (model, exact))
   size = float(np.abs(fine).max())
   assert 1e-5 * size < np.abs(coarse - fine).max() < 0.05 * size
-  coarse, fine = (tcljax.simulate(m, variables, images, tcljax.SpikingConfig(steps=8)).logits
-                  for m in (model, exact))
+  coarse, fine = (jax.jit(lambda v, x, m=m: tcljax.simulate(
+      m, v, x, tcljax.SpikingConfig(steps=8)).logits)(variables, images) for m in (model, exact))
   assert np.abs(coarse - fine).mean() < 0.1 * np.abs(fine).mean()
 
 
