@@ -248,13 +248,14 @@ def neurons(name, **fields):
 @pytest.mark.parametrize("steps", [
     (neurons("a"), lambda act, x: pool(x), lambda act, x: nn.Conv(3, (1, 1))(x)),
     (neurons("a"), lambda act, x: pool(x), neurons("b")),
+    (neurons("a"), lambda act, x: pool(2.0 * x[:, 1:]), neurons("b")),
     (lambda act, x: pool(x), lambda act, x: nn.BatchNorm(True)(x), neurons("a")),
     (lambda act, x: pool(x), lambda act, x: act(name="a")(x) + x),
     (lambda act, x: pool(x), lambda act, x: pool(x), neurons("a")),
     (neurons("a"), lambda act, x: pool(nn.Conv(3, (1, 1))(x))),
     (lambda act, x: nn.max_pool(x.swapaxes(0, 1), (2, 2)).swapaxes(0, 1), neurons("a")),
-], ids=["spikes", "spikes-into-neurons", "norm-after", "read-twice", "of-a-maximum", "output",
-        "over-examples"])
+], ids=["spikes", "spikes-into-neurons", "scaled-spikes", "norm-after", "read-twice",
+        "of-a-maximum", "output", "over-examples"])
 def test_other_maxima_are_refused(steps):
   model = Chain(steps)
   variables = model.init(jax.random.key(0), jnp.ones((2, 8, 8, 3)))
@@ -309,3 +310,11 @@ def test_an_unknown_pooling_is_told(images):
   model = ResNet(num_classes=5, blocks=(1,), widths=(4,), pooling="gate")
   with pytest.raises(ValueError, match="pooling='gate' is of stem='imagenet', and stem='cifar'"):
     model.init(jax.random.key(0), images)
+
+
+def test_a_maximum_of_a_branch_beside_its_shortcut_is_traced(images):
+  model = Chain((neurons("a"), lambda act, x: act(name="b")(pool(nn.Conv(4, (1, 1))(x) + x))))
+  variables = alive(model, images)
+  made = tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(steps=4))
+  np.testing.assert_allclose(
+      made(images), simulated(model, variables, images, steps=4).logits, rtol=1e-4, atol=1e-4)

@@ -24,13 +24,13 @@ def test_a_way_to_pool_is_tuned_converted_and_measured(tmp_path, benchmark, monk
   config.tune.images = 64
   config.snn.steps, config.tune.instalments, config.eval.steps = 2, 2, 4
   config.eval.batch_size = 360
-  monkeypatch.setattr(benchmark, "POOLINGS", ("before",))
+  monkeypatch.setattr(benchmark, "POOLINGS", ("gate",))
   found = benchmark.measure(config, tmp_path, (2, 4))
   assert [(row["pooling"], row["thresholds"], row["T"]) for row in found["rows"]] == [
-      ("before", thresholds, t) for thresholds in ("calibrated", "tuned") for t in (2, 4)]
+      ("gate", thresholds, t) for thresholds in ("calibrated", "tuned") for t in (2, 4)]
   assert found["images"] == 360
   assert all(row["ann_pooled_so"] == found["ann"] for row in found["rows"])
-  assert (tmp_path / "before" / "tuned").is_dir()
+  assert (tmp_path / "gate" / "tuned").is_dir()
 
 
 def test_figures_are_written(tmp_path, benchmark, monkeypatch):

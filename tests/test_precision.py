@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +7,7 @@ from flax import traverse_util
 
 import tcljax
 from tcljax.activations import IF
+from tcljax.graph import GraphNetwork, trace
 from tcljax.models import VGG, ResNet, create_model
 
 MODELS = [
@@ -69,3 +71,20 @@ def test_an_unknown_type_is_told(images):
   for model in (create_model("cnn", 3, dtype="float16"), create_model("resnet20", 3, dtype="half")):
     with pytest.raises(ValueError, match=r"dtype='.*' is unknown: choose one of float32, b"):
       model.init(jax.random.key(0), images)
+
+
+def test_a_model_that_knows_nothing_but_bfloat16_is_traced_into_float32(rng):
+  class Coarse(nn.Module):
+    act: object = tcljax.ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      x = self.act(name="a")(nn.Dense(6, dtype=jnp.bfloat16)(x))
+      return nn.Dense(3, dtype=jnp.bfloat16)(x)
+
+  x = rng.normal(size=(4, 5)).astype(np.float32)
+  variables = Coarse().init(jax.random.key(0), x)
+  graph, arrays = trace(Coarse(), variables, (5,))
+  assert {a.dtype for a in jax.tree.leaves(arrays)} <= {np.dtype(np.float32), np.dtype(np.float64)}
+  np.testing.assert_allclose(GraphNetwork(graph).apply({"params": arrays}, x),
+                             Coarse().apply(variables, x), atol=0.02)

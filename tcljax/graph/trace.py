@@ -80,11 +80,16 @@ def _check_maxima(graph, places):
   Of spikes it would be no sum of spikes; and after a maximum, BatchNorm could not be folded into
   the convolution before it, as a negative scale would make a minimum of it.
   """
-  ops = {INPUT: "input"} | {node.name: node.op for node in graph.nodes}
+  nodes = {node.name: node for node in graph.nodes}
+
+  def only_spikes(name):  # moved or scaled, but not yet summed by weights; or pixels
+    if name == INPUT or nodes[name].op == "neurons":
+      return True
+    return nodes[name].op not in ("conv", "dense") and all(map(only_spikes, nodes[name].inputs))
+
   for name, place in places.items():
-    source = next(node.inputs[0] for node in graph.nodes if node.name == name)
     readers = {node.op for node in graph.nodes if name in node.inputs}
-    if ops[source] in ("neurons", "input") or readers - {"neurons"} or graph.output == name:
+    if only_spikes(name) or readers - {"neurons"} or graph.output == name:
       raise _refusal("reduce_window_max", place)
 
 
