@@ -10,6 +10,7 @@ from tcljax.fitting import TrainingDiverged
 from tcljax.models import CNN, VGG, VGG16, ResNet, create_model
 from tcljax.neurons import if_step, integrate, integrate_and_fire, spike
 from tcljax.optim import OptimizerConfig
+from tcljax.pooling import MaxPool
 from tcljax.pretrained import load_pretrained
 from tcljax.simulation import Simulation, SpikingConfig, Steps, simulate
 from tcljax.surrogates import surrogate_derivative
@@ -23,6 +24,7 @@ __all__ = [
     "VGG16",
     "Diagnosis",
     "Evaluation",
+    "MaxPool",
     "OptimizerConfig",
     "ReLU",
     "ResNet",

@@ -12,6 +12,9 @@ A network takes the activation as a field and names each use of it:
 
 `net.clone(act=tcljax.TCL)` is then the same network with clipping, and one set of variables serves
 all three. The name is what ties a layer to its threshold, so leaving it out is an error.
+
+Where maximum pooling follows the activation, it is given to it, as spikes take it otherwise than
+numbers do: `self.act(name="act1", max_pool=tcljax.MaxPool(2))(x)`.
 """
 
 import dataclasses
@@ -23,7 +26,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcljax import clipping, neurons
+from tcljax import clipping, neurons, pooling
+from tcljax.pooling import MaxPool
 
 
 def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Module:
@@ -39,11 +43,31 @@ def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Modul
 
 
 class Activation(nn.Module):
-  """What the three share: the rule that an activation bears a name of its own.
+  """What the three share: a name of its own, and maximum pooling after it.
+
+  Shapes: [B, ...] to [B, ...]; with `max_pool` [B, H, W, C] to [B, H', W', C].
+
+  Attributes:
+    max_pool: windows of which only the largest activation is passed on; None passes on all.
 
   Raises:
     ValueError: when called without a name.
   """
+
+  max_pool: MaxPool | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Activations of pre-activations, [B, ...], pooled."""
+    return self.pooled(self.activate(x))
+
+  def activate(self, x: jax.Array) -> jax.Array:
+    """Activations of pre-activations, in their shape."""
+    raise NotImplementedError
+
+  def pooled(self, x: jax.Array) -> jax.Array:
+    """The maximum of each window, or `x` where nothing is to be pooled."""
+    return x if self.max_pool is None else pooling.max_pool(x, self.max_pool)
 
   def check_name(self) -> None:
     """Raises ValueError unless the activation was given a name."""
@@ -61,11 +85,10 @@ class Activation(nn.Module):
 
 
 class ReLU(Activation):
-  """max(x, 0); the activation of phase 1. Shapes: [B, ...] to [B, ...]."""
+  """max(x, 0); the activation of phase 1."""
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Activations of pre-activations, [B, ...]."""
+  def activate(self, x: jax.Array) -> jax.Array:
+    """Activations of pre-activations, in their shape."""
     self.check_name()
     return nn.relu(x)
 
@@ -135,11 +158,10 @@ class Clipped(Activation):
 
 
 class TCL(Clipped):
-  """min(max(x, 0), tau) with trained tau (Ho & Chang, DAC 2021). Shapes: [B, ...] to [B, ...]."""
+  """min(max(x, 0), tau) with trained tau (Ho & Chang, DAC 2021)."""
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Clipped activations of pre-activations, [B, ...]."""
+  def activate(self, x: jax.Array) -> jax.Array:
+    """Clipped activations of pre-activations, in their shape."""
     threshold, _ = self.thresholds(x)
     return clipping.clip(x, threshold)
 
@@ -147,7 +169,7 @@ class TCL(Clipped):
 class Quantized(Clipped):
   """What `IF` makes of a constant current in T steps: the reference without uneven spikes.
 
-  Computes `tcljax.quantized_clip`. Shapes: [B, ...] to [B, ...].
+  Computes `tcljax.quantized_clip`.
 
   Attributes:
     steps: T.
@@ -157,9 +179,8 @@ class Quantized(Clipped):
   steps: int = 8
   shift: float | None = None
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Quantised activations of pre-activations, [B, ...]."""
+  def activate(self, x: jax.Array) -> jax.Array:
+    """Quantised activations of pre-activations, in their shape."""
     threshold, v_init = self.thresholds(x)
     shift = v_init[:self.steps].sum(axis=0) if self.shift is None else self.shift
     return clipping.quantized_clip(x, threshold, self.steps, shift)
@@ -173,6 +194,10 @@ class IF(Clipped):
   only creates them, at v_init * tau, and runs no step; so the first call sets the state up and
   every later one continues from it (`tcljax.simulate` does both). Where v_init comes in
   instalments, the first is the initial potential and each later one is added in its step.
+
+  With `max_pool` the neurons gate: `tcljax.pooling.gate` passes on [K*B, H', W', C], and the spikes
+  that each neuron has fired are carried as `counts` beside the potentials. What observers see are
+  the spikes of all neurons, whether they pass or not.
 
   If the collection `spikes` is mutable, the spikes of each step and example, summed over the
   neurons, are left there as `count`, [K, B]. If the collection `totals` is mutable, the currents
@@ -192,7 +217,7 @@ class IF(Clipped):
 
   @nn.compact
   def __call__(self, currents: jax.Array) -> jax.Array:
-    """Spikes of height tau from input currents, both [K*B, ...]."""
+    """Spikes of height tau from input currents, both [K*B, ...], those that pass the gate."""
     threshold, v_init = self.thresholds(currents)
     charges = jax.vmap(lambda part: part * threshold)(v_init)
     charges = charges.reshape(len(v_init), *[1] * (currents.ndim - 1), -1)  # [S, 1, ..., 1, C]
@@ -202,12 +227,14 @@ class IF(Clipped):
     running = self.has_variable("membrane", "v")
     v = self.variable("membrane", "v", lambda: jnp.zeros_like(unfolded[0]) + charges[0])
     step = self.variable("membrane", "step", lambda: jnp.zeros((), jnp.int32))
+    if self.max_pool is not None:
+      counts = self.variable("membrane", "counts", jnp.zeros_like, v.value)
     totals = {}
     if self.is_mutable_collection("totals"):
       totals = {name: self.variable("totals", name, jnp.zeros_like, v.value)
                 for name in ("current", "spikes")}
     if not running:
-      return currents
+      return self.pooled(currents)
     spikes, v.value = neurons.integrate(
         self._with_charges(unfolded, charges, step.value), v.value, threshold, self.reset,
         self.surrogate, self.width)
@@ -217,7 +244,9 @@ class IF(Clipped):
     self.check_first_use("spikes", "count")
     self.sow("spikes", "count", spikes.sum(axis=range(2, spikes.ndim)),
              init_fn=lambda: None, reduce_fn=lambda _, new: new)
-    return (spikes.reshape(currents.shape) * threshold).astype(currents.dtype)
+    if self.max_pool is not None:
+      spikes, counts.value = pooling.gate(spikes, counts.value, self.max_pool)
+    return (spikes.reshape(-1, *spikes.shape[2:]) * threshold).astype(currents.dtype)
 
   def _with_charges(self, currents, charges, step):
     """Currents [K, B, ...] from `step` on, with the instalments that fall into these steps."""

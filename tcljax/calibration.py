@@ -26,7 +26,11 @@ METHODS = ("percentile", "maximum", "least_squares")
 
 
 class _Observed(Activation):
-  """ReLU that leaves a histogram of what passes through it."""
+  """ReLU that leaves a histogram of what it passes on.
+
+  Where it pools, that is the largest of each window: what the others are clipped or rounded to
+  reaches no layer.
+  """
 
   per_channel: bool = False
 
@@ -34,6 +38,7 @@ class _Observed(Activation):
   def __call__(self, x):
     self.check_name()
     self.check_first_use("observed", "histogram")
+    x = self.pooled(x)
     self.sow("observed", "histogram", histogram(x, self.per_channel),
              init_fn=lambda: None, reduce_fn=lambda _, new: new)
     return nn.relu(x)

@@ -41,8 +41,10 @@ def base_config() -> ConfigDict:
   config.model.stages = config_dict.placeholder(tuple)  # None: the model's own
   config.model.dense = config_dict.placeholder(tuple)
   config.model.batch_norm = config_dict.placeholder(bool)
+  config.model.pooling = config_dict.placeholder(str)  # average, before, gate
   config.model.stem = config_dict.placeholder(str)  # ResNets: cifar, imagenet
   config.model.shortcut = config_dict.placeholder(str)  # ResNets: pad, projection
+  config.model.dtype = "float32"  # or bfloat16: what layers compute in
 
   config.snn = ConfigDict()  # see tcljax.SpikingConfig
   config.snn.steps = 8  # T that the thresholds are tuned for

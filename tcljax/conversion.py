@@ -18,9 +18,10 @@ from flax import traverse_util
 
 from tcljax.activations import TCL
 from tcljax.graph import Graph, GraphNetwork, Node, fold, trace
+from tcljax.models.precision import in_float32
 from tcljax.simulation import SpikingConfig, check_spiking, simulate
 
-_FORMAT = 1
+_FORMAT = 2  # of the files; 1 knew no maximum pooling
 _DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
 # All that a directory of ours may hold; `report` adds the last two.
 _FILES = {_DESCRIPTION, _ARRAYS, "results.json", "accuracy.png"}
@@ -93,7 +94,8 @@ def convert(
   Args:
     model: any Flax module with a field `act`, called as `model(x)` for inference, whose operations
       between two activations are affine (convolutions, products, average pooling, BatchNorm,
-      reshapes, sums of branches).
+      reshapes, sums of branches). Maximum pooling is given to the activation before it
+      (`max_pool`), or stands right before an activation, as the maximum of input currents.
     variables: its variables with the collection `clipping`, from `calibrate` or `tune`.
     input_shape: of one input, without the batch.
     spiking: stored as the network's way of being simulated.
@@ -110,7 +112,7 @@ def convert(
     raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
   check_spiking(spiking)
   input_shape = tuple(operator.index(n) for n in input_shape)
-  graph, arrays = fold(*trace(model, variables, input_shape))
+  graph, arrays = fold(*trace(in_float32(model), variables, input_shape))
   stored = traverse_util.flatten_dict(variables["clipping"])
   clipping: dict[str, dict[str, jax.Array]] = {}
   for (*path, key), value in stored.items():

@@ -93,8 +93,10 @@ def diagnose(
 
 def _measure(model, spiking, variables, x):
   """Sums over a batch: squares of each error, spikes of each neuron, and the saturated ones."""
+  # `activate` is of all neurons, also where their activation pools.
   _, state = with_activation(model, ReLU).apply(
-      variables, x, capture_intermediates=lambda module, _: isinstance(module, ReLU))
+      variables, x, capture_intermediates=lambda module, method: (
+          isinstance(module, ReLU) and method == "activate"))
   activations = {path[:-1]: value[0] for path, value in
                  traverse_util.flatten_dict(state["intermediates"]).items()}
   rates = traverse_util.flatten_dict(simulate(model, variables, x, spiking, rates=True).rates)

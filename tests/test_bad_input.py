@@ -31,6 +31,8 @@ from tcljax.commands import convert, train
     ("--config.tune.steps=0", "tune.steps=0 must be at least 1"),
     ("--config.model.stages=(8,)", "model .*stages=.* 'int' object is not iterable"),
     ("--config.model.dense=(-1,)", "model .*dense="),
+    ("--config.model.pooling=max", "pooling='max' is unknown: choose one of average, before, gate"),
+    ("--config.model.dtype=half", "dtype='half' is unknown: choose one of float32, bfloat16"),
     ("--config.qwerty=1", "--config has no field 'qwerty'; see tcljax/config.py"),
     ("--config.snn.steps=many", "--config.snn.steps=many: invalid literal for int"),
     ("--confg.snn.steps=4", "Unknown command line flag 'confg.snn.steps'"),
@@ -43,7 +45,7 @@ from tcljax.commands import convert, train
     ("--config.train.batch_size=0", "train.batch_size=0 must be at least 1"),
     ("--config.train.label_smoothing=1.0", "train.label_smoothing=1.0 must be in"),
     ("--config.train.optimizer.name=lion", "train.optimizer.name='lion' is unknown"),
-    ("--config.model.name=alexnet", "model.name='alexnet' is unknown: choose one of cnn, vgg16"),
+    ("--config.model.name=alexnet", "model.name='alexnet' is unknown: choose one of cnn, vgg11"),
     ("--config.model.stages=((4,),(4,))",  # joins the two stages of TINY
      "image size 8x8 is too small for the model's 4 halvings: it takes at least 16x16"),
     ("--config.preprocessing.mean=(0.1,0.2)", "preprocessing.mean=.* has 2 values for 1 channels"),

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcljax.models import CNN, MODELS, VGG16, ResNet, check_image_size, create_model
+import tcljax
+from tcljax.activations import TCL, activation_paths
+from tcljax.models import CNN, MODELS, VGG, VGG16, ResNet, check_image_size, create_model
 
 
 def count(model, shape):
@@ -25,6 +27,16 @@ def test_vgg16_of_the_paper_on_imagenet():
   model = VGG16(num_classes=1000, dense=(4096, 4096))
   assert count(model, (224, 224, 3)) == 138_365_992
   assert count(model.clone(batch_norm=False), (224, 224, 3)) == 138_357_544
+
+
+@pytest.mark.parametrize("name, plain, normalised", [
+    ("vgg11", 132_863_336, 132_868_840), ("vgg13", 133_047_848, 133_053_736),
+    ("vgg19", 143_667_240, 143_678_248),
+])
+def test_vggs_have_the_sizes_of_torchvision(name, plain, normalised):
+  model = create_model(name, 1000, dense=(4096, 4096))
+  assert count(model.clone(batch_norm=False), (224, 224, 3)) == plain
+  assert count(model, (224, 224, 3)) == normalised
 
 
 @pytest.mark.parametrize("name, shortcut, published", [
@@ -60,6 +72,29 @@ def test_every_named_model_can_be_made():
     assert create_model(name, 10).num_classes == 10
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_every_named_model_is_converted(name, rng):
+  """A sixteenth as wide, on images of the least size; the graph computes what the model does."""
+  model = create_model(name, 3)
+  if isinstance(model, VGG):
+    model = model.clone(dense=(4,), stages=tuple(
+        tuple(width // 16 for width in stage) for stage in model.stages))
+  else:
+    model = model.clone(widths=tuple(width // 16 for width in model.widths))
+  x = rng.normal(size=(2, *[model.smallest_image()] * 2, 3)).astype(np.float32)
+  abstract = jax.eval_shape(model.clone(act=TCL).init, jax.random.key(0), x)
+  variables = jax.tree.map(lambda a: rng.uniform(-0.4, 0.6, a.shape).astype(np.float32), abstract)
+  variables["batch_stats"] = jax.tree.map(np.abs, variables["batch_stats"])
+  network = tcljax.convert(model, variables, x.shape[1:])
+  paths = activation_paths(model, variables, x)
+  assert [node.name for node in network.graph.nodes if node.op == "neurons"] == [
+      ".".join(path) for path in paths]
+  if len(paths) < 20:  # the others repeat the blocks of these
+    found, expected = (jax.jit(m.clone(act=TCL).apply)(v, x) for m, v in (
+        (network.model, network.variables), (model, variables)))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
 def test_the_small_cnn_has_4_convolutions_and_2_dense_layers():
   variables = CNN(num_classes=7).init(jax.random.key(0), jnp.zeros((1, 12, 20, 1)))
   kernels = [a.ndim for a in jax.tree.leaves(variables["params"]) if a.ndim > 1]
@@ -91,5 +126,5 @@ def test_errors():
     initialise(blocks=(1,), widths=(8, 4))
   with pytest.raises(ValueError, match=r"image size 8x8 is too small .* at least 32x32"):
     check_image_size(create_model("resnet18", 10), (8, 8))
-  with pytest.raises(ValueError, match=r"model\.name='vgg' is unknown: choose one of cnn, vgg16"):
+  with pytest.raises(ValueError, match=r"model\.name='vgg' is unknown: choose one of cnn, vgg11"):
     create_model("vgg", 10)

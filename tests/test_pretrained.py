@@ -50,14 +50,17 @@ class TorchBlock(nn.Module):
 
 
 class TorchResNet(nn.Module):
-  """Two stages of one block each; the stem for ImageNet pools by averages, as ours does."""
+  """Two stages of one block each; the stem for ImageNet pools by averages or by maxima."""
 
-  def __init__(self, imagenet, projection):
+  def __init__(self, imagenet, projection, maxima=False):
     super().__init__()
     self.conv1 = (nn.Conv2d(3, 4, 7, 2, 3, bias=False) if imagenet
                   else nn.Conv2d(3, 4, 3, 1, 1, bias=False))
     self.bn1 = nn.BatchNorm2d(4)
-    self.pool = (nn.AvgPool2d(3, 2, 1, count_include_pad=False) if imagenet else nn.Identity())
+    self.pool = nn.Identity()
+    if imagenet:
+      self.pool = (nn.MaxPool2d(3, 2, 1) if maxima else
+                   nn.AvgPool2d(3, 2, 1, count_include_pad=False))
     self.layer1 = nn.Sequential(TorchBlock(4, 4, 1, projection))
     self.layer2 = nn.Sequential(TorchBlock(4, 8, 2, projection))
     self.fc = nn.Linear(8, 5)
@@ -70,19 +73,19 @@ class TorchResNet(nn.Module):
 class TorchVGG(nn.Module):
   """Torchvision's layout: `features`, flattened channels first, `classifier` with dropout."""
 
-  def __init__(self, batch_norm):
+  def __init__(self, batch_norm, stages=((4, 4), (6,)), pixels=4 * 4, pool=nn.AvgPool2d):
     super().__init__()
     layers, channels = [], 3
-    for stage in ((4, 4), (6,)):
+    for stage in stages:
       for width in stage:
         layers.append(nn.Conv2d(channels, width, 3, padding=1))
         layers += [nn.BatchNorm2d(width)] * batch_norm + [nn.ReLU()]
         channels = width
-      layers.append(nn.AvgPool2d(2))
+      layers.append(pool(2))
     self.features = nn.Sequential(*layers)
     self.classifier = nn.Sequential(
-        nn.Linear(6 * 4 * 4, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 7), nn.ReLU(), nn.Dropout(),
-        nn.Linear(7, 5))
+        nn.Linear(channels * pixels, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 7), nn.ReLU(),
+        nn.Dropout(), nn.Linear(7, 5))
 
   def forward(self, x):
     return self.classifier(self.features(x).flatten(1))
@@ -101,13 +104,17 @@ NETWORKS = [
     (lambda: TorchResNet(False, False), ResNet(num_classes=5, blocks=(1, 1), widths=(4, 8))),
     (lambda: TorchResNet(True, True), ResNet(num_classes=5, blocks=(1, 1), widths=(4, 8),
                                              shortcut="projection", stem="imagenet")),
+    (lambda: TorchResNet(True, True, maxima=True),
+     ResNet(num_classes=5, blocks=(1, 1), widths=(4, 8), shortcut="projection", stem="imagenet",
+            pooling="gate")),
     (lambda: TorchVGG(True), VGG(num_classes=5, stages=((4, 4), (6,)), dense=(8, 7))),
     (lambda: TorchVGG(False),
      VGG(num_classes=5, stages=((4, 4), (6,)), dense=(8, 7), batch_norm=False)),
 ]
 
 
-@pytest.mark.parametrize("make, model", NETWORKS, ids=["option-a", "resnet34", "vgg-bn", "vgg"])
+@pytest.mark.parametrize("make, model", NETWORKS, ids=[
+    "option-a", "resnet34", "resnet34-maxima", "vgg-bn", "vgg"])
 def test_logits_are_those_of_pytorch(tmp_path, rng, make, model):
   net = randomised(make())
   torch.save(net.state_dict(), tmp_path / "net.pth")
@@ -116,6 +123,42 @@ def test_logits_are_those_of_pytorch(tmp_path, rng, make, model):
   with torch.inference_mode():
     expected = net(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
   np.testing.assert_allclose(model.apply(variables, x), expected, rtol=1e-4, atol=1e-5)
+
+
+# As torchvision lists them: widths and poolings, a sixteenth as wide.
+TORCHVISION = {
+    "vgg11": "4 M 8 M 16 16 M 32 32 M 32 32 M",
+    "vgg13": "4 4 M 8 8 M 16 16 M 32 32 M 32 32 M",
+    "vgg16": "4 4 M 8 8 M 16 16 16 M 32 32 32 M 32 32 32 M",
+    "vgg19": "4 4 M 8 8 M 16 16 16 16 M 32 32 32 32 M 32 32 32 32 M",
+}
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_vggs_with_maximum_pooling_give_the_logits_of_pytorch(tmp_path, rng, name, batch_norm):
+  listed = TORCHVISION[name].removesuffix("M").split("M")
+  stages = tuple(tuple(int(width) for width in stage.split()) for stage in listed)
+  full = create_model(name, 5).stages
+  assert stages == tuple(tuple(width // 16 for width in stage) for stage in full)
+  torch.manual_seed(0)
+  net = TorchVGG(batch_norm, stages, pixels=2 * 1, pool=nn.MaxPool2d).eval()
+  for leaf, value in net.state_dict().items():  # by which even the deepest tells images apart
+    if value.ndim > 1:
+      nn.init.kaiming_normal_(value)
+    elif value.dtype.is_floating_point:
+      positive = leaf.endswith(("weight", "var"))
+      nn.init.uniform_(value, *((0.8, 1.4) if positive else (-0.1, 0.1)))
+  torch.save(net.state_dict(), tmp_path / "net.pth")
+  x = rng.normal(size=(4, 64, 32, 3)).astype(np.float32)
+  with torch.inference_mode():
+    expected = net(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+  assert np.std(expected, axis=0).min() > 0.01
+  model = create_model(name, 5, stages=stages, dense=(8, 7), batch_norm=batch_norm, pooling="gate")
+  variables = load_pretrained(tmp_path / "net.pth", model, (64, 32, 3))
+  for pooling in ("gate", "before"):
+    logits = jax.jit(model.clone(pooling=pooling).apply)(variables, x)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcljax.activations import ReLU
+from tcljax.pooling import MaxPool
 
 INPUT = "input:0"  # a colon keeps the names given here apart from those of activations
 
@@ -28,7 +29,8 @@ class Node:
       others the operation and a number, "conv:2".
     op: "neurons" or one of `_OPERATIONS`, such as "conv", "dense", "affine" or "add".
     inputs: names of the nodes it reads; "input:0" is the network's input.
-    settings: what else determines the operation, as sorted pairs.
+    settings: what else determines the operation, as sorted pairs; of neurons that gate, the fields
+      of their `MaxPool`.
   """
 
   name: str
@@ -68,6 +70,10 @@ def _sum_pool(x, **settings):
   return jax.lax.reduce_window(x, np.zeros((), x.dtype), jax.lax.add, **settings)
 
 
+def _max_pool(x, **settings):
+  return jax.lax.reduce_window(x, np.array(-np.inf, x.dtype), jax.lax.max, **settings)
+
+
 def _slice(x, *, start, limit, strides):
   return jax.lax.slice(x, (0, *start), (x.shape[0], *limit), (1, *strides))
 
@@ -78,6 +84,7 @@ _OPERATIONS: dict[str, Callable[..., jax.Array]] = {
     "dense": lambda x, *, kernel, bias=None: _add_bias(x @ kernel, bias),
     "affine": lambda x, *, scale, shift: x * scale[None] + shift[None],
     "sum_pool": _sum_pool,
+    "max_pool": _max_pool,  # of input currents
     "sum": lambda x, *, axes: x.sum(axis=axes),
     "reshape": lambda x, *, shape: x.reshape(-1, *shape),
     "transpose": lambda x, *, permutation: x.transpose(permutation),
@@ -106,7 +113,8 @@ class GraphNetwork(nn.Module):
     for node in self.graph.nodes:
       inputs = [values[name] for name in node.inputs]
       if node.op == "neurons":
-        values[node.name] = self.act(name=node.name)(*inputs)
+        gate = {"max_pool": MaxPool(**dict(node.settings))} if node.settings else {}
+        values[node.name] = self.act(name=node.name, **gate)(*inputs)
       else:
         if node.op not in _OPERATIONS:
           raise ValueError(f"unknown operation {node.op!r}")

@@ -47,11 +47,17 @@ class AffinePrimitives:
     return "dense", [x], {"kernel": kernel if kernel_axes[0] == 0 else kernel.T}, {}
 
   def _on_reduce_window_sum(self, inputs, params):
+    return self._pool("sum_pool", inputs, params)
+
+  def _on_reduce_window_max(self, inputs, params):
+    return self._pool("max_pool", inputs, params)  # no affine map: `trace` looks at who reads it
+
+  def _pool(self, op, inputs, params):
     window = {key: _plain(params[key]) for key in (
         "window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")}
     if window["window_dimensions"][0] != 1 or window["window_strides"][0] != 1:
       return None
-    return "sum_pool", inputs, {}, window
+    return op, inputs, {}, window
 
   def _on_reduce_sum(self, inputs, params):
     return None if 0 in params["axes"] else ("sum", inputs, {}, {"axes": _plain(params["axes"])})

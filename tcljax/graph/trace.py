@@ -1,9 +1,11 @@
 """From a Flax model to a graph, by reading the operations it traces to (its jaxpr).
 
 Nothing is matched by module name or class: whatever does not depend on the input is evaluated
-(BatchNorm's statistics become two constants), whatever does must be affine or an activation.
+(BatchNorm's statistics become two constants), whatever does must be affine or an activation. The
+one exception is a maximum of input currents, which neurons alone may read.
 """
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -12,12 +14,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from tcljax import pooling
 from tcljax.activations import Activation, with_activation
 from tcljax.graph.nodes import INPUT, Graph, Node
 from tcljax.graph.primitives import BATCH, AffinePrimitives, Symbol
 
 _NEURONS = core.Primitive("neurons")
-_NEURONS.def_abstract_eval(lambda x, *, path: x)
+
+
+@_NEURONS.def_abstract_eval
+def _shape_of_neurons(x, *, path, max_pool):
+  if max_pool is None:
+    return x
+  pooled = jax.eval_shape(lambda x: pooling.max_pool(x, max_pool),
+                          jax.ShapeDtypeStruct(x.shape, x.dtype))
+  return x.update(shape=pooled.shape)
+
 
 # What runs the operations inside it once, as they stand; loops do not.
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "custom_jvp_call",
@@ -30,7 +42,7 @@ class _Marker(Activation):
   @nn.compact
   def __call__(self, x):
     self.check_name()
-    return _NEURONS.bind(x, path=self.path)
+    return _NEURONS.bind(x, path=self.path, max_pool=self.max_pool)
 
 
 def trace(
@@ -57,7 +69,47 @@ def trace(
   outputs = tracer.run(closed.jaxpr, closed.consts, [Symbol(INPUT, (BATCH, *input_shape))])
   if len(outputs) != 1 or not isinstance(outputs[0], Symbol):
     raise ValueError("the model must return one array that depends on its input")
-  return Graph(tuple(tracer.nodes), outputs[0].name), tracer.arrays
+  graph = Graph(tuple(tracer.nodes), outputs[0].name)
+  _check_maxima(graph, tracer.places)
+  return graph, tracer.arrays
+
+
+def _check_maxima(graph, places):
+  """Raises ValueError unless every maximum is one of input currents, on their way into neurons.
+
+  Of spikes it would be no sum of spikes; and after a maximum, BatchNorm could not be folded into
+  the convolution before it, as a negative scale would make a minimum of it.
+  """
+  nodes = {node.name: node for node in graph.nodes}
+
+  def only_spikes(name):  # moved or scaled, but not yet summed by weights; or pixels
+    if name == INPUT or nodes[name].op == "neurons":
+      return True
+    return nodes[name].op not in ("conv", "dense") and all(map(only_spikes, nodes[name].inputs))
+
+  for name, place in places.items():
+    readers = {node.op for node in graph.nodes if name in node.inputs}
+    if only_spikes(name) or readers - {"neurons"} or graph.output == name:
+      raise _refusal("reduce_window_max", place)
+
+
+_MAXIMUM = (
+    "use average pooling, or give maximum pooling to the activation before it, "
+    "self.act(name=..., max_pool=tcljax.MaxPool(2))(x); of input currents a maximum may be taken "
+    "where an activation alone reads it, after BatchNorm and right before the activation")
+_REMEDIES = {
+    "reduce_window_max": _MAXIMUM, "reduce_max": _MAXIMUM,
+    "max": "write self.act(name=...)(x) in place of nn.relu(x), and pass act=self.act on to inner "
+           "modules",
+}
+
+
+def _refusal(operation, place):
+  """The error for an operation that spikes cannot carry, with what to do."""
+  remedy = _REMEDIES.get(operation, (
+      "between two activations convert can read convolutions, products with weights, sums, "
+      "scalings, BatchNorm, average pooling and reshapes, each example by itself"))
+  return ValueError(f"the model applies `{operation}`{' in ' + place if place else ''}: {remedy}")
 
 
 class _Tracer(AffinePrimitives):
@@ -65,6 +117,7 @@ class _Tracer(AffinePrimitives):
 
   def __init__(self):
     self.nodes, self.arrays, self._count = [], {}, {}
+    self.places = {}  # where in the model each maximum stands, by node
 
   def run(self, jaxpr, consts, args):
     env = dict(zip(jaxpr.constvars, consts)) | dict(zip(jaxpr.invars, args))
@@ -90,19 +143,16 @@ class _Tracer(AffinePrimitives):
     name = eqn.primitive.name
     handler = getattr(self, f"_on_{name}", None)
     node = handler(inputs, eqn.params) if handler else None
+    place = str(eqn.source_info.name_stack)
     if node is None:
-      place = str(eqn.source_info.name_stack)
-      hint = {
-          "reduce_window_max": "use average pooling: a maximum of spikes is not a sum of spikes",
-          "max": "write self.act(name=...)(x) in place of nn.relu(x), and pass act=self.act on to "
-                 "inner modules",
-      }.get(name, "between two activations convert can read convolutions, products with weights, "
-            "sums, scalings, BatchNorm, average pooling and reshapes, each example by itself")
-      raise ValueError(f"the model applies `{name}`{' in ' + place if place else ''}: {hint}")
+      raise _refusal(name, place)
     if isinstance(node, Symbol):
       return node
-    op, sources, arrays, settings = node
-    return self.emit(op, sources, arrays, settings, eqn.outvars[0].aval.shape)
+    op, sources, arrays, settings, *named = node
+    made = self.emit(op, sources, arrays, settings, eqn.outvars[0].aval.shape, *named)
+    if op == "max_pool":
+      self.places[made.name] = place
+    return made
 
   def emit(self, op, sources, arrays, settings, shape, name=None):
     if name is None:
@@ -111,11 +161,18 @@ class _Tracer(AffinePrimitives):
     settings = tuple(sorted(settings.items()))
     self.nodes.append(Node(name, op, tuple(source.name for source in sources), settings))
     if arrays:
-      self.arrays[name] = {key: np.asarray(array) for key, array in arrays.items()}
+      self.arrays[name] = {key: _at_least_float32(array) for key, array in arrays.items()}
     return Symbol(name, shape)
 
   def _on_neurons(self, inputs, params):
     name = ".".join(params["path"])
     if any(node.name == name for node in self.nodes):
       raise ValueError(f"activation {name!r} is used twice: give each use a name of its own")
-    return self.emit("neurons", inputs, {}, {}, inputs[0].shape, name)
+    gate = params["max_pool"]
+    settings = dataclasses.asdict(gate) if gate else {}
+    return "neurons", inputs, {}, settings, name
+
+
+def _at_least_float32(array):
+  array = np.asarray(array)
+  return array.astype(np.float32) if array.dtype.itemsize < 4 else array

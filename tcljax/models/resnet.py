@@ -10,7 +10,10 @@ import jax.numpy as jnp
 
 from tcljax.activations import ReLU
 from tcljax.checks import check_choice
+from tcljax.models.pooling import POOLINGS, pooled_activation
+from tcljax.models.precision import compute_dtype
 from tcljax.models.sizes import check_image_size
+from tcljax.pooling import MaxPool
 
 SHORTCUTS = ("pad", "projection")
 STEMS = ("cifar", "imagenet")
@@ -32,8 +35,11 @@ class ResNet(nn.Module):
     widths: channels of each stage.
     shortcut: where a block changes the shape, "pad" takes every second pixel and fills new channels
       with zeros on both sides (option A), "projection" is a strided 1x1 convolution (option B).
-    stem: "cifar" is a 3x3 convolution; "imagenet" a strided 7x7 convolution and 3x3 average
-      pooling, strided as well.
+    stem: "cifar" is a 3x3 convolution; "imagenet" a strided 7x7 convolution and 3x3 pooling,
+      strided as well.
+    pooling: of the stem for ImageNet: "average", or maximum "before" the activation, or by neurons
+      that "gate"; see `tcljax.models.pooling`. Torchvision's weights want one of the latter two.
+    dtype: what layers compute in, "float32" or "bfloat16"; see `tcljax.models.precision`.
     spiking_readout: whether the outputs pass through an activation too, so that the network's
       answer is the firing rate of output neurons instead of their accumulated current.
     act: the activation module; see `tcljax.activations`.
@@ -44,6 +50,8 @@ class ResNet(nn.Module):
   widths: tuple[int, ...]
   shortcut: str = "pad"
   stem: str = "cifar"
+  pooling: str = "average"
+  dtype: str = "float32"
   spiking_readout: bool = False
   act: Callable[..., Any] = ReLU
 
@@ -60,26 +68,33 @@ class ResNet(nn.Module):
       train: whether BatchNorm uses the batch's statistics and updates the running ones.
 
     Raises:
-      ValueError: on an unknown stem or shortcut.
+      ValueError: on an unknown stem, shortcut, pooling or dtype, or a pooling where none is.
     """
     check_choice("stem", self.stem, STEMS)
     check_choice("shortcut", self.shortcut, SHORTCUTS)
+    check_choice("pooling", self.pooling, POOLINGS)
+    if self.stem == "cifar" and self.pooling != "average":
+      raise ValueError(f"pooling={self.pooling!r} is of stem='imagenet', and stem='cifar' pools "
+                       "nothing: leave it out")
+    dtype = compute_dtype(self.dtype)
     check_image_size(self, x.shape[1:3])
     if len(self.blocks) != len(self.widths):
       raise ValueError(f"blocks={self.blocks} and widths={self.widths} must be equally long")
+    norm = functools.partial(
+        nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype, name="stem_norm")
+    act = functools.partial(self.act, name="stem_act")
     if self.stem == "cifar":
-      x = _conv3x3(self.widths[0], name="stem_conv")(x)
+      x = act()(norm()(_conv3x3(self.widths[0], dtype=dtype, name="stem_conv")(x)))
     else:
-      x = nn.Conv(self.widths[0], (7, 7), strides=2, padding=3, use_bias=False, name="stem_conv")(x)
-    x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="stem_norm")(x)
-    x = self.act(name="stem_act")(x)
-    if self.stem == "imagenet":
-      x = nn.avg_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)), count_include_pad=False)
+      x = norm()(nn.Conv(self.widths[0], (7, 7), strides=2, padding=3, use_bias=False, dtype=dtype,
+                         name="stem_conv")(x))
+      x = pooled_activation(act, x, self.pooling, MaxPool(3, stride=2, padding=1))
     for i, (blocks, width) in enumerate(zip(self.blocks, self.widths, strict=True), 1):
       for j in range(1, blocks + 1):
-        x = BasicBlock(width, 2 if i > 1 and j == 1 else 1, self.shortcut, self.act,
+        x = BasicBlock(width, 2 if i > 1 and j == 1 else 1, self.shortcut, dtype, self.act,
                        name=f"stage{i}_block{j}")(x, train)
-    x = nn.Dense(self.num_classes, name="head")(x.mean(axis=(1, 2)))
+    x = x.mean(axis=(1, 2), dtype=jnp.float32)
+    x = nn.Dense(self.num_classes, dtype=jnp.float32, name="head")(x)
     return self.act(name="readout")(x) if self.spiking_readout else x
 
 
@@ -90,24 +105,29 @@ class BasicBlock(nn.Module):
     width: channels of its output.
     stride: 2 where the block halves the image.
     shortcut: see `ResNet`.
+    dtype: what its layers compute in.
     act: the activation module.
   """
 
   width: int
   stride: int
   shortcut: str
+  dtype: Any
   act: Callable[..., Any]
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     """[B, H, W, C] to [B, H / stride, W / stride, width]."""
-    norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
-    y = _conv3x3(self.width, strides=self.stride, name="conv1")(x)
+    conv3x3 = functools.partial(_conv3x3, self.width, dtype=self.dtype)
+    norm = functools.partial(
+        nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype)
+    y = conv3x3(strides=self.stride, name="conv1")(x)
     y = self.act(name="act1")(norm(name="norm1")(y))
-    y = norm(name="norm2")(_conv3x3(self.width, name="conv2")(y))
+    y = norm(name="norm2")(conv3x3(name="conv2")(y))
     if self.stride != 1 or x.shape[-1] != self.width:
       if self.shortcut == "projection":
-        x = nn.Conv(self.width, (1, 1), strides=self.stride, use_bias=False, name="projection")(x)
+        x = nn.Conv(self.width, (1, 1), strides=self.stride, use_bias=False, dtype=self.dtype,
+                    name="projection")(x)
         x = norm(name="projection_norm")(x)
       else:
         x = _pad_channels(x[:, ::self.stride, ::self.stride], self.width)

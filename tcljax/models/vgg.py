@@ -1,4 +1,4 @@
-"""VGG-style networks: stages of 3x3 convolutions and average pooling, then dense layers."""
+"""VGG-style networks: stages of 3x3 convolutions and pooling, then dense layers."""
 
 import functools
 from collections.abc import Callable
@@ -6,22 +6,30 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from tcljax.activations import ReLU
+from tcljax.checks import check_choice
+from tcljax.models.pooling import POOLINGS, pooled_activation
+from tcljax.models.precision import compute_dtype
 from tcljax.models.sizes import check_image_size
+from tcljax.pooling import MaxPool
 
 
 class VGG(nn.Module):
   """Convolution stages and dense layers, for any image size and class count.
 
-  Simonyan & Zisserman (ICLR 2015) with average in place of maximum pooling, as conversion wants
-  it: a mean of spikes is a sum of spikes, a maximum is not.
+  Simonyan & Zisserman (ICLR 2015). By default with average in place of maximum pooling, which is
+  easiest to convert: a mean of spikes is a sum of spikes, a maximum is not.
 
   Attributes:
     num_classes: outputs of the last layer.
-    stages: widths of the 3x3 convolutions of each stage; 2x2 average pooling ends a stage.
+    stages: widths of the 3x3 convolutions of each stage; 2x2 pooling ends a stage.
     dense: widths of the hidden dense layers.
     batch_norm: whether BatchNorm follows each convolution.
+    pooling: "average", or maximum "before" the activation, or by neurons that "gate"; see
+      `tcljax.models.pooling`. Weights of torchvision's VGGs want one of the latter two.
+    dtype: what layers compute in, "float32" or "bfloat16"; see `tcljax.models.precision`.
     spiking_readout: whether the outputs pass through an activation too, so that the network's
       answer is the firing rate of output neurons instead of their accumulated current.
     act: the activation module; see `tcljax.activations`.
@@ -31,6 +39,8 @@ class VGG(nn.Module):
   stages: tuple[tuple[int, ...], ...]
   dense: tuple[int, ...]
   batch_norm: bool = True
+  pooling: str = "average"
+  dtype: str = "float32"
   spiking_readout: bool = False
   act: Callable[..., Any] = ReLU
 
@@ -47,24 +57,32 @@ class VGG(nn.Module):
       train: whether BatchNorm uses the batch's statistics and updates the running ones.
 
     Raises:
-      ValueError: if the images are too small for the poolings.
+      ValueError: on an unknown pooling or dtype, or if the images are too small for the poolings.
     """
+    check_choice("pooling", self.pooling, POOLINGS)
+    dtype = compute_dtype(self.dtype)
+    norm = functools.partial(
+        nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype)
     check_image_size(self, x.shape[1:3])
     for i, widths in enumerate(self.stages, 1):
       for j, width in enumerate(widths, 1):
-        x = nn.Conv(width, (3, 3), name=f"conv{i}_{j}")(x)
+        x = nn.Conv(width, (3, 3), dtype=dtype, name=f"conv{i}_{j}")(x)
         if self.batch_norm:
-          x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"norm{i}_{j}")(x)
-        x = self.act(name=f"act{i}_{j}")(x)
-      x = nn.avg_pool(x, (2, 2), strides=(2, 2))
+          x = norm(name=f"norm{i}_{j}")(x)
+        act = functools.partial(self.act, name=f"act{i}_{j}")
+        ends_stage = j == len(widths)
+        x = pooled_activation(act, x, self.pooling, MaxPool(2)) if ends_stage else act()(x)
     x = x.reshape(x.shape[0], -1)
     for i, width in enumerate(self.dense, 1):
-      x = self.act(name=f"act_dense{i}")(nn.Dense(width, name=f"dense{i}")(x))
-    x = nn.Dense(self.num_classes, name="head")(x)
+      x = self.act(name=f"act_dense{i}")(nn.Dense(width, dtype=dtype, name=f"dense{i}")(x))
+    x = nn.Dense(self.num_classes, dtype=jnp.float32, name="head")(x)
     return self.act(name="readout")(x) if self.spiking_readout else x
 
 
 # The small network of the paper: 4 convolutions and 2 dense layers, the output layer counted.
 CNN = functools.partial(VGG, stages=((32, 32), (64, 64)), dense=(256,))
-VGG16 = functools.partial(
-    VGG, stages=((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3), dense=(512,))
+# Simonyan & Zisserman, table 1: configurations A, B, D and E.
+VGG11, VGG13, VGG16, VGG19 = (
+    functools.partial(VGG, dense=(512,), stages=tuple(
+        (width,) * n for n, width in zip(convolutions, (64, 128, 256, 512, 512), strict=True)))
+    for convolutions in ((1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)))

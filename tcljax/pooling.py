@@ -1,0 +1,112 @@
+"""Maximum pooling, of activations and of spikes.
+
+A maximum of spikes is not a spike train whose rate is the maximum of the rates: two neurons of
+equal rate that fire in turn would pass twice too many. In its place spiking networks let one
+neuron of each window through, the one that has fired most (Rueckauer et al., Front. Neurosci.
+2017). If all spikes of the leader pass, those of earlier leaders stay counted when the lead
+changes. Here a spike passes only where it makes the largest count of its window grow, so that
+after every step
+
+    spikes passed so far = maximum over the window of the spikes fired so far,
+
+exactly, and as a neuron fires at most once a step, what passes is 0 or 1 in each.
+"""
+
+import dataclasses
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class MaxPool:
+  """Square windows over all axes between the batch and the channels.
+
+  What is left over at the far edge is dropped.
+
+  Attributes:
+    window: length of a window's sides, in pixels.
+    stride: pixels from one window to the next; None for `window`.
+    padding: pixels of minus infinity around the image, fewer than `window`.
+
+  Raises:
+    ValueError: naming the field, its value and the remedy.
+  """
+
+  window: int
+  stride: int | None = None
+  padding: int = 0
+
+  def __post_init__(self):
+    if self.stride is None:
+      object.__setattr__(self, "stride", self.window)
+    for field in ("window", "stride", "padding"):
+      try:
+        object.__setattr__(self, field, operator.index(getattr(self, field)))
+      except TypeError:
+        raise ValueError(f"MaxPool: {field}={getattr(self, field)!r} must be an integer") from None
+    if self.window < 1 or self.stride < 1:
+      raise ValueError(f"MaxPool: window={self.window} and stride={self.stride} must be at least 1")
+    if not 0 <= self.padding < self.window:
+      raise ValueError(f"MaxPool: padding={self.padding} must be at least 0 and below "
+                       f"window={self.window}")
+
+
+def max_pool(x: jax.Array, pool: MaxPool) -> jax.Array:
+  """The maximum of each window and channel.
+
+  Args:
+    x: [B, H, W, C], or with more or fewer axes between the first and the last.
+    pool: the windows.
+
+  Returns:
+    [B, H', W', C], H' = (H + 2 padding - window) // stride + 1, in the type of `x`.
+
+  Raises:
+    ValueError: if `x` has no axes to pool, or a window does not fit in.
+  """
+  if x.ndim < 3:
+    raise ValueError(f"{pool} pools images [B, H, W, C], not an array of shape {x.shape}")
+  spatial = x.shape[1:-1]
+  if min(spatial) + 2 * pool.padding < pool.window:
+    raise ValueError(f"{pool} does not fit into images of {'x'.join(map(str, spatial))} pixels: "
+                     "enlarge the images, or pool less often")
+  if pool.stride == pool.window and not pool.padding:
+    return _of_tiles(x, pool.window)
+  axes = len(spatial)
+  return jax.lax.reduce_window(
+      x, np.array(-np.inf, x.dtype), jax.lax.max, (1, *[pool.window] * axes, 1),
+      (1, *[pool.stride] * axes, 1), ((0, 0), *[(pool.padding,) * 2] * axes, (0, 0)))
+
+
+def _of_tiles(x, side):
+  """Windows that do not overlap, as axes of their own.
+
+  On CPUs the gradient then takes a sixth of the time. And neurons that share a maximum, as counts
+  of spikes often do, share its gradient.
+  """
+  spatial = [n // side for n in x.shape[1:-1]]
+  for axis, n in enumerate(spatial, 1):
+    x = jax.lax.slice_in_dim(x, 0, n * side, axis=axis)
+  tiled = x.reshape(x.shape[0], *(m for n in spatial for m in (n, side)), x.shape[-1])
+  return tiled.max(axis=tuple(range(2, 2 * len(spatial) + 1, 2)))
+
+
+def gate(spikes: jax.Array, counts: jax.Array, pool: MaxPool) -> tuple[jax.Array, jax.Array]:
+  """Lets those spikes through that make the largest count of their window grow.
+
+  Args:
+    spikes: 0 or 1, [K, B, H, W, C].
+    counts: spikes of each neuron before these steps, [B, H, W, C].
+    pool: the windows.
+
+  Returns:
+    The spikes that pass, 0 or 1, [K, B, H', W', C], and the counts after these steps. Summed over
+    all steps so far, what passed is `max_pool` of the counts. The gradient to the spikes is that of
+    this difference of maxima.
+  """
+  after = counts[None] + jnp.cumsum(spikes, axis=0)
+  highest = jax.vmap(lambda count: max_pool(count, pool))(jnp.concatenate([counts[None], after]))
+  return highest[1:] - highest[:-1], after[-1]
