@@ -17,15 +17,16 @@ import json
 import pathlib
 import sys
 
-from latency import ROOT, machine
+from record import machine
 
 from tcljax import conversion, experiment, parallel, training
-from tcljax.config import cifar10_config
 from tcljax.evaluation import accuracy, evaluate
 from tcljax.files import write_text
 from tcljax.metrics import say
 from tcljax.models.pooling import POOLINGS
+from tcljax.recipes import cifar_config
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 _TRAINED = "gate"  # as an ANN the same as "before"
 _COMMAND = "python benchmarks/pooling.py"
 _STEPS = (4, 8, 16, 32, 64)
@@ -33,8 +34,7 @@ _STEPS = (4, 8, 16, 32, 64)
 
 def get_config():
   """What is trained, tuned and measured."""
-  config = cifar10_config()
-  config.name = "pooling"
+  config = cifar_config("pooling")
   config.data.train_split = "train[:20000]"
   config.data.test_split = "test[:2000]"
   config.model.name = "cnn"

@@ -3,17 +3,14 @@
 import json
 
 import pytest
-from running import ROOT
+from running import load_benchmark
 
 from tcljax.config import base_config
 
 
 @pytest.fixture
-def benchmark(monkeypatch):
-  monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-  import pooling
-
-  return pooling
+def benchmark():
+  return load_benchmark("pooling")
 
 
 def test_a_way_to_pool_is_tuned_converted_and_measured(tmp_path, benchmark, monkeypatch):
