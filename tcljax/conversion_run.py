@@ -8,6 +8,7 @@ import numpy as np
 from tcljax import conversion, parallel, report
 from tcljax.experiment import Experiment
 from tcljax.metrics import say
+from tcljax.models.precision import in_float32
 from tcljax.training import evaluate_on_test
 
 # Folding changes the rounding of a current, so that a neuron at its very threshold may fire a step
@@ -47,8 +48,10 @@ def convert_and_verify(
   def run(model, model_variables):
     return evaluate_on_test(experiment, model, model_variables, experiment.reference(variables))
 
-  # Checked before anything is written, so that a good network is not replaced by a bad one.
-  simulated, converted = run(experiment.model, variables), run(network.model, network.variables)
+  # Checked before anything is written, so that a good network is not replaced by a bad one; in the
+  # precision of the converted one, so that only folding can move anything.
+  simulated = run(in_float32(experiment.model), variables)
+  converted = run(network.model, network.variables)
   moved = float(np.abs(converted.snn - simulated.snn).max())
   tolerated = 100 * max(_TOLERATED_SHARE, _TOLERATED_IMAGES / converted.images)
   if moved > tolerated:

@@ -1,12 +1,16 @@
+import json
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+from running import run_train
 
 import tcljax
 from tcljax.activations import IF
+from tcljax.commands import convert
 from tcljax.graph import GraphNetwork, trace
 from tcljax.models import VGG, ResNet, create_model
 
@@ -88,3 +92,16 @@ def test_a_model_that_knows_nothing_but_bfloat16_is_traced_into_float32(rng):
   assert {a.dtype for a in jax.tree.leaves(arrays)} <= {np.dtype(np.float32), np.dtype(np.float64)}
   np.testing.assert_allclose(GraphNetwork(graph).apply({"params": arrays}, x),
                              Coarse().apply(variables, x), atol=0.02)
+
+
+def test_a_network_trained_in_bfloat16_is_converted(tmp_path):
+  overrides = ("--config.model.dtype=bfloat16", "--config.model.pooling=gate")
+  assert run_train(tmp_path / "run", *overrides) == 0
+  assert convert.main(
+      ["convert.py", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}"]) == 0
+  results = json.loads((tmp_path / "snn" / "results.json").read_text())
+  # Against the simulation in float32: what BatchNorm's folding moves, not what precision does.
+  assert results["largest_change_by_folding"] <= 0.56
+  network = tcljax.load(tmp_path / "snn")
+  gates = [node for node in network.graph.nodes if node.op == "neurons" and node.settings]
+  assert len(gates) == 2 and network(np.zeros((1, 8, 8, 1))).dtype == jnp.float32
