@@ -57,9 +57,12 @@ class VGG(nn.Module):
       train: whether BatchNorm uses the batch's statistics and updates the running ones.
 
     Raises:
-      ValueError: on an unknown pooling or dtype, or if the images are too small for the poolings.
+      ValueError: on an unknown pooling or dtype, a stage without convolutions, or images that are
+        too small for the poolings.
     """
     check_choice("pooling", self.pooling, POOLINGS)
+    if not all(self.stages):
+      raise ValueError(f"stages={self.stages}: every stage has at least one convolution")
     dtype = compute_dtype(self.dtype)
     norm = functools.partial(
         nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype)
