@@ -1,11 +1,11 @@
-"""Joint training of a pretrained network, for each T: weights and thresholds through the SNN.
+"""Joint training of a pretrained network, weights and thresholds together, for each T.
 
     python benchmarks/joint.py --pretrained=PATH --steps=4,8,16
 
-Runs `train.py --config=configs/resnet20.py:joint` for each T; --config.FIELD=VALUE overrides a
-field of it. Training takes as long for each T: twice the T, half the batches. Writes OUTPUT.json
-and .md. The whole takes hours on a CPU and can be had in parts, by --steps: figures that
-OUTPUT.json holds from the same command are kept. Remove the file to measure anew.
+Runs `train.py --config=configs/resnet20.py:VARIANT` for each T, with the variant and the numbers of
+batches below; --config.FIELD=VALUE overrides a field. Writes OUTPUT.json and .md. The whole takes
+an hour or two on a CPU and can be had in parts, by --steps: figures that OUTPUT.json holds from the
+same command are kept. Remove the file to measure anew.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from tcljax.commands import train
 from tcljax.files import write_text
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# By T: batches of 32 that tune the thresholds, batches of 64 that train all.
-_BATCHES = {4: (500, 1500), 8: (400, 750), 16: (300, 375)}
+# By T: the variant, batches of 32 that tune the thresholds, and batches of 64 that train all.
+_RUNS = {4: ("joint", 500, 1500), 8: ("joint", 400, 750), 16: ("quantized", 500, 1500)}
 
 
 def main(argv=None):
@@ -30,13 +30,13 @@ def main(argv=None):
       allow_abbrev=False)
   parser.add_argument("--pretrained", required=True, help="checkpoint of the network")
   parser.add_argument("--config", default=str(ROOT / "configs" / "resnet20.py"))
-  parser.add_argument("--steps", default=",".join(map(str, _BATCHES)), help="numbers of steps T")
+  parser.add_argument("--steps", default=",".join(map(str, _RUNS)), help="numbers of steps T")
   parser.add_argument("--workdir", default="runs/joint", help="each T has a directory below it")
   parser.add_argument("--output", default=str(ROOT / "benchmarks" / "results" / "joint"))
   args, rest = parser.parse_known_args(argv)
   steps = [int(t) for t in args.steps.split(",") if t.isdecimal()]
-  if not steps or not set(steps) <= set(_BATCHES):
-    parser.error(f"--steps={args.steps}: choose from {', '.join(map(str, _BATCHES))}")
+  if not steps or not set(steps) <= set(_RUNS):
+    parser.error(f"--steps={args.steps}: choose from {', '.join(map(str, _RUNS))}")
   output = pathlib.Path(args.output)
 
   command = " ".join(map(portable, [
@@ -62,18 +62,19 @@ def main(argv=None):
 
 
 def _run(config, t):
-  tune, joint = _BATCHES[t]
-  return [f"--config={config}:joint", f"--config.snn.steps={t}", f"--config.eval.steps={t}",
+  variant, tune, joint = _RUNS[t]
+  return [f"--config={config}:{variant}", f"--config.snn.steps={t}", f"--config.eval.steps={t}",
           f"--config.tune.instalments={min(t, 8)}", f"--config.tune.steps={tune}",
           f"--config.joint.steps={joint}"]
 
 
 def _row(t, results):
-  """Accuracy at this T after each stage."""
-  earlier = {stage: round(curve[str(t)], 2) for stage, curve in results["earlier_stages"].items()}
-  return {"T": t, "images": results["images"], "ann": round(results["ann"], 2), **earlier,
-          results["stage"]: round(results["snn"][str(t)], 2),
-          "clipped": round(results["clipped"], 2),
+  """Accuracy at this T after each stage, in their order."""
+  curves = {**results["earlier_stages"], results["stage"]: results["snn"]}
+  return {"T": t, "variant": _RUNS[t][0], "images": results["images"],
+          "ann": round(results["ann"], 2),
+          "stages": {stage: round(curve[str(t)], 2) for stage, curve in curves.items()},
+          "accuracy": round(results["snn"][str(t)], 2),
           "spikes_per_neuron": round(results["spikes_per_neuron"][str(t)], 3)}
 
 
@@ -91,12 +92,13 @@ def _markdown(found):
   lines = ["# Joint training from a pretrained network", "",
            f"In percent of {rows[0]['images']} test images; the ANN that it starts from has "
            f"{rows[0]['ann']:.2f}. Binary integrate-and-fire neurons, every step counted; for each "
-           "T a network of its own.", "", "| stage | " + " | ".join(f"T={r['T']}" for r in rows) +
-           " |", "|---|" + "---|" * len(rows)]
-  for label, field in (("calibrated", "calibrated"), ("tuned", "tuned"),
-                       ("trained jointly", "trained jointly"), ("its clipped ANN", "clipped"),
-                       ("its spikes per neuron", "spikes_per_neuron")):
-    lines.append(f"| {label} | {' | '.join(f'{row[field]:.2f}' for row in rows)} |")
+           "T a network of its own.", "",
+           "| T | variant | after each stage, in their order | accuracy | spikes per neuron |",
+           "|---|---|---|---|---|"]
+  for row in rows:
+    stages = ", ".join(f"{stage} {accuracy:.2f}" for stage, accuracy in row["stages"].items())
+    lines.append(f"| {row['T']} | `:{row['variant']}` | {stages} | {row['accuracy']:.2f} | "
+                 f"{row['spikes_per_neuron']:.3f} |")
   lines += ["", "```bash", found["command"], "```", "", found["machine"], ""]
   return "\n".join(lines)
 

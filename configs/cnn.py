@@ -2,10 +2,9 @@
 
     python train.py --config=configs/cnn.py
 
-Reads the TFDS set `cifar10` from $TFDS_DATA_DIR. Variants, also together: `:cifar100`, `:joint`
-(weights and thresholds through the spiking network of T = 4), `:scratch` (both together from the
-start, as the paper trains), as in `--config=configs/cnn.py:cifar100,scratch`. Not run in full yet:
-the run time and the accuracy remain to be measured.
+Reads the TFDS set `cifar10` from $TFDS_DATA_DIR. Variants, also together: `:cifar100`; `:joint`,
+`:quantized` and `:scratch` train weights and thresholds together, see tcljax/recipes.py. Not run in
+full yet: the run time and the accuracy remain to be measured.
 """
 
 from tcljax.recipes import cifar_config, with_variants

@@ -3,8 +3,8 @@
     python train.py --config=configs/digits.py
 
 No download: 1,437 of the 1,797 real images train the network, 360 are held out. What it reaches
-stands in the README. Variants: `:joint` goes on to train weights and thresholds through the spiking
-network of T = 4; `:scratch` trains both together from the start, as the paper does.
+stands in the README. Variants: `:joint`, `:quantized` and `:scratch` train weights and thresholds
+together, see tcljax/recipes.py.
 """
 
 from tcljax.config import base_config

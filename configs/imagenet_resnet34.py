@@ -10,8 +10,8 @@ torchvision's, take the place of the 90 epochs; they were trained with maximum p
     python train.py --config=configs/imagenet_resnet34.py --config.pretrained=resnet34.pth \
         --config.model.pooling=gate
 
-Variants: `:joint` goes on to train weights and thresholds through the spiking network of T = 4,
-`:scratch` trains both together from the start, as the paper does.
+Variants: `:joint`, `:quantized` and `:scratch` train weights and thresholds together, see
+tcljax/recipes.py.
 
 Not run yet. Ho & Chang (DAC 2021) report 70.37 % for the spiking ResNet-34 at T = 250.
 """

@@ -5,9 +5,8 @@
 Reads the TFDS set `cifar10` from $TFDS_DATA_DIR. Without --config.pretrained the weights are
 trained first. The images are normalised with ImageNet's statistics, as the pretrained CIFAR ResNets
 of akamaster/pytorch_resnet_cifar10 expect it. What tuning reaches for each T, and in what time,
-stands in the README. Variants, also together: `:cifar100`; `:joint`, which goes on to train weights
-and thresholds through the spiking network of T = 4; `:scratch`, both together from the start, as
-the paper trains.
+stands in the README. Variants, also together: `:cifar100`; `:joint`, `:quantized` and `:scratch`
+train weights and thresholds together, see tcljax/recipes.py.
 """
 
 from tcljax.recipes import cifar_config, with_variants

@@ -3,11 +3,11 @@
     python train.py --config=configs/vgg16.py
 
 Reads the TFDS set `cifar10` from $TFDS_DATA_DIR; 200 epochs for the weights, meant for a GPU or a
-TPU, where `--config.model.dtype=bfloat16` is faster. Variants, also together: `:cifar100`, `:joint`
-(weights and thresholds through the spiking network of T = 4), `:scratch` (both together from the
-start, as the paper trains). Not run in full yet: the run time and the accuracy remain to be
-measured. Published: 95.52 % as an ANN, 94.95 % at T = 8, 95.40 % at T = 16 (QCFS, Bu et al., ICLR
-2022, table 1).
+TPU, with layers that compute in bfloat16 by `--config.model.dtype=bfloat16`. Variants, also
+together: `:cifar100`; `:joint`, `:quantized` and `:scratch` train weights and thresholds together,
+see tcljax/recipes.py. Not run in full yet: the run time and the accuracy remain to be measured.
+Published: 95.52 % as an ANN, 94.95 % at T = 8, 95.40 % at T = 16 (QCFS, Bu et al., ICLR 2022, table
+1).
 """
 
 from tcljax.recipes import cifar_config, with_variants

@@ -81,20 +81,31 @@ def _cifar100(config):
 
 def _joint(config):
   """The lowest latency: from the tuned thresholds on, all is trained through the SNN of T = 4."""
-  config.snn.steps = 4
-  config.tune.instalments = 4
-  config.tune.at = ()
-  config.tune.steps = 500
-  config.tune.batch_size = 32
-  config.joint.through = "snn"
-  config.joint.objective = "distillation"
-  config.joint.steps = 1500
-  config.joint.batch_size = 64
+  _fine_tuned(config, "snn", 4)
   config.joint.optimizer.name = "adamw"
   config.joint.optimizer.learning_rate = 5e-4
   config.joint.threshold_optimizer.learning_rate = 3e-3
   config.log_every = 20
   config.checkpoint_every = 100
+
+
+def _quantized(config):
+  """For T from 8 on, where rounding costs more than uneven spikes, and at a cost that T is not in.
+
+  All is trained through what T = 8 steps can express; then thresholds are tuned through the SNN.
+  """
+  _fine_tuned(config, "quantized", 8)
+
+
+def _fine_tuned(config, through, steps):
+  config.snn.steps = config.tune.instalments = steps
+  config.tune.at = ()
+  config.tune.steps = 500
+  config.tune.batch_size = 32
+  config.joint.through = through
+  config.joint.objective = "distillation"
+  config.joint.steps = 1500
+  config.joint.batch_size = 64
 
 
 def _scratch(config):
@@ -110,4 +121,4 @@ def _scratch(config):
   config.joint.optimizer.update(config.train.optimizer.to_dict())
 
 
-VARIANTS = {"cifar100": _cifar100, "joint": _joint, "scratch": _scratch}
+VARIANTS = {"cifar100": _cifar100, "joint": _joint, "quantized": _quantized, "scratch": _scratch}

@@ -212,6 +212,8 @@ def test_variants_of_configs(name):
   assert config.joint.through == "snn" and config.snn.steps == 4 and config.tune.at == ()
   changed = {line.partition(":")[0] for line in configs.differences(plain, config)}
   assert not {field for field in changed if field.startswith(("train.", "model.", "eval."))}
+  _, config = get_config(name, "quantized")
+  assert config.joint.through == "quantized" and config.snn.steps == 8
   _, config = get_config(name, "scratch")
   assert config.joint.start == "scratch" and config.joint.optimizer == config.train.optimizer
   with pytest.raises(ValueError, match="variant of the config='joined' is unknown"):

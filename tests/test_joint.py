@@ -194,9 +194,10 @@ def test_the_benchmark_keeps_what_it_measured(tmp_path, tiny_state, monkeypatch,
       "python benchmarks/joint.py --pretrained=$TCLJAX_WEIGHTS_DIR/net.npz --config=")
   (row,) = found["rows"]
   results = json.loads((tmp_path / "run" / "T4" / "results.json").read_text())
-  assert row["T"] == 4 and row["trained jointly"] == round(results["snn"]["4"], 2)
-  assert row["tuned"] == round(results["earlier_stages"]["tuned"]["4"], 2)
-  line = f"| trained jointly | {row['trained jointly']:.2f} |"
+  assert row["T"] == 4 and row["accuracy"] == round(results["snn"]["4"], 2)
+  assert list(row["stages"]) == ["calibrated", "tuned", "trained jointly"]
+  assert row["stages"]["tuned"] == round(results["earlier_stages"]["tuned"]["4"], 2)
+  line = f"trained jointly {row['accuracy']:.2f} | {row['accuracy']:.2f} |"
   assert line in output.with_suffix(".md").read_text()
   monkeypatch.setattr(benchmark.train, "main", lambda argv: pytest.fail("measured twice"))
   assert benchmark.main([*arguments, "--steps=4"]) == 0
