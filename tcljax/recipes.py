@@ -90,9 +90,9 @@ def _joint(config):
 
 
 def _quantized(config):
-  """For T from 8 on, where rounding costs more than uneven spikes, and at a cost that T is not in.
+  """All is trained through what T = 8 steps can express; the cost of a batch does not grow with T.
 
-  All is trained through what T = 8 steps can express; then thresholds are tuned through the SNN.
+  Then thresholds are tuned through the SNN.
   """
   _fine_tuned(config, "quantized", 8)
 
