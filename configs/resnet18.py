@@ -10,15 +10,11 @@ Published: 96.04 % as an ANN, 90.43 % at T = 4, 94.82 % at T = 8 (QCFS, Bu et al
 1).
 """
 
-from tcljax.recipes import cifar_config, with_variants
+from tcljax.recipes import long_cifar_config, with_variants
 
 
 def get_config(variants=""):
-  config = cifar_config("resnet18")
-  config.preprocessing.cutout = 8
-  config.preprocessing.randaugment = 2
+  config = long_cifar_config("resnet18")
   config.model.name = "resnet18"
   config.model.stem = "cifar"
-  config.train.steps = 200 * 50_000 // 128
-  config.train.optimizer.warmup_steps = 2000
   return with_variants(config, variants)

@@ -10,14 +10,10 @@ Published: 95.52 % as an ANN, 94.95 % at T = 8, 95.40 % at T = 16 (QCFS, Bu et a
 1).
 """
 
-from tcljax.recipes import cifar_config, with_variants
+from tcljax.recipes import long_cifar_config, with_variants
 
 
 def get_config(variants=""):
-  config = cifar_config("vgg16")
-  config.preprocessing.cutout = 8
-  config.preprocessing.randaugment = 2
+  config = long_cifar_config("vgg16")
   config.model.name = "vgg16"
-  config.train.steps = 200 * 50_000 // 128
-  config.train.optimizer.warmup_steps = 2000
   return with_variants(config, variants)

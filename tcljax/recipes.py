@@ -26,6 +26,16 @@ def cifar_config(name: str) -> ConfigDict:
   return config
 
 
+def long_cifar_config(name: str) -> ConfigDict:
+  """`cifar_config` with 200 epochs for the weights, Cutout and RandAugment: for large networks."""
+  config = cifar_config(name)
+  config.preprocessing.cutout = 8
+  config.preprocessing.randaugment = 2
+  config.train.steps = 200 * 50_000 // 128
+  config.train.optimizer.warmup_steps = 2000
+  return config
+
+
 def imagenet_config(name: str) -> ConfigDict:
   """A config for ImageNet: 90 epochs for the weights, half of one for the thresholds."""
   config = base_config()

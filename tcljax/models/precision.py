@@ -1,7 +1,7 @@
 """The precision that layers compute in.
 
 Parameters, BatchNorm's statistics, thresholds, membrane potentials and logits are float32 whatever
-it is. Half the bits make a step of training take less time and memory on GPUs and TPUs.
+it is. bfloat16 is meant for GPUs and TPUs, whose matrix units take it; no speed was measured yet.
 """
 
 import flax.linen as nn
