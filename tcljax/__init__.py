@@ -4,6 +4,7 @@ from tcljax.activations import IF, TCL, ReLU
 from tcljax.calibration import calibrate, thresholds
 from tcljax.clipping import clip, quantized_clip, raw_from_threshold, threshold_from_raw
 from tcljax.conversion import SpikingNetwork, convert, load, save
+from tcljax.convolution import convolve
 from tcljax.diagnostics import Diagnosis, diagnose
 from tcljax.evaluation import Evaluation, evaluate
 from tcljax.fitting import TrainingDiverged
@@ -36,6 +37,7 @@ __all__ = [
     "calibrate",
     "clip",
     "convert",
+    "convolve",
     "create_model",
     "diagnose",
     "evaluate",

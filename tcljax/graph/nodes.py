@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcljax.activations import ReLU
+from tcljax.convolution import convolve
 from tcljax.pooling import MaxPool
 
 INPUT = "input:0"  # a colon keeps the names given here apart from those of activations
@@ -60,7 +61,7 @@ def _add_bias(x, bias):
 
 def _conv(x, *, kernel, bias=None, **settings):
   spatial = "".join("DHW"[-(x.ndim - 2):])
-  y = jax.lax.conv_general_dilated(
+  y = convolve(
       x, kernel, dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"), **settings)
   return _add_bias(y, bias)
 

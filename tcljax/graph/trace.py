@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from tcljax import pooling
+from tcljax import convolution, pooling
 from tcljax.activations import Activation, with_activation
 from tcljax.graph.nodes import INPUT, Graph, Node
 from tcljax.graph.primitives import BATCH, AffinePrimitives, Symbol
@@ -63,8 +63,9 @@ def trace(
       and where it stands.
   """
   network = with_activation(model, _Marker)
-  closed = jax.make_jaxpr(lambda x: network.apply(variables, x))(
-      jax.ShapeDtypeStruct((BATCH, *input_shape), jnp.float32))
+  with convolution.as_written():
+    closed = jax.make_jaxpr(lambda x: network.apply(variables, x))(
+        jax.ShapeDtypeStruct((BATCH, *input_shape), jnp.float32))
   tracer = _Tracer()
   outputs = tracer.run(closed.jaxpr, closed.consts, [Symbol(INPUT, (BATCH, *input_shape))])
   if len(outputs) != 1 or not isinstance(outputs[0], Symbol):

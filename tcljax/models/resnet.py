@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from tcljax.activations import ReLU
 from tcljax.checks import check_choice
+from tcljax.convolution import convolve
 from tcljax.models.pooling import POOLINGS, pooled_activation
 from tcljax.models.precision import compute_dtype
 from tcljax.models.sizes import check_image_size
@@ -19,7 +20,8 @@ SHORTCUTS = ("pad", "projection")
 STEMS = ("cifar", "imagenet")
 
 # Padding is written out: "SAME" would pad a strided convolution on one side only.
-_conv3x3 = functools.partial(nn.Conv, kernel_size=(3, 3), padding=1, use_bias=False)
+_conv = functools.partial(nn.Conv, use_bias=False, conv_general_dilated=convolve)
+_conv3x3 = functools.partial(_conv, kernel_size=(3, 3), padding=1)
 
 
 class ResNet(nn.Module):
@@ -86,8 +88,8 @@ class ResNet(nn.Module):
     if self.stem == "cifar":
       x = act()(norm()(_conv3x3(self.widths[0], dtype=dtype, name="stem_conv")(x)))
     else:
-      x = norm()(nn.Conv(self.widths[0], (7, 7), strides=2, padding=3, use_bias=False, dtype=dtype,
-                         name="stem_conv")(x))
+      x = norm()(_conv(self.widths[0], (7, 7), strides=2, padding=3, dtype=dtype,
+                       name="stem_conv")(x))
       x = pooled_activation(act, x, self.pooling, MaxPool(3, stride=2, padding=1))
     for i, (blocks, width) in enumerate(zip(self.blocks, self.widths, strict=True), 1):
       for j in range(1, blocks + 1):
@@ -126,8 +128,7 @@ class BasicBlock(nn.Module):
     y = norm(name="norm2")(conv3x3(name="conv2")(y))
     if self.stride != 1 or x.shape[-1] != self.width:
       if self.shortcut == "projection":
-        x = nn.Conv(self.width, (1, 1), strides=self.stride, use_bias=False, dtype=self.dtype,
-                    name="projection")(x)
+        x = _conv(self.width, (1, 1), strides=self.stride, dtype=self.dtype, name="projection")(x)
         x = norm(name="projection_norm")(x)
       else:
         x = _pad_channels(x[:, ::self.stride, ::self.stride], self.width)

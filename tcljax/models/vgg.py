@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from tcljax.activations import ReLU
 from tcljax.checks import check_choice
+from tcljax.convolution import convolve
 from tcljax.models.pooling import POOLINGS, pooled_activation
 from tcljax.models.precision import compute_dtype
 from tcljax.models.sizes import check_image_size
@@ -66,10 +67,12 @@ class VGG(nn.Module):
     dtype = compute_dtype(self.dtype)
     norm = functools.partial(
         nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype)
+    conv3x3 = functools.partial(
+        nn.Conv, kernel_size=(3, 3), dtype=dtype, conv_general_dilated=convolve)
     check_image_size(self, x.shape[1:3])
     for i, widths in enumerate(self.stages, 1):
       for j, width in enumerate(widths, 1):
-        x = nn.Conv(width, (3, 3), dtype=dtype, name=f"conv{i}_{j}")(x)
+        x = conv3x3(width, name=f"conv{i}_{j}")(x)
         if self.batch_norm:
           x = norm(name=f"norm{i}_{j}")(x)
         act = functools.partial(self.act, name=f"act{i}_{j}")

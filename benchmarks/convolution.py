@@ -1,0 +1,112 @@
+"""The share of the machine's matrix-product rate that convolutions of few pixels reach.
+
+    python benchmarks/convolution.py
+
+Each 3x3 convolution, and its gradient to the image, is timed as `jax.lax.conv_general_dilated` and
+as `tcljax.convolve`, which differ where a device's compiler has a slow case. Operations are counted
+with those on padding, so that a way that leaves them out can exceed 1. Wants an otherwise idle
+machine. Writes OUTPUT.json and .md.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+import statistics
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+from record import machine
+
+import tcljax
+from tcljax.files import write_text
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+_CHANNELS = 512
+_MATRIX = 2048
+# Height and width of the image, and the stride: VGG on 32x32 pixels ends with 4 and 2, ResNet-18
+# for ImageNet on the same images with strided ones down to a single pixel.
+_SHAPES = ((8, 1), (4, 1), (4, 2), (3, 1), (2, 1), (2, 2), (1, 1))
+_WAYS = {"lax": jax.lax.conv_general_dilated, "tcljax": tcljax.convolve}
+
+
+def main(argv=None):
+  """Runs the benchmark."""
+  argv = sys.argv[1:] if argv is None else argv
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False)
+  parser.add_argument("--batch_size", type=int, default=16)
+  parser.add_argument("--channels", type=int, default=_CHANNELS, help="of image and result")
+  parser.add_argument("--rounds", type=int, default=7, help="of each, in turns")
+  parser.add_argument("--output", type=pathlib.Path,
+                      default=ROOT / "benchmarks" / "results" / "convolution")
+  args = parser.parse_args(argv)
+  if min(args.batch_size, args.channels, args.rounds) < 1:
+    parser.error("--batch_size, --channels and --rounds must be at least 1")
+  rows = [row for shape in _SHAPES for row in measure(*shape, args)]
+  found = {"command": " ".join(["python benchmarks/convolution.py", *argv]), "machine": machine(),
+           "batch_size": args.batch_size, "channels": args.channels, "rows": rows}
+  args.output.parent.mkdir(parents=True, exist_ok=True)
+  write_text(args.output.with_suffix(".json"), json.dumps(found, indent=2) + "\n")
+  table = markdown(found)
+  write_text(args.output.with_suffix(".md"), table)
+  print(f"{table}\nwritten: {args.output}.json and .md")
+  return 0
+
+
+def measure(size, stride, args):
+  """Two rows, of the convolution and of its gradient, for one image size and stride."""
+  image = jnp.ones((args.batch_size, size, size, args.channels))
+  kernel = jnp.ones((3, 3, args.channels, args.channels))
+  result = jnp.ones((args.batch_size, -(-size // stride), -(-size // stride), args.channels))
+  operations = 2 * result.size * 9 * args.channels
+
+  def convolution(way, image):
+    return way(image, kernel, (stride, stride), ((1, 1), (1, 1)),
+               dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+  def gradient(way, result):
+    return jax.vjp(functools.partial(convolution, way), image)[1](result)[0]
+
+  for what, f, argument in (("forward", convolution, image), ("gradient", gradient, result)):
+    runs = {name: functools.partial(jax.jit(functools.partial(f, way)), argument)
+            for name, way in _WAYS.items()}
+    matrix = jnp.ones((_MATRIX, _MATRIX))
+    runs["product"] = functools.partial(jax.jit(jnp.matmul), matrix, matrix)
+    seconds = in_turns(runs, args.rounds)
+    rate = 2 * _MATRIX**3 / seconds["product"]
+    yield {"pixels": size, "stride": stride, "what": what,
+           **{name: float(f"{operations / seconds[name] / rate:.3g}") for name in _WAYS}}
+
+
+def in_turns(runs, rounds):
+  """Median seconds of each of several functions that take turns."""
+  seconds = {name: [] for name in runs}
+  for run in runs.values():
+    jax.block_until_ready(run())
+  for _ in range(rounds):
+    for name, run in runs.items():
+      start = time.perf_counter()
+      jax.block_until_ready(run())
+      seconds[name].append(time.perf_counter() - start)
+  return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def markdown(found):
+  """The table."""
+  lines = ["# Convolutions of few pixels", "",
+           f"Share of the rate of a {_MATRIX}x{_MATRIX} float32 product that a 3x3 convolution "
+           f"with {found['channels']} channels reaches, {found['batch_size']} images at a time. "
+           "Operations on padding count, and a way that leaves them out can exceed 1.", "",
+           "| image | stride | | `jax.lax` | `tcljax.convolve` |", "|---|---|---|---|---|"]
+  lines += [f"| {row['pixels']}x{row['pixels']} | {row['stride']} | {row['what']} | "
+            f"{row['lax']:.3f} | {row['tcljax']:.3f} |" for row in found["rows"]]
+  lines += ["", "```bash", found["command"], "```", "", found["machine"], ""]
+  return "\n".join(lines)
+
+
+if __name__ == "__main__":
+  sys.exit(main())

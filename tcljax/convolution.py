@@ -1,0 +1,99 @@
+"""Convolution, by a matrix product where XLA's own is many times slower.
+
+XLA's compiler for CPUs has fast code for convolutions, but not where the image has fewer pixels
+than the kernel: a 3x3 kernel on 2x2 pixels, as in the last stage of a VGG on CIFAR, takes a hundred
+times what its arithmetic costs. The gradient to the image is such a convolution too, of as many
+pixels as the *output* has. benchmarks/convolution.py measures both.
+"""
+
+import contextlib
+import contextvars
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_as_written = contextvars.ContextVar("as_written", default=False)
+
+
+@contextlib.contextmanager
+def as_written() -> Iterator[None]:
+  """Where `convolve` is traced as the convolution that it stands for, to be read and not run."""
+  token = _as_written.set(True)
+  try:
+    yield
+  finally:
+    _as_written.reset(token)
+
+
+def convolve(
+    lhs: jax.Array,
+    rhs: jax.Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    **settings: Any,
+) -> jax.Array:
+  """`jax.lax.conv_general_dilated`, the same to rounding, and fast on CPUs for few pixels too.
+
+  A Flax layer takes it as a field: `nn.Conv(64, (3, 3), conv_general_dilated=tcljax.convolve)`.
+
+  Args:
+    lhs: images, such as [B, H, W, C].
+    rhs: the kernel, such as [h, w, C, features].
+    window_strides: step of the window along each axis of the image.
+    padding: "SAME", "VALID", or how many zeros before and after each axis.
+    **settings: see `jax.lax.conv_general_dilated`.
+
+  Returns:
+    What `jax.lax.conv_general_dilated` returns for these arguments.
+  """
+  if jax.default_backend() == "cpu" and not _as_written.get() and _is_plain(lhs, rhs, settings):
+    image, window = lhs.shape[1:-1], rhs.shape[:-2]
+    pads = (lax.padtype_to_pads(image, window, window_strides, padding)
+            if isinstance(padding, str) else padding)
+    pixels = [(n + sum(pad) - k) // stride + 1
+              for n, pad, k, stride in zip(image, pads, window, window_strides, strict=True)]
+    if min(*image, *pixels) > 0 and min(map(math.prod, (image, pixels))) < math.prod(window):
+      return _as_product(lhs, rhs, window_strides, pads, pixels, settings)
+  return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **settings)
+
+
+def _is_plain(lhs, rhs, settings):
+  """Whether channels come last, and nothing is dilated, grouped or sharded."""
+  last = lhs.ndim - 1
+  images, kernel = (0, last, *range(1, last)), (last, last - 1, *range(last - 1))
+  numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, settings.get("dimension_numbers"))
+  dilations = [settings.get(key) or () for key in ("lhs_dilation", "rhs_dilation")]
+  groups = [settings.get(key, 1) for key in ("feature_group_count", "batch_group_count")]
+  return (numbers == lax.ConvDimensionNumbers(images, kernel, images)
+          and settings.get("out_sharding") is None
+          and all(n == 1 for n in itertools.chain(groups, *dilations)))
+
+
+def _as_product(images, kernel, strides, pads, pixels, settings):
+  """What each output pixel sees, its channels one after another, times the kernel."""
+  taps = [_useful_taps(*axis) for axis in zip(
+      kernel.shape[:-2], images.shape[1:-1], strides, pads, pixels, strict=True)]
+  kernel = kernel[tuple(slice(axis.start, axis.stop) for axis in taps)]
+  padded = lax.pad(images, jnp.zeros((), images.dtype),  # which, unlike jnp.pad, also crops
+                   ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
+  seen = []
+  for tap in itertools.product(*taps):
+    ends = [k + (n - 1) * stride + 1 for k, n, stride in zip(tap, pixels, strides, strict=True)]
+    seen.append(lax.slice(padded, (0, *tap, 0), (len(images), *ends, images.shape[-1]),
+                          (1, *strides, 1)))
+  return lax.dot_general(
+      jnp.concatenate(seen, axis=-1), kernel.reshape(-1, kernel.shape[-1]),
+      (((images.ndim - 1,), (0,)), ((), ())), precision=settings.get("precision"),
+      preferred_element_type=settings.get("preferred_element_type"))
+
+
+def _useful_taps(window, image, stride, pad, pixels):
+  """The part of a kernel's axis that meets the image; the rest sees padding wherever it stands."""
+  useful = [k for k in range(window)
+            if any(0 <= k + stride * n - pad[0] < image for n in range(pixels))] or [0]
+  return range(useful[0], useful[-1] + 1)
