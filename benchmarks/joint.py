@@ -20,7 +20,7 @@ from tcljax.files import write_text
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # By T: the variant, batches of 32 that tune the thresholds, and batches of 64 that train all.
-_RUNS = {4: ("joint", 500, 1500), 8: ("joint", 400, 750), 16: ("joint", 300, 375)}
+_RUNS = {4: ("joint", 500, 1500), 8: ("joint", 400, 750), 16: ("joint", 1000, 1000)}
 
 
 def main(argv=None):
