@@ -10,7 +10,6 @@ machine. Writes OUTPUT.json and .md.
 
 import argparse
 import functools
-import json
 import pathlib
 import statistics
 import sys
@@ -18,13 +17,11 @@ import time
 
 import jax
 import jax.numpy as jnp
-from record import machine
+from record import machine, write_results
 
 import tcljax
-from tcljax.files import write_text
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-_CHANNELS = 512
 _MATRIX = 2048
 # Height and width of the image, and the stride: VGG on 32x32 pixels ends with 4 and 2, ResNet-18
 # for ImageNet on the same images with strided ones down to a single pixel.
@@ -39,25 +36,25 @@ def main(argv=None):
       description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
       allow_abbrev=False)
   parser.add_argument("--batch_size", type=int, default=16)
-  parser.add_argument("--channels", type=int, default=_CHANNELS, help="of image and result")
-  parser.add_argument("--rounds", type=int, default=7, help="of each, in turns")
+  parser.add_argument("--channels", type=int, default=512, help="of image and result")
+  parser.add_argument("--rounds", type=int, default=20, help="of each, in turns")
   parser.add_argument("--output", type=pathlib.Path,
                       default=ROOT / "benchmarks" / "results" / "convolution")
   args = parser.parse_args(argv)
   if min(args.batch_size, args.channels, args.rounds) < 1:
     parser.error("--batch_size, --channels and --rounds must be at least 1")
-  rows = [row for shape in _SHAPES for row in measure(*shape, args)]
+  matrix = jnp.ones((_MATRIX, _MATRIX))
+  product = functools.partial(jax.jit(jnp.matmul), matrix, matrix)
+  rows = [row for shape in _SHAPES for row in measure(*shape, args, product)]
   found = {"command": " ".join(["python benchmarks/convolution.py", *argv]), "machine": machine(),
            "batch_size": args.batch_size, "channels": args.channels, "rows": rows}
-  args.output.parent.mkdir(parents=True, exist_ok=True)
-  write_text(args.output.with_suffix(".json"), json.dumps(found, indent=2) + "\n")
   table = markdown(found)
-  write_text(args.output.with_suffix(".md"), table)
+  write_results(args.output, found, table)
   print(f"{table}\nwritten: {args.output}.json and .md")
   return 0
 
 
-def measure(size, stride, args):
+def measure(size, stride, args, product):
   """Two rows, of the convolution and of its gradient, for one image size and stride."""
   image = jnp.ones((args.batch_size, size, size, args.channels))
   kernel = jnp.ones((3, 3, args.channels, args.channels))
@@ -74,21 +71,22 @@ def measure(size, stride, args):
   for what, f, argument in (("forward", convolution, image), ("gradient", gradient, result)):
     runs = {name: functools.partial(jax.jit(functools.partial(f, way)), argument)
             for name, way in _WAYS.items()}
-    matrix = jnp.ones((_MATRIX, _MATRIX))
-    runs["product"] = functools.partial(jax.jit(jnp.matmul), matrix, matrix)
-    seconds = in_turns(runs, args.rounds)
+    seconds = in_turns({**runs, "product": product}, args.rounds)
     rate = 2 * _MATRIX**3 / seconds["product"]
     yield {"pixels": size, "stride": stride, "what": what,
            **{name: float(f"{operations / seconds[name] / rate:.3g}") for name in _WAYS}}
 
 
 def in_turns(runs, rounds):
-  """Median seconds of each of several functions that take turns."""
+  """Median seconds of each of several functions that take turns, back and forth.
+
+  What came right before decides what is in the caches: in one fixed order, equal programs differ.
+  """
   seconds = {name: [] for name in runs}
   for run in runs.values():
     jax.block_until_ready(run())
-  for _ in range(rounds):
-    for name, run in runs.items():
+  for number in range(rounds):
+    for name, run in list(runs.items())[::-1 if number % 2 else 1]:
       start = time.perf_counter()
       jax.block_until_ready(run())
       seconds[name].append(time.perf_counter() - start)

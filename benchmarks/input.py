@@ -14,7 +14,6 @@ Writes OUTPUT.json and .md.
 import argparse
 import functools
 import io
-import json
 import multiprocessing
 import pathlib
 import statistics
@@ -27,7 +26,6 @@ from PIL import Image
 
 from tcljax.data import decoding, load_dataset, training_batches
 from tcljax.data.streaming import AUTOMATIC, resolve_workers
-from tcljax.files import write_text
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHAPE = (224, 224, 3)
@@ -37,6 +35,8 @@ _QUALITY = 85
 
 def main(argv=None):
   """Runs the benchmark."""
+  from record import write_results  # not above: workers import this file, and need no JAX
+
   argv = sys.argv[1:] if argv is None else argv
   parser = argparse.ArgumentParser(
       description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -64,10 +64,8 @@ def main(argv=None):
           f"{name} {values[-1]:.0f} images/s" for name, values in rates.items()), flush=True)
     size = statistics.mean(path.stat().st_size for path in paths)
   found = results(rates, workers, size, args, argv)
-  args.output.parent.mkdir(parents=True, exist_ok=True)
-  write_text(args.output.with_suffix(".json"), json.dumps(found, indent=2) + "\n")
   table = markdown(found)
-  write_text(args.output.with_suffix(".md"), table)
+  write_results(args.output, found, table)
   print(f"\n{table}\nwritten: {args.output}.json and .md")
   return 0
 

@@ -4,8 +4,8 @@
 
 Runs `train.py --config=configs/resnet20.py:VARIANT` for each T, with the variant and the numbers of
 batches below; --config.FIELD=VALUE overrides a field. Writes OUTPUT.json and .md. The whole takes
-an hour or two on a CPU and can be had in parts, by --steps: figures that OUTPUT.json holds from the
-same command are kept. Remove the file to measure anew.
+some three hours on two CPU cores and can be had in parts, by --steps: figures that OUTPUT.json
+holds from the same command are kept. Remove the file to measure anew.
 """
 
 import argparse
@@ -13,10 +13,9 @@ import json
 import pathlib
 import sys
 
-from record import machine, portable
+from record import machine, portable, write_results
 
 from tcljax.commands import train
-from tcljax.files import write_text
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # By T: the variant, batches of 32 that tune the thresholds, and batches of 64 that train all.
@@ -54,9 +53,7 @@ def main(argv=None):
       rows.append(_row(t, json.loads((workdir / "results.json").read_text())))
       rows.sort(key=lambda row: row["T"])
       found = {"command": command, "machine": machine(), "rows": rows}
-      output.parent.mkdir(parents=True, exist_ok=True)
-      write_text(output.with_suffix(".json"), json.dumps(found, indent=2) + "\n")
-      write_text(output.with_suffix(".md"), _markdown(found))
+      write_results(output, found, _markdown(found))
   print(f"written: {output}.json and .md")
   return 0
 

@@ -21,11 +21,10 @@ import shlex
 import subprocess
 import sys
 
-from record import machine, portable
+from record import machine, portable, write_results
 
 from tcljax import latency, report
 from tcljax.commands import latency as command
-from tcljax.files import write_text
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEER_RECIPES = {
@@ -139,10 +138,7 @@ class Table:
     command += [f"--steps={steps}"] if steps != _STEPS else []
     command += ["--spikingjelly=COMMAND"] * any(system != "tcljax" for system, _ in curves)
     found = {"command": " ".join(command), "machine": machine(), "ann": self.ann, "rows": rows}
-    self._output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(self._output.with_suffix(".json"), json.dumps(found, indent=2) + "\n")
-    write_text(self._output.with_suffix(".md"),
-               _markdown(found, self._model, curves, self.images))
+    write_results(self._output, found, _markdown(found, self._model, curves, self.images))
     report.plot_curves(
         self._output.with_suffix(".png"),
         {f"{system}: {recipe}": curve for (system, recipe), curve in reversed(curves.items())

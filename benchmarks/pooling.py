@@ -13,15 +13,13 @@ that to measure anew.
 
 import argparse
 import dataclasses
-import json
 import pathlib
 import sys
 
-from record import machine
+from record import machine, write_results
 
 from tcljax import conversion, experiment, parallel, training
 from tcljax.evaluation import accuracy, evaluate
-from tcljax.files import write_text
 from tcljax.metrics import say
 from tcljax.models.pooling import POOLINGS
 from tcljax.recipes import cifar_config
@@ -105,8 +103,6 @@ def main(argv=None):
 
 def write(found, output):
   """Writes OUTPUT.json and OUTPUT.md."""
-  output.parent.mkdir(parents=True, exist_ok=True)
-  write_text(output.with_suffix(".json"), json.dumps(found, indent=2) + "\n")
   steps = sorted({row["T"] for row in found["rows"]})
   lines = [
       "# Accuracy against T: ways to pool a network trained with maxima", "",
@@ -126,7 +122,7 @@ def write(found, output):
       "", "`average`: means in place of the maxima. `before`: the maximum of the input currents in "
       "each step. `gate`: as many spikes as the neuron that fired most.", "",
       "```bash", found["command"], "```", "", found["machine"], ""]
-  write_text(output.with_suffix(".md"), "\n".join(lines))
+  write_results(output, found, "\n".join(lines))
   print(f"written: {output}.json and .md")
 
 

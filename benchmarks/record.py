@@ -1,10 +1,13 @@
-"""What every committed figure is kept with: the command and the machine that made it."""
+"""How figures are kept: what is written, and the command and the machine that made it."""
 
+import json
 import os
 import pathlib
 import platform
 
 import jax
+
+from tcljax.files import write_text
 
 
 def machine():
@@ -26,3 +29,10 @@ def portable(argument):
     if value := os.environ.get(name):
       argument = argument.replace(value, f"${name}")
   return argument
+
+
+def write_results(output, found, table):
+  """Writes figures as OUTPUT.json and their table as OUTPUT.md."""
+  output.parent.mkdir(parents=True, exist_ok=True)
+  write_text(output.with_suffix(".json"), json.dumps(found, indent=2) + "\n")
+  write_text(output.with_suffix(".md"), table)

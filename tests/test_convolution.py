@@ -95,9 +95,12 @@ def test_other_devices_get_the_convolution(monkeypatch):
 
 def test_precision_and_type_reach_the_product():
   x, kernel = (a.astype(jnp.bfloat16) for a in _operands((2, 2), (3, 3)))
-  y = tcljax.convolve(x, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT,
-                      precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32)
-  assert y.dtype == jnp.float32
+  jaxpr = jax.make_jaxpr(lambda x, k: tcljax.convolve(
+      x, k, (1, 1), "SAME", dimension_numbers=_LAYOUT, precision=jax.lax.Precision.HIGHEST,
+      preferred_element_type=jnp.float32))(x, kernel)
+  product, = (eqn for eqn in jaxpr.eqns if str(eqn.primitive) == "dot_general")
+  assert product.outvars[0].aval.dtype == jnp.float32
+  assert product.params["precision"] == (jax.lax.Precision.HIGHEST,) * 2
 
 
 def test_a_traced_network_keeps_its_convolutions():
