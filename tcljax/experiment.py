@@ -203,12 +203,14 @@ def prepare_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.P
   """
   path = pathlib.Path(workdir).absolute()
   stored = path / "config.json"
-  if stored.exists():
+  # Looked at once: another host of the same run may write its config at any moment.
+  names = {found.name for found in path.iterdir()} if path.is_dir() else set()
+  if stored.name in names:
     changed = configs.differences(configs.from_json(stored), config)
     if changed:
       raise ValueError(f"workdir {path} holds another config ({'; '.join(changed)}): choose "
                        "another --workdir, or set these fields back")
-  elif path.is_dir() and any(f.name != "config.json.partial" for f in path.iterdir()):
+  elif names - {"config.json.partial"}:
     raise ValueError(f"workdir {path} is not empty and holds no config.json: choose another "
                      "--workdir")
   try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -20,7 +21,7 @@ from tcljax import config as configs
 from tcljax import fitting, optim, parallel, phases, training
 from tcljax.checkpoints import Checkpoints
 from tcljax.commands import convert, train
-from tcljax.experiment import make_experiment
+from tcljax.experiment import make_experiment, prepare_workdir
 from tcljax.metrics import PhaseLog
 
 
@@ -187,6 +188,22 @@ def test_two_hosts_do_what_one_does(tmp_path):
   two = json.loads((tmp_path / "run" / "results.json").read_text())
   run("convert.py", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}")
   assert json.loads((tmp_path / "snn" / "results.json").read_text())["snn"] == two["snn"]
+
+
+@pytest.mark.parametrize("look", ["exists", "iterdir"])
+def test_another_host_may_write_its_config_meanwhile(tmp_path, monkeypatch, look):
+  config = configs.base_config()
+  original = getattr(pathlib.Path, look)
+
+  def look_and_be_overtaken(path):
+    found = original(path)
+    found = found if isinstance(found, bool) else list(found)
+    (tmp_path / "config.json").write_text(configs.to_json(config))
+    return found
+
+  monkeypatch.setattr(pathlib.Path, look, look_and_be_overtaken)
+  assert prepare_workdir(tmp_path, config) == tmp_path
+  assert (tmp_path / "config.json").read_text() == configs.to_json(config)
 
 
 def get_config(name, *variants):
