@@ -3,9 +3,9 @@
     python benchmarks/joint.py --pretrained=PATH --steps=4,8,16
 
 Runs `train.py --config=configs/resnet20.py:joint` for each T, with the fields below;
---config.FIELD=VALUE overrides one. Writes OUTPUT.json and .md. The whole takes
-some three hours on two CPU cores and can be had in parts, by --steps: figures that OUTPUT.json
-holds from the same command are kept. Remove the file to measure anew.
+--config.FIELD=VALUE overrides one. Writes OUTPUT.json and .md. The whole takes some three hours on
+two CPU cores and can be had in parts, by --steps: figures that OUTPUT.json holds from the same
+command are kept. Remove the file to measure anew.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from record import machine, portable, write_results
 from tcljax.commands import train
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# What each T needs beside its number of steps. Small batches at a lower rate make more of as many
-# images, and on CPUs their arrays stay in the caches.
+# What each T is given beside its number of steps. Small batches are faster on CPUs: more of their
+# arrays stay in the caches.
 _RUNS = {
     4: {},
     8: {"tune.steps": 400, "joint.steps": 3000, "joint.batch_size": 16,
