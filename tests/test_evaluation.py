@@ -1,9 +1,11 @@
+import chex
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 import tcljax
+from tcljax import evaluation
 from tcljax.activations import TCL, ReLU
 from tcljax.evaluation import reported_steps
 
@@ -36,6 +38,17 @@ def test_every_image_counts_once_whatever_the_batch(case, batch_size):
     answers = tcljax.simulate(model, variables, images, config).logits.argmax(-1)
     np.testing.assert_allclose(found.snn[steps - 1], 100 * np.mean(answers == labels))
     np.testing.assert_allclose(found.agreement[steps - 1], 100 * np.mean(answers == ann))
+
+
+def test_one_compilation_serves_a_whole_evaluation(case, monkeypatch):
+  model, variables, images, labels = case
+  spiking = tcljax.SpikingConfig(steps=3, width=0.7)  # which no other test has compiled
+  monkeypatch.setattr(evaluation, "simulate", chex.assert_max_traces(evaluation.simulate, n=1))
+  first = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=8)  # 5 batches
+  again = tcljax.evaluate(model, variables, images[:30], labels[:30], spiking, batch_size=8)
+  assert (first.images, again.images) == (37, 30)
+  with pytest.raises(AssertionError, match="traced > 1 times"):
+    tcljax.evaluate(model, variables, images, labels, spiking, batch_size=16)
 
 
 def test_spikes_are_those_of_the_simulation(case):

@@ -1,0 +1,230 @@
+"""Speed and memory of simulation and tuning beside SpikingJelly's, of loading and of starting up.
+
+    python benchmarks/speed.py --spikingjelly_vgg16=COMMAND --spikingjelly_resnet20=COMMAND
+
+Parts, named before the flags: simulation, tuning, memory, loading, start-up; by default all. Each
+figure comes from processes of its own (benchmarks/workload.py), ours and the rival's in turns, and
+each ratio from two that ran one after the other; medians over --rounds.
+
+COMMAND is a rival's script that prints, as its last line, JSON: for a VGG-16 with --batch, --steps,
+--channels-last and --train `snn_images_per_second`, for a ResNet-20 with --recipe, --images and
+--steps `image_steps_per_second`. Without it ours are measured alone. Wants an otherwise idle
+machine.
+
+Writes OUTPUT.json and .md; rows of parts that were not asked for stay.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from record import machine, write_results
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+_IMPORTS = {"import tcljax": "import tcljax", "import jax, flax, optax": "import jax, flax, optax"}
+_FIRST_RESULT = """
+import jax.numpy as jnp, jax, tcljax
+model, x = tcljax.CNN(num_classes=10), jnp.ones((1, 32, 32, 3))
+variables = tcljax.calibrate(model, model.init(jax.random.key(0), x), [x])
+tcljax.convert(model, variables, x.shape[1:])(x, steps=8).block_until_ready()
+"""
+
+
+def main(argv=None):
+  """Runs the benchmark."""
+  argv = sys.argv[1:] if argv is None else argv
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False)
+  parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+  parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--spikingjelly_vgg16", help="command of the rival's script")
+  parser.add_argument("--spikingjelly_resnet20", help="likewise")
+  parser.add_argument("--output", type=pathlib.Path,
+                      default=ROOT / "benchmarks" / "results" / "speed")
+  args = parser.parse_args(argv)
+  parts = args.parts or list(PARTS)
+  if unknown := set(parts) - set(PARTS):
+    parser.error(f"{' '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
+  if args.rounds < 1:
+    parser.error(f"--rounds={args.rounds} must be at least 1")
+  found = _known(args.output)
+  for part in parts:
+    rows = [{"benchmark": part, **row} for row in PARTS[part](args)]
+    found["rows"] = sorted(
+        [row for row in found["rows"] if row["benchmark"] != part] + rows,
+        key=lambda row: list(PARTS).index(row["benchmark"]))
+    write_results(args.output, found, _markdown(found))
+  print(f"{_markdown(found)}\nwritten: {args.output}.json and .md")
+  return 0
+
+
+def _simulation(args):
+  vgg16 = _rival_vgg16(args.spikingjelly_vgg16, batch=16, steps=8, rounds=args.rounds)
+  yield _beside("VGG-16, batch 16, T = 8", _ours("simulation", "vgg16", 16, 8), vgg16, args.rounds)
+  resnet20 = {}
+  if args.spikingjelly_resnet20:
+    resnet20["as it is"] = (
+        [*shlex.split(args.spikingjelly_resnet20), "--recipe=Max", "--images=300", "--steps=64"],
+        lambda answer: answer["image_steps_per_second"] / 64)
+  yield _beside("ResNet-20, batch 100, T = 64", _ours("simulation", "resnet20", 100, 64), resnet20,
+                args.rounds)
+
+
+def _tuning(args):
+  rival = _rival_vgg16(args.spikingjelly_vgg16, batch=16, steps=8, rounds=args.rounds, train=True)
+  yield _beside("VGG-16, batch 16, T = 8", _ours("tuning", "vgg16", 16, 8), rival, args.rounds)
+
+
+def _memory(args):
+  for what, lengths in (("simulation", (16, 256)), ("tuning", (8, 64))):
+    for steps in lengths:
+      yield _beside(f"{what}, VGG-16, batch 16, T = {steps}",
+                    [*_ours(what, "vgg16", 16, steps), "--rounds=1"], {}, 1)
+
+
+def _loading(args):
+  rates = [_run(_workload("loading"))[0]["images_per_second"] for _ in range(args.rounds)]
+  yield {"case": "CIFAR-10 from memory, augmented, batch 128",
+         "images_per_second": _rounded(statistics.median(rates))}
+
+
+def _start_up(args):
+  """Seconds of whole processes, which take turns."""
+  sources = {**_IMPORTS, "import to first result": _FIRST_RESULT}
+  seconds = {name: [] for name in sources}
+  for number in range(args.rounds + 1):  # the first fills the caches of the disk
+    for name, source in sources.items():
+      taken = _run([sys.executable, "-c", source])[2]
+      if number:
+        seconds[name].append(taken)
+  for name, taken in seconds.items():
+    ratios = [a / b for a, b in zip(taken, seconds["import jax, flax, optax"], strict=True)]
+    yield {"case": name, "seconds": _rounded(statistics.median(taken)),
+           "over_import_of_jax_flax_optax": _rounded(statistics.median(ratios))}
+
+
+PARTS = {"simulation": _simulation, "tuning": _tuning, "memory": _memory, "loading": _loading,
+         "start-up": _start_up}
+
+
+def _workload(what, *flags):
+  return [sys.executable, str(ROOT / "benchmarks" / "workload.py"), f"--what={what}", *flags]
+
+
+def _ours(what, model, batch, steps):
+  return _workload(what, f"--model={model}", f"--batch_size={batch}", f"--steps={steps}")
+
+
+def _rival_vgg16(command, batch, steps, rounds, train=False):
+  """Commands of its two layouts, each with the way to read its answer."""
+  if not command:
+    return {}
+  common = [*shlex.split(command), f"--batch={batch}", f"--steps={steps}", f"--repeats={rounds}",
+            *["--train"] * train]
+  rate = lambda answer: answer["snn_images_per_second"]
+  return {"default": (common, rate), "channels last": ([*common, "--channels-last"], rate)}
+
+
+def _beside(case, ours, rivals, rounds):
+  """A row: ours, and each mode of the rival right after it in every round."""
+  answers, peaks = [], []
+  rates = {mode: [] for mode in rivals}
+  rivals_peaks = {mode: [] for mode in rivals}
+  for number in range(rounds):
+    answer, peak, _ = _run(ours)
+    answers.append(answer)
+    peaks.append(peak)
+    for mode, (command, rate) in rivals.items():
+      answer, peak, _ = _run(command)
+      rates[mode].append(rate(answer))
+      rivals_peaks[mode].append(peak)
+    print(f"{case}, round {number + 1}: {answers[-1]['images_per_second']:.1f} images/s" + "".join(
+        f", SpikingJelly ({mode}) {values[-1]:.1f}" for mode, values in rates.items()), flush=True)
+  row = {"case": case, "device": answers[0]["device"], "peak_mib": round(statistics.median(peaks))}
+  for key in answers[0]:
+    if key != "device":
+      row[key] = _rounded(statistics.median(answer[key] for answer in answers))
+  if rivals:
+    ours_rates = [answer["images_per_second"] for answer in answers]
+    row["spikingjelly"] = {
+        mode: {"images_per_second": _rounded(statistics.median(values)),
+               "peak_mib": round(statistics.median(rivals_peaks[mode])),
+               "ratio": _rounded(statistics.median(
+                   a / b for a, b in zip(ours_rates, values, strict=True)))}
+        for mode, values in rates.items()}
+    row["over_spikingjelly"] = min(mode["ratio"] for mode in row["spikingjelly"].values())
+  return row
+
+
+def _run(command):
+  """Runs a command; its last line as JSON or None, its peak memory in MiB and its seconds."""
+  with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=out, stderr=err)
+    _, status, usage = os.wait4(process.pid, 0)  # which, unlike wait(), tells the child's memory
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    out.seek(0)
+    err.seek(0)
+    if process.returncode:
+      sys.exit(f"speed: {shlex.join(command)} failed: {err.read().strip().splitlines()[-1:]}")
+    lines = out.read().strip().splitlines()
+  return json.loads(lines[-1]) if lines else None, usage.ru_maxrss / 1024, seconds
+
+
+def _rounded(value):
+  return float(f"{value:.4g}")
+
+
+def _known(output):
+  """What was measured before, to be added to."""
+  path = output.with_suffix(".json")
+  try:
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+  except (KeyError, TypeError, ValueError) as error:
+    sys.exit(f"speed: {path} cannot be read: {error}; remove it to measure anew")
+  return {"command": "python benchmarks/speed.py --spikingjelly_vgg16=COMMAND "
+                     "--spikingjelly_resnet20=COMMAND", "machine": machine(), "rows": rows}
+
+
+
+# Heading of a column, and the field of a row that it shows.
+_WORK = {"images/s": "images_per_second", "time over T x ANN": "over_ann",
+         "ANN's share of the product rate": "ann_share_of_product",
+         "compiling, s": "compile_seconds", "peak MiB": "peak_mib",
+         "times SpikingJelly's fastest": "over_spikingjelly"}
+_COLUMNS = {
+    "simulation": _WORK, "tuning": _WORK,
+    "memory": {"peak MiB of the process": "peak_mib", "of it temporary": "temporary_mib"},
+    "loading": {"images/s": "images_per_second"},
+    "start-up": {"s": "seconds", "over the import of them": "over_import_of_jax_flax_optax"}}
+
+
+def _markdown(found):
+  lines = ["# Speed and memory", "", "Medians; a ratio is that of two processes that ran one after "
+           "the other. The product is of two 2048x2048 float32 matrices."]
+  for part, columns in _COLUMNS.items():
+    rows = [row for row in found["rows"] if row["benchmark"] == part]
+    if rows:
+      lines += ["", f"## {part.capitalize()}", "", f"| | {' | '.join(columns)} |",
+                "|---|" + "---|" * len(columns)]
+      for row in rows:
+        lines.append("| " + " | ".join(
+            [row["case"], *(str(row.get(field, "")) for field in columns.values())]) + " |")
+        for mode, figures in row.get("spikingjelly", {}).items():
+          cells = [str(figures.get(field, "")) for field in columns.values()]
+          lines.append(f"| SpikingJelly, {mode} | {' | '.join(cells)} |")
+  lines += ["", "```bash", found["command"], "```", "", found["machine"], ""]
+  return "\n".join(lines)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
