@@ -55,7 +55,7 @@ def main(argv=None):
     parser.error(f"{' '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
   if args.rounds < 1:
     parser.error(f"--rounds={args.rounds} must be at least 1")
-  found = _known(args.output)
+  found = {"command": _command(args), "machine": machine(), "rows": _known_rows(args.output)}
   for part in parts:
     rows = [{"benchmark": part, **row} for row in PARTS[part](args)]
     found["rows"] = sorted(
@@ -91,8 +91,9 @@ def _memory(args):
 
 
 def _loading(args):
-  rates = [_run(_workload("loading"))[0]["images_per_second"] for _ in range(args.rounds)]
-  yield {"case": "CIFAR-10 from memory, augmented, batch 128",
+  command = _workload("loading", "--batch_size=128")
+  rates = [_run(command)[0]["images_per_second"] for _ in range(args.rounds)]
+  yield {"case": "images of 32x32 from memory, augmented, batch 128",
          "images_per_second": _rounded(statistics.median(rates))}
 
 
@@ -184,16 +185,20 @@ def _rounded(value):
   return float(f"{value:.4g}")
 
 
-def _known(output):
+def _command(args):
+  """The command of the whole table; where the rival's scripts lie is no part of it."""
+  rivals = [f"--{name}=COMMAND" for name in ("spikingjelly_vgg16", "spikingjelly_resnet20")
+            if getattr(args, name)]
+  return " ".join(["python benchmarks/speed.py", *rivals])
+
+
+def _known_rows(output):
   """What was measured before, to be added to."""
   path = output.with_suffix(".json")
   try:
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    return list(json.loads(path.read_text())["rows"]) if path.exists() else []
   except (KeyError, TypeError, ValueError) as error:
     sys.exit(f"speed: {path} cannot be read: {error}; remove it to measure anew")
-  return {"command": "python benchmarks/speed.py --spikingjelly_vgg16=COMMAND "
-                     "--spikingjelly_resnet20=COMMAND", "machine": machine(), "rows": rows}
-
 
 
 # Heading of a column, and the field of a row that it shows.

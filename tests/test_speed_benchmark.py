@@ -28,7 +28,9 @@ def test_ratios_are_those_of_neighbours(tmp_path, benchmark, monkeypatch):
   output = tmp_path / "new" / "speed"
   assert benchmark.main(["tuning", "--rounds=3", "--spikingjelly_vgg16=rival script.py",
                          f"--output={output}"]) == 0
-  (row,) = json.loads(output.with_suffix(".json").read_text())["rows"]
+  found = json.loads(output.with_suffix(".json").read_text())
+  assert found["command"] == "python benchmarks/speed.py --spikingjelly_vgg16=COMMAND"
+  (row,) = found["rows"]
   assert row["benchmark"] == "tuning" and row["images_per_second"] == 20 and row["peak_mib"] == 300
   assert row["spikingjelly"]["default"] == {
       "images_per_second": 10, "peak_mib": 600, "ratio": 2}  # of 2, 1 and 4
@@ -38,10 +40,18 @@ def test_ratios_are_those_of_neighbours(tmp_path, benchmark, monkeypatch):
 
 
 def test_a_part_measured_anew_leaves_the_others(tmp_path, benchmark, monkeypatch):
-  monkeypatch.setattr(benchmark, "_run", lambda command: ({"images_per_second": 7.0}, 1.0, 2.0))
+  commands = []
+
+  def run(command):
+    commands.append(command)
+    return {"images_per_second": 7.0}, 1.0, 2.0
+
+  monkeypatch.setattr(benchmark, "_run", run)
   output = tmp_path / "speed"
   for part in ("start-up", "loading", "start-up"):
     assert benchmark.main([part, "--rounds=1", f"--output={output}"]) == 0
+  (loading,) = [command for command in commands if "--what=loading" in command]
+  assert "--batch_size=128" in loading  # as its row says
   rows = json.loads(output.with_suffix(".json").read_text())["rows"]
   assert [row["benchmark"] for row in rows] == ["loading"] + 3 * ["start-up"]
   assert rows[0]["images_per_second"] == 7 and rows[1]["over_import_of_jax_flax_optax"] == 1
