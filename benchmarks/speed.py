@@ -16,14 +16,11 @@ Writes OUTPUT.json and .md; rows of parts that were not asked for stay.
 
 import argparse
 import json
-import os
 import pathlib
 import shlex
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 
 from record import machine, write_results
 
@@ -165,20 +162,26 @@ def _beside(case, ours, rivals, rounds):
   return row
 
 
+# A small process between: what one that is started by a large one counts as its peak is at least
+# the memory of the large one.
+_MEASURED = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+status = subprocess.call(sys.argv[1:])
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""
+
+
 def _run(command):
   """Runs a command; its last line as JSON or None, its peak memory in MiB and its seconds."""
-  with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=out, stderr=err)
-    _, status, usage = os.wait4(process.pid, 0)  # which, unlike wait(), tells the child's memory
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    out.seek(0)
-    err.seek(0)
-    if process.returncode:
-      sys.exit(f"speed: {shlex.join(command)} failed: {err.read().strip().splitlines()[-1:]}")
-    lines = out.read().strip().splitlines()
-  return json.loads(lines[-1]) if lines else None, usage.ru_maxrss / 1024, seconds
+  done = subprocess.run([sys.executable, "-c", _MEASURED, *command], capture_output=True, text=True,
+                        check=False)
+  if done.returncode:
+    sys.exit(f"speed: {shlex.join(command)} failed: {done.stderr.strip().splitlines()[-1:]}")
+  *lines, measured = done.stdout.strip().splitlines()
+  seconds, kibibytes = map(float, measured.split())
+  return json.loads(lines[-1]) if lines else None, kibibytes / 1024, seconds
 
 
 def _rounded(value):
