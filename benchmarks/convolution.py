@@ -22,7 +22,7 @@ from record import machine, write_results
 import tcljax
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-_MATRIX = 2048
+MATRIX = 2048
 # Height and width of the image, and the stride: VGG on 32x32 pixels ends with 4 and 2, ResNet-18
 # for ImageNet on the same images with strided ones down to a single pixel.
 _SHAPES = ((8, 1), (4, 1), (4, 2), (3, 1), (2, 1), (2, 2), (1, 1))
@@ -43,7 +43,7 @@ def main(argv=None):
   args = parser.parse_args(argv)
   if min(args.batch_size, args.channels, args.rounds) < 1:
     parser.error("--batch_size, --channels and --rounds must be at least 1")
-  matrix = jnp.ones((_MATRIX, _MATRIX))
+  matrix = jnp.ones((MATRIX, MATRIX))
   product = functools.partial(jax.jit(jnp.matmul), matrix, matrix)
   rows = [row for shape in _SHAPES for row in measure(*shape, args, product)]
   found = {"command": " ".join(["python benchmarks/convolution.py", *argv]), "machine": machine(),
@@ -72,7 +72,7 @@ def measure(size, stride, args, product):
     runs = {name: functools.partial(jax.jit(functools.partial(f, way)), argument)
             for name, way in _WAYS.items()}
     seconds = in_turns({**runs, "product": product}, args.rounds)
-    rate = 2 * _MATRIX**3 / seconds["product"]
+    rate = 2 * MATRIX**3 / seconds["product"]
     yield {"pixels": size, "stride": stride, "what": what,
            **{name: float(f"{operations / seconds[name] / rate:.3g}") for name in _WAYS}}
 
@@ -96,7 +96,7 @@ def in_turns(runs, rounds):
 def markdown(found):
   """The table."""
   lines = ["# Convolutions of few pixels", "",
-           f"Share of the rate of a {_MATRIX}x{_MATRIX} float32 product that a 3x3 convolution "
+           f"Share of the rate of a {MATRIX}x{MATRIX} float32 product that a 3x3 convolution "
            f"with {found['channels']} channels reaches, {found['batch_size']} images at a time. "
            "Operations on padding count, and a way that leaves them out can exceed 1.", "",
            "| image | stride | | `jax.lax` | `tcljax.convolve` |", "|---|---|---|---|---|"]

@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 
+from convolution import MATRIX
 from record import machine, write_results
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -218,7 +219,7 @@ _COLUMNS = {
 
 def _markdown(found):
   lines = ["# Speed and memory", "", "Medians; a ratio is that of two processes that ran one after "
-           "the other. The product is of two 2048x2048 float32 matrices."]
+           f"the other. The product is of two {MATRIX}x{MATRIX} float32 matrices."]
   for part, columns in _COLUMNS.items():
     rows = [row for row in found["rows"] if row["benchmark"] == part]
     if rows:

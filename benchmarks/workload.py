@@ -17,7 +17,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from convolution import in_turns
+from convolution import MATRIX, in_turns
 from jax.extend import core
 
 from tcljax import (
@@ -37,7 +37,6 @@ from tcljax.data import Preprocessing, Split, training_batches
 
 MODELS = {"vgg16": {"batch_norm": False}, "resnet20": {}}
 _CLASSES, _SHAPE = 10, (32, 32, 3)
-_MATRIX = 2048
 _LOADED = 50_000
 
 
@@ -61,8 +60,7 @@ def main(argv=None):
 def work(args):
   """The figures of a simulation or of a tuning step."""
   model = create_model(args.model, _CLASSES, dtype=args.dtype, **MODELS[args.model])
-  images = np.random.default_rng(0).normal(size=(args.batch_size, *_SHAPE)).astype(np.float32)
-  x = jnp.asarray(images)
+  x = jax.random.normal(jax.random.key(1), (args.batch_size, *_SHAPE))
   variables = calibrate(model, jax.jit(model.init)(jax.random.key(0), x), [x])
   spiking = SpikingConfig(args.steps, args.chunk)
 
@@ -71,11 +69,11 @@ def work(args):
       model, variables, x, spiking)
   compiling = time.perf_counter() - start
   ann = jax.jit(with_activation(model, ReLU).apply)
-  matrix = jnp.ones((_MATRIX, _MATRIX))
+  matrix = jnp.ones((MATRIX, MATRIX))
   seconds = in_turns({
       "run": run, "ann": functools.partial(ann, variables, x),
       "product": functools.partial(jax.jit(jnp.matmul), matrix, matrix)}, args.rounds)
-  rate = 2 * _MATRIX**3 / seconds["product"]
+  rate = 2 * MATRIX**3 / seconds["product"]
   return {
       "device": jax.devices()[0].device_kind,
       "images_per_second": args.batch_size / seconds["run"],

@@ -78,7 +78,7 @@ def test_bad_input(benchmark, capsys, argument, message):
 
 def test_work_in_small(capsys, monkeypatch):
   workload = load_benchmark("workload")
-  monkeypatch.setattr(workload, "_MATRIX", 8)
+  monkeypatch.setattr(workload, "MATRIX", 8)
   monkeypatch.setattr(workload, "_LOADED", 64)
   assert workload.main(["--what=simulation", "--batch_size=1", "--steps=2", "--rounds=1"]) == 0
   found = json.loads(capsys.readouterr().out)
