@@ -55,6 +55,21 @@ class Checkpoints:
     if parallel.is_main_host():
       self._list_files(step)
 
+  def structure(self) -> dict[str, Any]:
+    """What the newest checkpoint holds, by name, in nested dictionaries; empty without one.
+
+    Raises:
+      CheckpointError: if files are missing or cut short.
+    """
+    step = self.latest_step()
+    if step is None:
+      return {}
+    self._check_files(step)
+    try:
+      return self._manager.item_metadata(step).tree
+    except Exception as error:  # as in `restore`
+      raise self._unreadable(step, error) from error
+
   def restore(self, abstract: Any) -> Any:
     """Reads the newest checkpoint.
 
@@ -83,14 +98,17 @@ class Checkpoints:
         if isinstance(leaf, jax.ShapeDtypeStruct):  # what Orbax leaves where it found nothing
           raise ValueError(f"it lacks {'/'.join(str(getattr(k, 'key', k)) for k in path)}")
     except Exception as error:  # Orbax and TensorStore raise many kinds, plain Exception too
-      reason = str(error).partition("\n")[0]
-      raise CheckpointError(f"checkpoint {self.path(step)} cannot be read: {reason}; if its files "
-                            f"are damaged, {self._remedy(step)}") from error
+      raise self._unreadable(step, error) from error
     return restored
 
   def close(self) -> None:
     """Ends the manager's threads."""
     self._manager.close()
+
+  def _unreadable(self, step, error):
+    reason = str(error).partition("\n")[0]
+    return CheckpointError(f"checkpoint {self.path(step)} cannot be read: {reason}; if its files "
+                           f"are damaged, {self._remedy(step)}")
 
   def _remedy(self, step):
     earlier = [s for s in self._manager.all_steps() if s < step]

@@ -56,7 +56,8 @@ def base_config() -> ConfigDict:
   config.snn.encoding = "constant"  # or poisson
   config.snn.readout = "membrane"  # or rate: the outputs are spiking neurons too
 
-  config.pretrained = config_dict.placeholder(str)  # a checkpoint that takes the place of phase 1
+  # What takes the place of phase 1: a checkpoint, or the workdir of an earlier run to go on from.
+  config.pretrained = config_dict.placeholder(str)
 
   config.train = ConfigDict()  # phase 1: the ANN
   config.train.steps = 1000

@@ -27,7 +27,7 @@ def convert_and_verify(
 
   Args:
     experiment: from `make_experiment`.
-    variables: from `training.restore_trained`.
+    variables: from `trained.restore_trained`.
     output: directory of the spiking network.
 
   Returns:

@@ -22,7 +22,6 @@ from tcljax.files import write_text
 from tcljax.models import MODELS, check_image_size, create_model
 from tcljax.objectives import OBJECTIVES, check_at
 from tcljax.optim import OptimizerConfig
-from tcljax.pretrained import load_pretrained
 from tcljax.simulation import SpikingConfig
 
 
@@ -99,13 +98,27 @@ class Experiment:
     return with_activation(self.ann, act)
 
   @property
-  def teacher(self) -> nn.Module:
-    """The network that the spiking one is compared with and, by distillation, learns from."""
-    return self.ann_with_activation if self.from_scratch else self.ann
+  def makes_its_teacher(self) -> bool:
+    """Whether joint training makes, from labels, the network that tuning then learns from."""
+    joint = self.config.joint
+    return joint.through in ("clip", "quantized") and joint.objective == "cross_entropy"
+
+  def with_own_teacher(self, variables: dict[str, Any]) -> dict[str, Any]:
+    """Variables after joint training, with `teacher` where they are their own."""
+    if "teacher" in variables or not self.makes_its_teacher:
+      return variables
+    return {**variables, "teacher": dict(variables)}
 
   def reference(self, variables: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
-    """The teacher and its variables, among those of a run: its own, or the shared weights."""
-    return self.teacher, variables.get("teacher", variables)
+    """The ANN that a spiking network is compared with and, by distillation, learns from.
+
+    Returns:
+      The network and its variables: the collection `teacher`, clipped where that holds thresholds,
+      or else the weights of `variables` with ReLU.
+    """
+    own = variables.get("teacher") or {
+        name: tree for name, tree in variables.items() if name != "clipping"}
+    return with_activation(self.ann, TCL if "clipping" in own else ReLU), own
 
 
 def make_experiment(config: ConfigDict) -> Experiment:
@@ -151,18 +164,6 @@ def make_experiment(config: ConfigDict) -> Experiment:
       train_optimizer=train_optimizer,
       joint_optimizers={"params": joint_optimizer, "clipping": threshold_optimizer},
       tune_optimizer=tune_optimizer)
-
-
-def read_pretrained(experiment: Experiment) -> dict[str, Any] | None:
-  """The imported `params` and `batch_stats`; None where the config names no checkpoint.
-
-  Raises:
-    ValueError: if the checkpoint cannot be read or does not fit the model.
-  """
-  path = experiment.config.pretrained
-  if not path:
-    return None
-  return _named("pretrained: ", load_pretrained, path, experiment.ann, experiment.input_shape)
 
 
 def _named(section, make, *args, **fields):

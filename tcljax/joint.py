@@ -20,17 +20,17 @@ from tcljax.objectives import Objective, ann_objective, snn_objective, with_thre
 from tcljax.phases import JOINT, run_phase
 
 
-def objective(experiment: Experiment, mesh: Mesh) -> Objective:
-  """What joint training minimises."""
-  joint = experiment.config.joint
+def objective(experiment: Experiment, mesh: Mesh, variables: dict[str, Any]) -> Objective:
+  """What joint training minimises, from these variables on."""
+  joint, teacher = experiment.config.joint, experiment.reference(variables)[0]
   if joint.through == "snn":
     loss = snn_objective(
         experiment.model, experiment.preprocess, experiment.spiking, mesh, joint.objective,
-        teacher=experiment.teacher, at=experiment.config.tune.at, smoothing=joint.label_smoothing)
+        teacher=teacher, at=experiment.config.tune.at, smoothing=joint.label_smoothing)
   else:
     loss = ann_objective(
         experiment.ann_with_activation, experiment.preprocess, joint.label_smoothing,
-        joint.objective, teacher=experiment.teacher)
+        joint.objective, teacher=teacher)
   return with_threshold_decay(loss, joint.threshold_decay)
 
 
@@ -46,18 +46,20 @@ def train_jointly(
     variables: `params`, `batch_stats` and `clipping` to start with.
 
   Returns:
-    All collections, and `teacher`: the ANN that training started from, or from scratch the network
-    that it made. Tuning learns from it, and it is what the spiking network is compared with.
+    All collections, and `teacher`: what tuning learns from, and what the spiking network is
+    compared with. Labels before tuning make a new network, which is its own; otherwise it is the
+    ANN that training started from, or the teacher that this one had.
 
   Raises:
     CheckpointError: if a checkpoint cannot be read.
     TrainingDiverged: if the loss stops being finite.
   """
   joint = experiment.config.joint
-  if not experiment.from_scratch:
-    ann = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
-    variables = {**variables, "teacher": ann}
+  if experiment.makes_its_teacher:
+    variables = {name: tree for name, tree in variables.items() if name != "teacher"}
+  else:
+    variables = {**variables, "teacher": experiment.reference(variables)[1]}
   variables = run_phase(
       experiment, workdir, mesh, JOINT, joint.steps, joint.batch_size,
-      objective(experiment, mesh), experiment.joint_optimizers, lambda: variables)
-  return {**variables, "teacher": dict(variables)} if experiment.from_scratch else variables
+      objective(experiment, mesh, variables), experiment.joint_optimizers, lambda: variables)
+  return experiment.with_own_teacher(variables)

@@ -9,12 +9,11 @@ import pathlib
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from tcljax import calibration, fitting, optim, parallel, report
-from tcljax.checkpoints import CheckpointError, Checkpoints
+from tcljax.checkpoints import Checkpoints
 from tcljax.data import training_batches
 from tcljax.evaluation import Evaluation, accuracy, evaluate_split
 from tcljax.experiment import Experiment, calibration_images
@@ -22,9 +21,9 @@ from tcljax.files import write_text
 from tcljax.joint import train_jointly
 from tcljax.metrics import say
 from tcljax.objectives import ann_objective, snn_objective
-from tcljax.phases import ANN, CALIBRATED, JOINT, TUNED, run_phase
+from tcljax.phases import ANN, CALIBRATED, TUNED, run_phase
+from tcljax.trained import BUDGET, tuning_steps
 
-_BUDGET = "tuning_steps.json"
 _CALIBRATION_BATCH = 128
 
 
@@ -36,7 +35,8 @@ def train_and_evaluate(
   Args:
     experiment: from `make_experiment`.
     workdir: from `prepare_workdir`.
-    pretrained: from `read_pretrained`; variables that take the place of phase 1.
+    pretrained: from `read_pretrained`; variables that take the place of phase 1, and with
+      thresholds among them that of calibration too.
 
   Returns:
     What was written to results.json.
@@ -53,8 +53,11 @@ def train_and_evaluate(
   else:
     variables = pretrained or train_ann(experiment, workdir, mesh)
     _report_validation(experiment, variables)
-    variables = calibrate_thresholds(experiment, workdir, mesh, variables)
-    stages = {"calibrated": variables}
+    if "clipping" in variables:
+      stages = {"earlier run": variables}
+    else:
+      variables = calibrate_thresholds(experiment, workdir, mesh, variables)
+      stages = {"calibrated": variables}
   if joint.through in ("clip", "quantized"):
     variables = stages["trained jointly"] = train_jointly(experiment, workdir, mesh, variables)
   if experiment.tunes:
@@ -82,7 +85,7 @@ def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> dict
 def _report_validation(experiment, variables):
   validation = experiment.dataset.validation
   if len(validation):
-    percent = accuracy(experiment.ann, variables, validation,
+    percent = accuracy(*experiment.reference(variables), validation,
                        batch_size=experiment.config.eval.batch_size,
                        preprocess=experiment.preprocess)
     say(f"ANN: {percent:.2f} % of {len(validation)} validation images")
@@ -125,13 +128,21 @@ def calibrate(
 def tune_thresholds(
     experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, calibrated: dict[str, Any]
 ) -> dict[str, Any]:
-  """Phase 2; returns all collections, of which only `clipping` has changed."""
+  """Phase 2; returns all collections, of which only `clipping` has changed.
+
+  Args:
+    experiment: from `make_experiment`.
+    workdir: from `prepare_workdir`.
+    mesh: from `parallel.data_mesh`.
+    calibrated: all collections to start with.
+  """
   tune = experiment.config.tune
   preprocess = experiment.preprocess
   objective = snn_objective(
       experiment.model, preprocess if tune.augment else lambda images, key: preprocess(images),
-      experiment.spiking, mesh, tune.objective, teacher=experiment.teacher, at=tune.at)
-  stored = workdir / _BUDGET
+      experiment.spiking, mesh, tune.objective, teacher=experiment.reference(calibrated)[0],
+      at=tune.at)
+  stored = workdir / BUDGET
   if tune.minutes and not stored.exists():
     transformation = optim.train_only({"clipping": experiment.tune_optimizer.transformation(1)})
     state = parallel.replicate(mesh, fitting.new_state(calibrated, transformation))
@@ -148,51 +159,6 @@ def tune_thresholds(
   return run_phase(
       experiment, workdir, mesh, TUNED, tuning_steps(experiment, workdir), tune.batch_size,
       objective, {"clipping": experiment.tune_optimizer}, lambda: calibrated)
-
-
-def tuning_steps(experiment: Experiment, workdir: pathlib.Path) -> int:
-  """The length of phase 2: as set, or as chosen when the run began to fit into its time.
-
-  Raises:
-    ValueError: if a run with a limit of time has not come to phase 2 yet.
-    CheckpointError: if the file that holds the choice is damaged.
-  """
-  tune, stored = experiment.config.tune, workdir / _BUDGET
-  if not tune.minutes:
-    return tune.steps
-  try:
-    return int(json.loads(stored.read_text())["steps"])
-  except FileNotFoundError:
-    raise ValueError(f"workdir {workdir} is not finished, its tuning has not begun: run train.py "
-                     "with it again") from None
-  except (KeyError, OSError, TypeError, ValueError) as error:
-    raise CheckpointError(f"{stored} cannot be read: {error}; remove it and {workdir / TUNED} to "
-                          "tune anew") from error
-
-
-def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
-  """The variables at the end of the last phase.
-
-  Raises:
-    ValueError: if they are not there, not finished, or cannot be read.
-  """
-  mesh, config = parallel.data_mesh(), experiment.config
-  tuned = experiment.tunes and config.joint.through != "snn"
-  phase, steps = (
-      (TUNED, tuning_steps(experiment, workdir)) if tuned else (JOINT, config.joint.steps))
-  with Checkpoints(workdir / phase) as checkpoints:
-    found = checkpoints.latest_step()
-    if found != steps:
-      raise ValueError(f"workdir {workdir} is not finished, {found or 0} of {steps} steps of phase "
-                       f"{phase!r} are done: run train.py with it again")
-    ann = jax.eval_shape(experiment.initial_variables)
-    abstract = {**ann, "clipping": experiment.abstract_clipping()}
-    if config.joint.through and not experiment.from_scratch:
-      abstract["teacher"] = ann
-    elif config.joint.through and tuned:
-      abstract["teacher"] = dict(abstract)
-    return checkpoints.restore(
-        {"variables": parallel.abstract_replicated(mesh, abstract)})["variables"]
 
 
 def measure(experiment: Experiment, stages: dict[str, dict[str, Any]]) -> dict[str, Any]:

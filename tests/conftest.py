@@ -1,10 +1,18 @@
 """Strict mode for every test: eight simulated devices, no silent broadcasting of ranks."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Before JAX is imported anywhere.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+
+# Many tests run the same small networks: what one compiles, the others and their processes find.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-by-tests-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 import numpy as np
@@ -14,6 +22,7 @@ from running import run_train
 from tcljax.models import VGG
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from running import DIGITS, ROOT, TINY, run_train
 
 import tcljax
 from tcljax import config as configs
-from tcljax import fitting, optim, parallel, phases, training
+from tcljax import fitting, optim, parallel, phases, trained
 from tcljax.checkpoints import Checkpoints
 from tcljax.commands import convert, train
 from tcljax.experiment import make_experiment, prepare_workdir
@@ -155,10 +155,10 @@ def test_tuning_within_a_limit_of_time(tmp_path, capsys):
   (workdir / "tuning_steps.json").unlink()
   experiment = make_experiment(configs.from_json(workdir / "config.json"))
   with pytest.raises(ValueError, match="is not finished, its tuning has not begun"):
-    training.restore_trained(experiment, workdir)
+    trained.restore_trained(experiment, workdir)
   (workdir / "tuning_steps.json").write_text("{}")
   with pytest.raises(ValueError, match=r"tuning_steps\.json cannot be read: .*; remove it and"):
-    training.restore_trained(experiment, workdir)
+    trained.restore_trained(experiment, workdir)
 
 
 def test_two_hosts_do_what_one_does(tmp_path):

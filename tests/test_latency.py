@@ -11,7 +11,7 @@ from running import DIGITS, TINY, complaint, load_benchmark
 
 import tcljax
 from tcljax import config as configs
-from tcljax import latency, training
+from tcljax import latency, trained, training
 from tcljax.commands import latency as command
 from tcljax.experiment import make_experiment
 
@@ -47,7 +47,7 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
   curves = latency.curves(json.loads((compared / "latency.json").read_text()))
 
   def accuracy(name, tuned, t):
-    variables = training.restore_trained(tuned, compared / name)
+    variables = trained.restore_trained(tuned, compared / name)
     images = made.preprocess(test.images[:64])
     logits = tcljax.simulate(made.model, variables, images, tcljax.SpikingConfig(steps=t)).logits
     return 100 * float((logits.argmax(-1) == test.labels[:64]).mean())

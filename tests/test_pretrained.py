@@ -19,7 +19,7 @@ from tcljax.data import Preprocessing, load_dataset
 from tcljax.experiment import make_experiment
 from tcljax.models import VGG, ResNet, create_model
 from tcljax.pretrained import load_pretrained, read_state_dict
-from tcljax.training import restore_trained
+from tcljax.trained import restore_trained
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

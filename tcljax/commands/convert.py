@@ -19,14 +19,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   def prepare():
     flags = command.parse("workdir", "output")
-    from tcljax import config, conversion, conversion_run, experiment, parallel, training
+    from tcljax import config, conversion, conversion_run, experiment, parallel, trained
 
     if flags.multihost:
       parallel.initialize_hosts()
     workdir = pathlib.Path(flags.workdir).absolute()
     output = conversion.check_output(flags.output)
     made = experiment.make_experiment(config.from_json(workdir / "config.json"))
-    variables = training.restore_trained(made, workdir)
+    variables = trained.restore_trained(made, workdir)
     return lambda: conversion_run.convert_and_verify(made, variables, output)
 
   return command.run(prepare)

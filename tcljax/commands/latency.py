@@ -24,14 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   def prepare():
     flags = command.parse("config")
-    from tcljax import experiment, latency, parallel
+    from tcljax import experiment, latency, parallel, trained
 
     if flags.multihost:
       parallel.initialize_hosts()
     made, steps, recipes = latency.check(
         experiment.make_experiment(flags.config), flags.steps, flags.recipes, flags.validation,
         flags.images)
-    pretrained = experiment.read_pretrained(made)
+    pretrained = trained.read_pretrained(made, thresholds=False)
     workdir = experiment.prepare_workdir(
         flags.workdir or f"runs/{flags.config.name}-latency", flags.config)
     return lambda: latency.compare(made, workdir, pretrained, steps, recipes, flags.validation)

@@ -18,12 +18,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   def prepare():
     flags = command.parse("config")
-    from tcljax import experiment, parallel, training  # slow: bad flags are told without it
+    # Slow: bad flags are told without it.
+    from tcljax import experiment, parallel, trained, training
 
     if flags.multihost:
       parallel.initialize_hosts()
     made = experiment.make_experiment(flags.config)
-    pretrained = experiment.read_pretrained(made)
+    pretrained = trained.read_pretrained(made)
     workdir = experiment.prepare_workdir(flags.workdir or f"runs/{flags.config.name}", flags.config)
     return lambda: training.train_and_evaluate(made, workdir, pretrained)
 

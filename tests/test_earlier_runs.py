@@ -1,0 +1,94 @@
+"""Runs that go on from an earlier one, weights and thresholds, by `pretrained` and its workdir."""
+
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from running import DIGITS, TINY, complaint, run_train
+
+from tcljax import config as configs
+from tcljax.commands import latency
+from tcljax.experiment import make_experiment
+from tcljax.trained import restore_trained
+
+JOINT = ("--config.joint.steps=4", "--config.joint.batch_size=32")
+
+
+def ended_with(workdir):
+  workdir = pathlib.Path(workdir)
+  return restore_trained(make_experiment(configs.from_json(workdir / "config.json")), workdir)
+
+
+def bits(tree):
+  return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+  """A run that trained weights through the quantised clip, with labels, and did not tune."""
+  path = tmp_path_factory.mktemp("earlier") / "labelled"
+  assert run_train(path, *JOINT, "--config.joint.through=quantized", "--config.tune.steps=0") == 0
+  return path
+
+
+def test_thresholds_for_another_t_go_on_from_the_tuned_ones(workdir, tmp_path):
+  path = tmp_path / "run"
+  assert run_train(path, f"--config.pretrained={workdir}", "--config.snn.steps=8") == 0
+  assert not (path / "ann").exists() and not (path / "calibrated").exists()
+  results, earlier = (json.loads((p / "results.json").read_text()) for p in (path, workdir))
+  assert results["earlier_stages"] == {"earlier run": earlier["snn"]}
+  assert results["ann"] == earlier["ann"]
+  before, after = ended_with(workdir), ended_with(path)
+  assert bits(after["params"]) == bits(before["params"])
+  assert bits(after["clipping"]) != bits(before["clipping"])
+
+
+def test_joint_training_in_two_stages(labelled, tmp_path, capsys):
+  """The second stage learns from what the first has made, clipped at its thresholds."""
+  path, before = tmp_path / "run", ended_with(labelled)
+  overrides = (*JOINT, "--config.joint.through=snn", "--config.joint.objective=distillation",
+               f"--config.pretrained={labelled}")
+  assert run_train(path, *overrides) == 0
+  results, earlier = (json.loads((p / "results.json").read_text()) for p in (path, labelled))
+  assert list(results["earlier_stages"]) == ["earlier run", "tuned"]
+  assert results["ann"] == earlier["ann"] == earlier["clipped"]
+  after = ended_with(path)
+  assert bits(after["teacher"]) == bits({k: before[k] for k in after["teacher"]})
+  assert "clipping" in after["teacher"]
+  assert bits(after["params"]) != bits(before["params"])
+  capsys.readouterr()
+  assert run_train(path, *overrides) == 0
+  assert "joint: 4 of 4 steps are done already" in capsys.readouterr().out
+
+
+def test_what_comes_of_an_earlier_run_that_does_not_fit(workdir, labelled, tmp_path, capsys):
+  run = tmp_path / "run"
+  for overrides, message in (
+      (["--config.tune.instalments=2"], "holds another network (tune.instalments: 8 -> 2): set"),
+      (["--config.snn.readout=rate"],
+       "holds another network (snn.readout: 'membrane' -> 'rate'): set"),
+  ):
+    assert run_train(run, f"--config.pretrained={workdir}", *overrides) == 2
+    assert message in complaint(capsys)
+  assert run_train(run, f"--config.pretrained={tmp_path}") == 2
+  assert "config.json does not exist: is" in complaint(capsys)
+  (tmp_path / "begun").mkdir()
+  (tmp_path / "begun" / "config.json").write_text((workdir / "config.json").read_text())
+  assert run_train(run, f"--config.pretrained={tmp_path / 'begun'}") == 2
+  assert "is not finished, 0 of 6 steps of phase 'tuned' are done" in complaint(capsys)
+  # Recipes for thresholds are compared on a network that can do without any.
+  status = latency.main(["latency", DIGITS, *TINY, f"--workdir={run}", "--steps=2",
+                         f"--config.pretrained={labelled}"])
+  assert status == 2
+  assert "trained its weights together with thresholds" in complaint(capsys)
+  assert not run.exists()
+
+
+def test_recipes_are_compared_on_the_weights_of_an_earlier_run(workdir, tmp_path):
+  assert latency.main(["latency", DIGITS, *TINY, f"--workdir={tmp_path / 'run'}", "--steps=2",
+                       "--recipes=least squares", f"--config.pretrained={workdir}"]) == 0
+  results = json.loads((tmp_path / "run" / "latency.json").read_text())
+  ann = json.loads((workdir / "results.json").read_text())["ann"]
+  assert results["ann"] == pytest.approx(ann, abs=1e-3)
