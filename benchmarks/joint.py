@@ -2,10 +2,11 @@
 
     python benchmarks/joint.py --pretrained=PATH --steps=4,8,16
 
-Runs `train.py --config=configs/resnet20.py:joint` for each T, with the fields below;
---config.FIELD=VALUE overrides one. Writes OUTPUT.json and .md. The whole takes some three hours on
-two CPU cores and can be had in parts, by --steps: figures that OUTPUT.json holds from the same
-command are kept. Remove the file to measure anew.
+Runs `train.py --config=configs/resnet20.py:VARIANT` for each T, with the variants and fields below;
+where there are two, the second goes on from the first. --config.FIELD=VALUE overrides a field.
+Writes OUTPUT.json and .md. The whole takes some four hours on two CPU cores and can be had in
+parts, by --steps: figures that OUTPUT.json holds from the same command are kept. Remove the file to
+measure anew.
 """
 
 import argparse
@@ -18,13 +19,19 @@ from record import machine, portable, write_results
 from tcljax.commands import train
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# What each T is given beside its number of steps. Small batches are faster on CPUs: more of their
-# arrays stay in the caches.
+# The runs for each T: a variant of the config, and fields beside the number of steps. Small batches
+# are faster on CPUs: more of their arrays stay in the caches.
 _RUNS = {
-    4: {},
-    8: {"tune.steps": 400, "joint.steps": 3000, "joint.batch_size": 16,
-        "joint.optimizer.learning_rate": 3e-4, "joint.threshold_optimizer.learning_rate": 1e-3},
-    16: {"tune.steps": 1000, "joint.steps": 1000},
+    4: [("joint", {})],
+    8: [("quantized", {
+        "joint.objective": "cross_entropy", "joint.steps": 15_600, "joint.batch_size": 32,
+        "joint.optimizer.weight_decay": 5e-4, "joint.optimizer.warmup_steps": 500,
+        "preprocessing.cutout": 8, "tune.steps": 0}),
+        ("joint", {
+            "tune.steps": 400, "joint.steps": 2500, "joint.batch_size": 16,
+            "joint.optimizer.learning_rate": 3e-4, "joint.threshold_optimizer.learning_rate": 1e-3,
+            "preprocessing.cutout": 8})],
+    16: [("joint", {"tune.steps": 1000, "joint.steps": 1000})],
 }
 
 
@@ -51,12 +58,16 @@ def main(argv=None):
   rows = _known_rows(output, command)
   for t in steps:
     if t not in {row["T"] for row in rows}:
-      workdir = pathlib.Path(args.workdir) / f"T{t}"
-      status = train.main(["joint", *_run(args.config, t), f"--config.pretrained={args.pretrained}",
-                           f"--workdir={workdir}", *rest])
-      if status:
-        return status
-      rows.append(_row(t, json.loads((workdir / "results.json").read_text())))
+      pretrained, runs = args.pretrained, {}
+      for variant, fields in _RUNS[t]:
+        workdir = pathlib.Path(args.workdir) / f"T{t}-{variant}"
+        status = train.main(["joint", *_arguments(args.config, t, variant, fields),
+                             f"--config.pretrained={pretrained}", f"--workdir={workdir}", *rest])
+        if status:
+          return status
+        runs[variant] = json.loads((workdir / "results.json").read_text())
+        pretrained = workdir
+      rows.append(_row(t, runs))
       rows.sort(key=lambda row: row["T"])
       found = {"command": command, "machine": machine(), "rows": rows}
       write_results(output, found, _markdown(found))
@@ -64,17 +75,21 @@ def main(argv=None):
   return 0
 
 
-def _run(config, t):
-  fields = {"snn.steps": t, "eval.steps": t, "tune.instalments": min(t, 8), **_RUNS[t]}
-  return [f"--config={config}:joint",
+def _arguments(config, t, variant, fields):
+  fields = {"snn.steps": t, "eval.steps": t, "tune.instalments": min(t, 8), **fields}
+  return [f"--config={config}:{variant}",
           *(f"--config.{field}={value}" for field, value in fields.items())]
 
 
-def _row(t, results):
-  """Accuracy at this T after each stage, in their order."""
-  curves = {**results["earlier_stages"], results["stage"]: results["snn"]}
+def _row(t, runs):
+  """Accuracy at this T after each stage of the runs, which come in their order by variant."""
+  curves = {}
+  for variant, results in runs.items():
+    for stage, curve in {**results["earlier_stages"], results["stage"]: results["snn"]}.items():
+      if stage != "earlier run":  # the last one of the run before
+        curves[f"{stage} ({variant})" if len(runs) > 1 else stage] = curve
   return {"T": t, "images": results["images"],
-          "ann": round(results["ann"], 2),
+          "learned_from": round(results["ann"], 2),
           "stages": {stage: round(curve[str(t)], 2) for stage, curve in curves.items()},
           "accuracy": round(results["snn"][str(t)], 2),
           "spikes_per_neuron": round(results["spikes_per_neuron"][str(t)], 3)}
@@ -92,14 +107,15 @@ def _known_rows(output, command):
 def _markdown(found):
   rows = found["rows"]
   lines = ["# Joint training from a pretrained network", "",
-           f"In percent of {rows[0]['images']} test images; the ANN that it starts from has "
-           f"{rows[0]['ann']:.2f}. Binary integrate-and-fire neurons, every step counted; for each "
-           "T a network of its own.", "",
-           "| T | after each stage, in their order | accuracy | spikes per neuron |",
-           "|---|---|---|---|"]
+           f"In percent of {rows[0]['images']} test images. Binary integrate-and-fire neurons, "
+           "every step counted; for each T a network of its own. What it learned from is the ANN "
+           "that the run began with, or where weights were trained by labels before the spiking "
+           "network, the clipped network that came of it.", "",
+           "| T | learned from | after each stage, in their order | accuracy | spikes per neuron |",
+           "|---|---|---|---|---|"]
   for row in rows:
     stages = ", ".join(f"{stage} {accuracy:.2f}" for stage, accuracy in row["stages"].items())
-    lines.append(f"| {row['T']} | {stages} | {row['accuracy']:.2f} | "
+    lines.append(f"| {row['T']} | {row['learned_from']:.2f} | {stages} | {row['accuracy']:.2f} | "
                  f"{row['spikes_per_neuron']:.3f} |")
   lines += ["", "```bash", found["command"], "```", "", found["machine"], ""]
   return "\n".join(lines)

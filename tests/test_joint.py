@@ -187,19 +187,23 @@ def test_the_benchmark_keeps_what_it_measured(tmp_path, tiny_state, monkeypatch,
   arguments = [f"--pretrained={tmp_path / 'net.npz'}", DIGITS, f"--workdir={tmp_path / 'run'}",
                f"--output={output}", *TINY, "--config.joint.steps=2",
                "--config.joint.batch_size=16"]
-  assert benchmark.main([*arguments, "--steps=4"]) == 0
+  assert benchmark.main([*arguments, "--steps=8"]) == 0
   found = json.loads(output.with_suffix(".json").read_text())
   assert found["command"].startswith(
       "python benchmarks/joint.py --pretrained=$TCLJAX_WEIGHTS_DIR/net.npz --config=")
   (row,) = found["rows"]
-  results = json.loads((tmp_path / "run" / "T4" / "results.json").read_text())
-  assert row["T"] == 4 and row["accuracy"] == round(results["snn"]["4"], 2)
-  assert list(row["stages"]) == ["calibrated", "tuned", "trained jointly"]
-  assert row["stages"]["tuned"] == round(results["earlier_stages"]["tuned"]["4"], 2)
-  line = f"trained jointly {row['accuracy']:.2f} | {row['accuracy']:.2f} |"
+  first, second = (json.loads((tmp_path / "run" / f"T8-{name}" / "results.json").read_text())
+                   for name in ("quantized", "joint"))
+  assert row["T"] == 8 and row["accuracy"] == round(second["snn"]["8"], 2)
+  assert row["learned_from"] == round(second["ann"], 2) == round(first["ann"], 2)
+  assert list(row["stages"]) == [
+      "calibrated (quantized)", "trained jointly (quantized)", "tuned (quantized)", "tuned (joint)",
+      "trained jointly (joint)"]
+  assert row["stages"]["tuned (joint)"] == round(second["earlier_stages"]["tuned"]["8"], 2)
+  line = f"trained jointly (joint) {row['accuracy']:.2f} | {row['accuracy']:.2f} |"
   assert line in output.with_suffix(".md").read_text()
   monkeypatch.setattr(benchmark.train, "main", lambda argv: pytest.fail("measured twice"))
-  assert benchmark.main([*arguments, "--steps=4"]) == 0
+  assert benchmark.main([*arguments, "--steps=8"]) == 0
   with pytest.raises(SystemExit):
     benchmark.main([*arguments, "--steps=5"])
   assert "--steps=5: choose from 4, 8, 16" in capsys.readouterr().err
