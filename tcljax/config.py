@@ -71,6 +71,9 @@ def base_config() -> ConfigDict:
   config.joint.threshold = 2.0  # every threshold to begin with from scratch
   config.joint.threshold_decay = 0.0  # coefficient of the thresholds' squares in the loss
   config.joint.steps = 2000
+  # In so many parts, each with the learning rate's whole schedule; the result is the mean of where
+  # training started and where each of them ended. 0: no mean, the result is where it ends.
+  config.joint.cycles = 0
   config.joint.batch_size = 128
   config.joint.objective = "cross_entropy"  # or distillation from the ANN it starts from
   config.joint.label_smoothing = 0.0

@@ -18,7 +18,8 @@ def check_numbers(config: ConfigDict) -> None:
     check_least(field, functools.reduce(lambda at, part: at[part], field.split("."), config), 1)
   check_least("tune.steps", config.tune.steps, 0 if config.joint.through else 1)
   for field, value in (("seed", config.seed), ("tune.minutes", config.tune.minutes),
-                       ("joint.threshold_decay", config.joint.threshold_decay)):
+                       ("joint.threshold_decay", config.joint.threshold_decay),
+                       ("joint.cycles", config.joint.cycles)):
     check_least(field, value, 0)
   for phase in ("train", "joint"):
     smoothing = config[phase].label_smoothing
@@ -43,6 +44,15 @@ def check_joint(config: ConfigDict) -> None:
       raise ValueError(f"joint.{field}.learning_rate={rate} freezes the {frozen}, which joint "
                        "training trains: set it above 0; to train thresholds alone leave "
                        "joint.through out")
+  if joint.cycles:
+    if joint.steps < joint.cycles:
+      raise ValueError(f"joint.cycles={joint.cycles} is more than joint.steps={joint.steps}: a "
+                       "cycle takes at least one step")
+    for field, value in (("start", "scratch"), ("through", "snn")):
+      if joint[field] == value:
+        raise ValueError(f"joint.cycles={joint.cycles} averages over trained networks with "
+                         f"statistics of their own, which joint.{field}={value!r} has not: set "
+                         "cycles to 0")
   if joint.start == "scratch":
     if config.pretrained:
       raise ValueError(f"pretrained={config.pretrained} would not be used with "

@@ -7,17 +7,23 @@ Three ways, one path (`config.joint.through`):
   2022);
 - "snn": the T-step spiking network itself, whose uneven spikes the weights then learn to live with.
 
-The first two come before phase 2, from the ANN or from scratch; the third after it.
+The first two come before phase 2, from the ANN or from scratch; the third after it. They can go in
+cycles, whose results are averaged (`config.joint.cycles`).
 """
 
 import pathlib
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from tcljax.experiment import Experiment
 from tcljax.objectives import Objective, ann_objective, snn_objective, with_threshold_decay
 from tcljax.phases import JOINT, run_phase
+
+# What gives averaged weights statistics of their own: so many batches, each of at least this size.
+_STATISTICS_STEPS, _STATISTICS_BATCH = 100, 128
 
 
 def objective(experiment: Experiment, mesh: Mesh, variables: dict[str, Any]) -> Objective:
@@ -59,7 +65,38 @@ def train_jointly(
     variables = {name: tree for name, tree in variables.items() if name != "teacher"}
   else:
     variables = {**variables, "teacher": experiment.reference(variables)[1]}
-  variables = run_phase(
-      experiment, workdir, mesh, JOINT, joint.steps, joint.batch_size,
-      objective(experiment, mesh, variables), experiment.joint_optimizers, lambda: variables)
+  minimised = objective(experiment, mesh, variables)
+  if joint.cycles:
+    variables = _averaged_over_cycles(experiment, workdir, mesh, variables, minimised)
+  else:
+    variables = run_phase(
+        experiment, workdir, mesh, JOINT, joint.steps, joint.batch_size, minimised,
+        experiment.joint_optimizers, lambda: variables)
   return experiment.with_own_teacher(variables)
+
+
+def final_steps(config: ConfigDict) -> int:
+  """Steps of the phase that leaves the result of joint training."""
+  return _STATISTICS_STEPS if config.joint.cycles else config.joint.steps
+
+
+def _averaged_over_cycles(experiment, workdir, mesh, variables, minimised):
+  """Stochastic weight averaging with a cyclical learning rate (Izmailov et al., UAI 2018).
+
+  Each cycle goes on where the one before ended, with the whole schedule of the learning rate. The
+  result is the mean of where training started and where each cycle ended. The statistics of
+  BatchNorm are then those of the mean itself, from a pass over training images.
+  """
+  joint, seed = experiment.config.joint, experiment.config.seed
+  visited = [variables]
+  for cycle in range(1, joint.cycles + 1):
+    visited.append(run_phase(
+        experiment, workdir, mesh, f"{JOINT}-{cycle}", joint.steps // joint.cycles,
+        joint.batch_size, minimised, experiment.joint_optimizers,
+        lambda: visited[-1], seed + cycle))
+  moving = [{name: point[name] for name in ("params", "clipping")} for point in visited]
+  mean = jax.tree.map(lambda *points: sum(points) / len(points), *moving)
+  batch_size = joint.batch_size * -(-_STATISTICS_BATCH // joint.batch_size)
+  return run_phase(
+      experiment, workdir, mesh, JOINT, _STATISTICS_STEPS, batch_size, minimised, {},
+      lambda: {**visited[-1], **mean})

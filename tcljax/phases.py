@@ -32,6 +32,7 @@ def run_phase(
     objective: Objective,
     optimizers: dict[str, optim.OptimizerConfig],
     make_variables: Callable[[], dict[str, Any]],
+    seed: int | None = None,
 ) -> dict[str, Any]:
   """Runs the steps that a phase lacks.
 
@@ -45,6 +46,7 @@ def run_phase(
     objective: what is minimised.
     optimizers: for each collection that is trained, by its name; all others are frozen.
     make_variables: the variables to start with; called where there is no checkpoint.
+    seed: of the order of images and of all that is random; by default the config's.
 
   Returns:
     The variables after the last step, on every device.
@@ -54,6 +56,7 @@ def run_phase(
     TrainingDiverged: if the loss stops being finite.
   """
   config, trained = experiment.config, tuple(optimizers)
+  seed = config.seed if seed is None else seed
   transformation = optim.train_only(
       {collection: optimizer.transformation(steps) for collection, optimizer in optimizers.items()})
   with Checkpoints(workdir / name) as checkpoints:
@@ -63,11 +66,11 @@ def run_phase(
       say(f"{name}: {start} of {steps} steps are done already")
     if start == steps:
       return state.variables
-    batches = training_batches(experiment.dataset.train, batch_size, config.seed, start)
+    batches = training_batches(experiment.dataset.train, batch_size, seed, start)
     log = PhaseLog(workdir, name, start, steps, config.log_every)
     with contextlib.closing(batches), contextlib.closing(log):
       state = fitting.fit(
           state, fitting.train_step(objective, transformation, trained), batches,
-          steps, mesh=mesh, seed=config.seed, on_metrics=log, checkpoints=checkpoints,
+          steps, mesh=mesh, seed=seed, on_metrics=log, checkpoints=checkpoints,
           checkpoint_every=config.checkpoint_every)
     return state.variables

@@ -11,6 +11,7 @@ from tcljax import config as configs
 from tcljax import parallel
 from tcljax.checkpoints import CheckpointError, Checkpoints
 from tcljax.experiment import Experiment
+from tcljax.joint import final_steps
 from tcljax.phases import JOINT, TUNED
 from tcljax.pretrained import load_pretrained
 
@@ -30,7 +31,7 @@ def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> dict[str, 
   mesh, config = parallel.data_mesh(), experiment.config
   tuned = experiment.tunes and config.joint.through != "snn"
   phase, steps = (
-      (TUNED, tuning_steps(experiment, workdir)) if tuned else (JOINT, config.joint.steps))
+      (TUNED, tuning_steps(experiment, workdir)) if tuned else (JOINT, final_steps(config)))
   with Checkpoints(workdir / phase) as checkpoints:
     found = checkpoints.latest_step()
     if found != steps:

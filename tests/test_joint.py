@@ -16,10 +16,11 @@ import tcljax
 from tcljax import config as configs
 from tcljax import fitting, objectives, optim, parallel
 from tcljax.activations import TCL, Quantized, with_activation
+from tcljax.checkpoints import Checkpoints
 from tcljax.commands import convert
 from tcljax.experiment import make_experiment
 from tcljax.phases import JOINT
-from tcljax.trained import restore_trained
+from tcljax.trained import read_pretrained, restore_trained
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +153,46 @@ def test_whole_runs(tmp_path, capsys, overrides, stages):
   assert converted["ann"] == results["ann"]
 
 
+def test_the_mean_over_cycles(tmp_path, tiny_state, capsys):
+  np.savez(tmp_path / "net.npz", **tiny_state)
+  workdir, arguments = tmp_path / "run", (
+      f"--config.pretrained={tmp_path / 'net.npz'}", "--config.joint.through=quantized",
+      "--config.joint.steps=9", "--config.joint.cycles=2", "--config.joint.batch_size=48",
+      "--config.tune.steps=0")
+  assert run_train(workdir, *arguments) == 0
+  experiment = make_experiment(configs.from_json(workdir / "config.json"))
+  network = {**jax.eval_shape(experiment.initial_variables),
+             "clipping": experiment.abstract_clipping()}
+
+  def ended_with(phase, abstract=network):
+    with Checkpoints(workdir / phase) as checkpoints:
+      return checkpoints.restore({"variables": parallel.abstract_replicated(
+          parallel.data_mesh(), abstract)})["variables"]
+
+  with Checkpoints(workdir / "calibrated") as checkpoints:
+    clipping = checkpoints.restore({"clipping": parallel.abstract_replicated(
+        parallel.data_mesh(), network["clipping"])})["clipping"]
+  start = {**read_pretrained(experiment), "clipping": clipping}
+  first, second, result = (ended_with(phase) for phase in ("joint-1", "joint-2", "joint"))
+  for name in ("params", "clipping"):
+    assert bits(first[name]) != bits(second[name])
+    chex.assert_trees_all_close(result[name], jax.tree.map(
+        lambda *points: sum(points) / 3, start[name], first[name], second[name]), rtol=1e-6)
+  # Statistics of the mean's own, not the mean of statistics, nor those of the last cycle.
+  x = experiment.preprocess(experiment.dataset.train.images)
+  _, updated = with_activation(experiment.ann, functools.partial(Quantized, steps=4, shift=0.5)
+                               ).apply(result, x, train=True, mutable=["batch_stats"])
+  moved = lambda before: max(np.abs(a - b).max() for a, b in zip(
+      jax.tree.leaves(updated["batch_stats"]), jax.tree.leaves(before)))
+  assert moved(result["batch_stats"]) < 0.1 * moved(second["batch_stats"])
+
+  capsys.readouterr()
+  assert run_train(workdir, *arguments) == 0
+  said = capsys.readouterr().out
+  for line in ("joint-1: 4 of 4 steps", "joint-2: 4 of 4 steps", "joint: 100 of 100 steps"):
+    assert f"{line} are done already" in said
+
+
 @pytest.mark.parametrize("overrides, message", [
     (["through=ann"], "joint.through='ann' is unknown: choose one of clip, quantized, snn"),
     (["through=clip", "start=random"], "joint.start='random' is unknown: choose one of ann, scrat"),
@@ -166,6 +207,10 @@ def test_whole_runs(tmp_path, capsys, overrides, stages):
     (["through=clip", "label_smoothing=1.0"], "joint.label_smoothing=1.0 must be in"),
     (["through=clip", "objective=mse"], "joint.objective='mse' is unknown"),
     (["through=clip", "start=scratch", "objective=distillation"], "has no ANN to learn from"),
+    (["through=clip", "cycles=-1"], "joint.cycles=-1 must be at least 0"),
+    (["through=clip", "steps=2", "cycles=3"], "joint.cycles=3 is more than joint.steps=2"),
+    (["through=clip", "start=scratch", "cycles=1"], "which joint.start='scratch' has not: set cyc"),
+    (["through=snn", "cycles=1"], "which joint.through='snn' has not: set cycles to 0"),
     (["through=snn", "start=scratch"], "joint.through='snn' runs BatchNorm on running statistics"),
 ])
 def test_bad_input(tmp_path, capsys, overrides, message):
