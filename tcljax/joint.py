@@ -15,6 +15,7 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -95,7 +96,9 @@ def _averaged_over_cycles(experiment, workdir, mesh, variables, minimised):
         joint.batch_size, minimised, experiment.joint_optimizers,
         lambda: visited[-1], seed + cycle))
   moving = [{name: point[name] for name in ("params", "clipping")} for point in visited]
-  mean = jax.tree.map(lambda *points: sum(points) / len(points), *moving)
+  # By NumPy: hosts cannot compute with each other's arrays outside of `jit`.
+  mean = jax.tree.map(
+      lambda *points: np.mean([np.asarray(point) for point in points], axis=0), *moving)
   batch_size = joint.batch_size * -(-_STATISTICS_BATCH // joint.batch_size)
   return run_phase(
       experiment, workdir, mesh, JOINT, _STATISTICS_STEPS, batch_size, minimised, {},
