@@ -7,8 +7,8 @@ Three ways, one path (`config.joint.through`):
   2022);
 - "snn": the T-step spiking network itself, whose uneven spikes the weights then learn to live with.
 
-The first two come before phase 2, from the ANN or from scratch; the third after it. They can go in
-cycles, whose results are averaged (`config.joint.cycles`).
+The first two come before phase 2, from the ANN or from scratch; the third after it. From the ANN
+the first two can go in cycles, whose results are averaged (`config.joint.cycles`).
 """
 
 import pathlib
