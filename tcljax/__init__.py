@@ -6,6 +6,7 @@ from tcljax.clipping import clip, quantized_clip, raw_from_threshold, threshold_
 from tcljax.conversion import SpikingNetwork, convert, load, save
 from tcljax.convolution import convolve
 from tcljax.diagnostics import Diagnosis, diagnose
+from tcljax.early_exit import Settled, answer_early, choose_margin
 from tcljax.evaluation import Evaluation, evaluate
 from tcljax.fitting import TrainingDiverged
 from tcljax.models import CNN, VGG, VGG16, ResNet, create_model
@@ -13,7 +14,8 @@ from tcljax.neurons import if_step, integrate, integrate_and_fire, spike
 from tcljax.optim import OptimizerConfig
 from tcljax.pooling import MaxPool
 from tcljax.pretrained import load_pretrained
-from tcljax.simulation import Simulation, SpikingConfig, Steps, simulate
+from tcljax.simulation import Simulation, Steps, simulate
+from tcljax.spiking import SpikingConfig
 from tcljax.surrogates import surrogate_derivative
 from tcljax.tuning import tune
 
@@ -29,12 +31,15 @@ __all__ = [
     "OptimizerConfig",
     "ReLU",
     "ResNet",
+    "Settled",
     "Simulation",
     "SpikingConfig",
     "SpikingNetwork",
     "Steps",
     "TrainingDiverged",
+    "answer_early",
     "calibrate",
+    "choose_margin",
     "clip",
     "convert",
     "convolve",

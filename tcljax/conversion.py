@@ -19,7 +19,8 @@ from flax import traverse_util
 from tcljax.activations import TCL
 from tcljax.graph import Graph, GraphNetwork, Node, fold, trace
 from tcljax.models.precision import in_float32
-from tcljax.simulation import SpikingConfig, check_spiking, simulate
+from tcljax.simulation import simulate_any_steps, with_chunk
+from tcljax.spiking import SpikingConfig, check_spiking
 
 _FORMAT = 2  # of the files; 1 knew no maximum pooling
 _DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
@@ -54,7 +55,10 @@ class SpikingNetwork:
   def __call__(
       self, x: jax.Array, steps: int | None = None, keys: jax.Array | None = None
   ) -> jax.Array:
-    """Simulates the network; compiled once for each T and shape of `x`.
+    """Simulates the network; compiled once for each shape of `x`, whatever T.
+
+    And once for each K, which is chosen as `tcljax.simulate` says where `spiking` leaves it open:
+    on CPUs it is always 1. For gradients, differentiate `simulate` of `model` and `variables`.
 
     Args:
       x: inputs as the network was trained on (normalised images), [B, ...].
@@ -67,6 +71,15 @@ class SpikingNetwork:
     Raises:
       ValueError: if the inputs have another shape than `input_shape`, or T < 1.
     """
+    x, spiking = self.checked(x, steps)
+    return _logits(self.graph, spiking.without_steps(), self.variables, x, keys, spiking.steps)
+
+  def checked(self, x: jax.Array, steps: int | None = None) -> tuple[jax.Array, SpikingConfig]:
+    """Inputs as an array, and how they are simulated over T steps, with K chosen.
+
+    Raises:
+      ValueError: if the inputs have another shape than `input_shape`, or T < 1.
+    """
     x = jnp.asarray(x)
     if tuple(x.shape[1:]) != self.input_shape:
       raise ValueError(f"inputs have shape {tuple(x.shape)}, expected (batch, "
@@ -74,12 +87,12 @@ class SpikingNetwork:
     spiking = self.spiking
     if steps is not None and steps != spiking.steps:
       spiking = dataclasses.replace(spiking, steps=steps, chunk=0)
-    return _logits(self.graph, spiking, self.variables, x, keys)
+    return x, with_chunk(self.model, self.variables, x, spiking)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _logits(graph, spiking, variables, x, keys):
-  return simulate(GraphNetwork(graph), variables, x, spiking, keys=keys).logits
+def _logits(graph, spiking, variables, x, keys, steps):
+  return simulate_any_steps(GraphNetwork(graph), variables, x, spiking, steps, keys=keys)
 
 
 def convert(

@@ -15,7 +15,8 @@ from flax import traverse_util
 from tcljax import clipping
 from tcljax.activations import ReLU, with_activation
 from tcljax.checks import check_least
-from tcljax.simulation import SpikingConfig, check_spiking, count_neurons, simulate
+from tcljax.simulation import count_neurons, simulate
+from tcljax.spiking import SpikingConfig, check_spiking
 
 PARTS = ("inherited", "clipping", "quantisation", "unevenness")
 

@@ -16,7 +16,8 @@ from tcljax import parallel
 from tcljax.activations import TCL, ReLU, with_activation
 from tcljax.checks import check_least
 from tcljax.data import Examples, Split, evaluation_batches
-from tcljax.simulation import SpikingConfig, count_neurons, simulate
+from tcljax.simulation import count_neurons, simulate
+from tcljax.spiking import SpikingConfig
 
 
 @dataclasses.dataclass(frozen=True)

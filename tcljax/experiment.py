@@ -22,7 +22,7 @@ from tcljax.files import write_text
 from tcljax.models import MODELS, check_image_size, create_model
 from tcljax.objectives import OBJECTIVES, check_at
 from tcljax.optim import OptimizerConfig
-from tcljax.simulation import SpikingConfig
+from tcljax.spiking import SpikingConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,9 @@ from tcljax.checks import check_choice
 from tcljax.surrogates import check_surrogate, surrogate_derivative
 
 RESETS = ("soft", "hard")
+# Steps that the loop over time takes at once: XLA makes one pass over the neurons of them, where a
+# loop of single steps reads and writes every potential each time.
+_UNROLL = 8
 
 
 def _inexact(x: ArrayLike) -> jax.Array:
@@ -143,7 +146,7 @@ def _forward(currents, v, threshold, reset, surrogate, width):
     after, spikes = if_step(v, current, threshold, reset, surrogate, width)
     return after, (spikes, v + current)
 
-  v, (spikes, compared) = jax.lax.scan(step, v, currents)
+  v, (spikes, compared) = jax.lax.scan(step, v, currents, unroll=_UNROLL)
   return spikes, v, compared
 
 
@@ -183,7 +186,8 @@ def _integrate_backward(reset, surrogate, width, residuals, cotangents):
     return (to_v, to_threshold), to_v
 
   (to_v, to_threshold), to_currents = jax.lax.scan(
-      step, (from_last, jnp.zeros_like(threshold)), (compared, from_spikes), reverse=True)
+      step, (from_last, jnp.zeros_like(threshold)), (compared, from_spikes), reverse=True,
+      unroll=_UNROLL)
   return to_currents, to_v, to_threshold
 
 

@@ -23,7 +23,8 @@ from tcljax import parallel
 from tcljax.activations import ReLU, with_activation
 from tcljax.checks import check_choice
 from tcljax.clipping import threshold_from_raw
-from tcljax.simulation import SpikingConfig, simulate
+from tcljax.simulation import simulate
+from tcljax.spiking import SpikingConfig
 
 Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]
 OBJECTIVES = ("distillation", "cross_entropy")

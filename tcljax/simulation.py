@@ -9,7 +9,6 @@ potentials between the T/K chunks are what is kept.
 import dataclasses
 import functools
 import math
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,76 +17,15 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from tcljax import neurons
 from tcljax.activations import IF, activation_paths, with_activation
-from tcljax.checks import check_choice
-from tcljax.surrogates import check_surrogate
+from tcljax.encoding import frames
+from tcljax.spiking import SpikingConfig, check_spiking
 
-ENCODINGS = ("constant", "poisson")
 _LARGEST_CHUNK = 8
+# Where gradients go through unrolled chunks on a CPU: fewer of them are computed again.
+_LARGEST_CHUNK_UNROLLED_ON_CPU = 16
 _LARGEST_UNROLL = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class SpikingConfig:
-  """How a spiking network is simulated.
-
-  Attributes:
-    steps: T, the number of time steps.
-    chunk: K, the steps folded into one batch; it divides T. 1 takes the least memory, T makes the
-      largest matrix products; 0 chooses, see `simulate`. It does not change results.
-    reset: "soft" or "hard", see `tcljax.if_step`.
-    surrogate: shape of the surrogate gradient, see `tcljax.spike`.
-    width: its width in units of the threshold.
-    delay: steps at the start that the readout leaves out: after t > delay steps the answer is the
-      mean output of steps delay + 1 to t, before that the mean of all. Every step counts in T; what
-      is left out are outputs from before the last layers had their input.
-    encoding: "constant" feeds the image as a constant current; "poisson" as spikes of either sign
-      and of the height of the image's largest magnitude, with the image as their mean; whoever
-      simulates then gives a random key for each example.
-
-  Raises:
-    ValueError: naming the field, its value and the remedy.
-  """
-
-  steps: int = 8
-  chunk: int = 0
-  reset: str = "soft"
-  surrogate: str = "triangle"
-  width: float = 1.0
-  delay: int = 0
-  encoding: str = "constant"
-
-  def __post_init__(self):
-    for field in ("steps", "chunk", "delay"):
-      try:  # NumPy's integers become Python's, which JSON can hold
-        object.__setattr__(self, field, operator.index(getattr(self, field)))
-      except TypeError:
-        raise ValueError(f"{field}={getattr(self, field)!r} must be an integer") from None
-    if self.steps < 1:
-      raise ValueError(f"steps={self.steps}: a simulation takes at least 1 step")
-    if self.chunk < 0 or (self.chunk and self.steps % self.chunk):
-      raise ValueError(
-          f"chunk={self.chunk} does not divide steps={self.steps}: choose a divisor, or 0 for an "
-          "automatic one")
-    if not 0 <= self.delay < self.steps:
-      raise ValueError(f"delay={self.delay} must be at least 0 and below steps={self.steps}, so "
-                       "that something is read out")
-    check_choice("reset", self.reset, neurons.RESETS)
-    check_choice("encoding", self.encoding, ENCODINGS)
-    check_surrogate(self.surrogate, self.width)
-
-  def steps_per_chunk(self, largest: int) -> int:
-    """K: as set, or else the largest divisor of T up to `largest`."""
-    return self.chunk or max(
-        k for k in range(1, min(self.steps, largest) + 1) if self.steps % k == 0)
-
-
-def check_spiking(spiking: SpikingConfig) -> None:
-  """Raises ValueError if this is not a `SpikingConfig`."""
-  if not isinstance(spiking, SpikingConfig):
-    raise ValueError(f"spiking={spiking!r} must be a tcljax.SpikingConfig, such as "
-                     "SpikingConfig(steps=8)")
+_SHARE_OF_MEMORY = 0.25  # the rest is for weights, inputs and what layers need besides
 
 
 class Steps(NamedTuple):
@@ -119,32 +57,6 @@ class Simulation(NamedTuple):
   rates: Any = None
 
 
-def poisson_spikes(key: jax.Array, x: jax.Array) -> jax.Array:
-  """One step of Poisson (Bernoulli) input: spikes whose mean is the example.
-
-  Args:
-    key: random key.
-    x: one example, any shape, of either sign.
-
-  Returns:
-    sign(x) * max|x| with probability |x| / max|x|, else 0; in the shape of `x`.
-  """
-  height = jnp.max(jnp.abs(x))
-  fires = jax.random.uniform(key, x.shape) * height < jnp.abs(x)
-  return jnp.where(fires, jnp.sign(x) * height, 0.0)
-
-
-def _inputs(x, keys, first_step, steps, encoding):
-  """The input of `steps` steps from `first_step` on, [K*B, ...]."""
-  if encoding == "constant":
-    frames = jnp.broadcast_to(x, (steps, *x.shape))
-  else:
-    def frame(t):
-      return jax.vmap(lambda key, image: poisson_spikes(jax.random.fold_in(key, t), image))(keys, x)
-    frames = jax.vmap(frame)(first_step + jnp.arange(steps))
-  return frames.reshape(-1, *x.shape[1:])
-
-
 def simulate(
     model: nn.Module,
     variables: Any,
@@ -161,8 +73,10 @@ def simulate(
   A pure function: call it inside `jax.jit`, differentiate it, `vmap` it. Gradients reach
   `variables` through the surrogate of the spikes.
 
-  Where `spiking.chunk` is 0, K is the largest divisor of T up to 8. On CPUs it is 1 unless the
-  chunks are unrolled: a step's arrays then stay in the caches, and larger products gain nothing.
+  Where `spiking.chunk` is 0, K is the largest divisor of T up to 8 with which the currents and
+  spikes of K steps take no more than a quarter of the device's memory. On CPUs it is 1, as a step's
+  arrays then stay in the caches and larger products gain nothing; and up to 16 where the chunks are
+  unrolled, as then fewer of them are computed again for gradients.
 
   Args:
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
@@ -185,20 +99,109 @@ def simulate(
     ValueError: if encoding="poisson" comes without keys, an activation lacks its threshold, or the
       model has no field `act`.
   """
+  spiking = with_chunk(model, variables, x, spiking, unroll)
+  chunks = spiking.steps // spiking.chunk
+  start, run = in_chunks(model, variables, x, spiking, keys=keys, observe=observe, rates=rates)
+  if chunks == 1:
+    (state, total), observed = run(start, 0)
+  else:
+    (state, total), observed = jax.lax.scan(
+        jax.checkpoint(run, prevent_cse=unroll), start, spiking.chunk * jnp.arange(chunks),
+        unroll=min(chunks, _LARGEST_UNROLL) if unroll else 1)
+    observed = jax.tree.map(lambda a: a.reshape(spiking.steps, *a.shape[2:]), observed)
+  totals = state.get("totals", {}) if rates else None
+  return Simulation(total / (spiking.steps - spiking.delay), observed,
+                    jax.tree.map(lambda a: a / spiking.steps, totals))
+
+
+def simulate_any_steps(
+    model: nn.Module,
+    variables: Any,
+    x: jax.Array,
+    spiking: SpikingConfig,
+    steps: jax.Array,
+    *,
+    keys: jax.Array | None = None,
+) -> jax.Array:
+  """The logits of `simulate` for a T that is an argument of the compiled program.
+
+  One compilation serves every T, for which no reverse-mode gradient exists.
+
+  Args:
+    model: as in `simulate`.
+    variables: likewise.
+    x: likewise.
+    spiking: how to simulate; its `chunk` is set, and its `steps` mean nothing.
+    steps: T, a multiple of `spiking.chunk` and above `spiking.delay`; may be traced.
+    keys: as in `simulate`.
+
+  Returns:
+    The mean output over the steps read out, [B, ...].
+  """
+  start, run = in_chunks(model, variables, x, spiking, keys=keys)
+  _, total = jax.lax.fori_loop(
+      0, steps // spiking.chunk, lambda i, carry: run(carry, spiking.chunk * i)[0], start)
+  return total / (steps - spiking.delay)
+
+
+def with_chunk(
+    model: nn.Module, variables: Any, x: jax.Array, spiking: SpikingConfig, unroll: bool = False
+) -> SpikingConfig:
+  """The settings with K chosen, as `simulate` says, where they left it open."""
   check_spiking(spiking)
+  if jax.default_backend() == "cpu":
+    largest = _LARGEST_CHUNK_UNROLLED_ON_CPU if unroll else 1
+  else:
+    largest = min(_LARGEST_CHUNK, _fitting_steps(model, variables, x))
+  return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(largest))
+
+
+def _fitting_steps(model, variables, x):
+  """How many steps' currents and spikes fit into a part of the device's memory."""
+  memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf)
+  a_step = x.shape[0] * sum(count_neurons(model, variables, x.shape[1:]).values()) * 4
+  return max(1, math.floor(min(_LARGEST_CHUNK, _SHARE_OF_MEMORY * memory / (2 * a_step))))
+
+
+def in_chunks(
+    model: nn.Module,
+    variables: Any,
+    x: jax.Array,
+    spiking: SpikingConfig,
+    *,
+    keys: jax.Array | None = None,
+    observe: Callable[[Steps], Any] = lambda steps: (),
+    rates: bool = False,
+) -> tuple[Any, Callable[[Any, jax.Array], tuple[Any, Any]]]:
+  """A simulation taken apart: where it starts, and the function that runs the next K steps.
+
+  Args:
+    model: as in `simulate`.
+    variables: likewise.
+    x: likewise.
+    spiking: how to simulate; its `chunk` is set, and its `steps` mean nothing.
+    keys: as in `simulate`.
+    observe: likewise.
+    rates: likewise; the sums are `totals` in the state.
+
+  Returns:
+    The carry (state of the neurons, sum of the outputs that are read out) before the first step,
+    and `run(carry, first_step) -> carry, observed`. An array of the carry holds the batch along its
+    first axis or is a scalar.
+
+  Raises:
+    ValueError: as `simulate` does.
+  """
   if spiking.encoding == "poisson" and keys is None:
     raise ValueError("encoding='poisson' needs keys: one random key for each example")
-  in_caches = jax.default_backend() == "cpu" and not unroll
-  steps = spiking.steps_per_chunk(1 if in_caches else _LARGEST_CHUNK)
-  chunks = spiking.steps // steps
+  steps = spiking.chunk
   network = with_activation(model, functools.partial(
       IF, chunk=steps, reset=spiking.reset, surrogate=spiking.surrogate, width=spiking.width))
-
   carried = ["membrane", "totals"] if rates else ["membrane"]
 
-  def run(state, first_step):
-    frames = _inputs(x, keys, first_step, steps, spiking.encoding)
-    output, state = network.apply({**variables, **state}, frames, mutable=[*carried, "spikes"])
+  def apply(state, first_step):
+    inputs = frames(x, keys, first_step, steps, spiking.encoding)
+    output, state = network.apply({**variables, **state}, inputs, mutable=[*carried, "spikes"])
     spikes = state.pop("spikes", {})
     return output.astype(jnp.float32).reshape(steps, -1, *output.shape[1:]), state, spikes
 
@@ -208,25 +211,15 @@ def simulate(
     total = jnp.where(t == spiking.delay + 1, output, total + output)
     return total, total / jnp.where(t > spiking.delay, t - spiking.delay, t)
 
-  def chunk(carry, first_step):
+  def run(carry, first_step):
     state, total = carry
-    output, state, spikes = run(state, first_step)
+    output, state, spikes = apply(state, first_step)
     total, answers = jax.lax.scan(read_out, total, (first_step + 1 + jnp.arange(steps), output))
     return (state, total), observe(Steps(answers, spikes))
 
   # The call that creates the potentials runs no neuron; its layers are dead code to XLA.
-  output, state, _ = run({}, 0)
-  start = (state, jnp.zeros_like(output[0]))
-  if chunks == 1:
-    (state, total), observed = chunk(start, 0)
-  else:
-    (state, total), observed = jax.lax.scan(
-        jax.checkpoint(chunk, prevent_cse=unroll), start, steps * jnp.arange(chunks),
-        unroll=min(chunks, _LARGEST_UNROLL) if unroll else 1)
-    observed = jax.tree.map(lambda a: a.reshape(spiking.steps, *a.shape[2:]), observed)
-  totals = state.get("totals", {}) if rates else None
-  return Simulation(total / (spiking.steps - spiking.delay), observed,
-                    jax.tree.map(lambda a: a / spiking.steps, totals))
+  output, state, _ = apply({}, 0)
+  return (state, jnp.zeros_like(output[0])), run
 
 
 def count_neurons(model: nn.Module, variables: Any, input_shape: tuple[int, ...]) -> dict[str, int]:

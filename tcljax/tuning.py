@@ -15,7 +15,7 @@ from tcljax.checks import check_least
 from tcljax.data import Split, training_batches
 from tcljax.objectives import snn_objective
 from tcljax.optim import OptimizerConfig
-from tcljax.simulation import SpikingConfig, check_spiking
+from tcljax.spiking import SpikingConfig, check_spiking
 
 
 def _as_they_are(images: jax.Array, key: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ import pytest
 import tcljax
 from tcljax import fitting, objectives, optim, parallel
 from tcljax.data import Split, training_batches
-from tcljax.simulation import SpikingConfig
+from tcljax.spiking import SpikingConfig
 
 
 @pytest.fixture(scope="module")

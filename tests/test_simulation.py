@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax import simulation
+from tcljax import encoding
 from tcljax.activations import TCL
-from tcljax.simulation import SpikingConfig, count_neurons, simulate
+from tcljax.simulation import count_neurons, simulate
+from tcljax.spiking import SpikingConfig
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_gradients_do_not_depend_on_the_chunk(calibrated, images):
 def test_poisson_input_is_the_image_on_average():
   x = jnp.array([[-1.0, 0.25, 0.5, 0.0]])
   keys = jax.random.split(jax.random.key(0), 20_000)
-  frames = jax.vmap(lambda key: simulation.poisson_spikes(key, x))(keys)
+  frames = jax.vmap(lambda key: encoding.poisson_spikes(key, x))(keys)
   assert set(np.unique(frames)) <= {-1.0, 0.0, 1.0}
   np.testing.assert_allclose(frames.mean(axis=0), x, atol=0.02)
 

@@ -1,0 +1,46 @@
+"""How an example becomes the input of every time step."""
+
+import jax
+import jax.numpy as jnp
+
+ENCODINGS = ("constant", "poisson")
+
+
+def poisson_spikes(key: jax.Array, x: jax.Array) -> jax.Array:
+  """One step of Poisson (Bernoulli) input: spikes whose mean is the example.
+
+  Args:
+    key: random key.
+    x: one example, any shape, of either sign.
+
+  Returns:
+    sign(x) * max|x| with probability |x| / max|x|, else 0; in the shape of `x`.
+  """
+  height = jnp.max(jnp.abs(x))
+  fires = jax.random.uniform(key, x.shape) * height < jnp.abs(x)
+  return jnp.where(fires, jnp.sign(x) * height, 0.0)
+
+
+def frames(
+    x: jax.Array, keys: jax.Array | None, first_step: jax.Array, steps: int, encoding: str
+) -> jax.Array:
+  """The input of `steps` time steps from `first_step` on, folded into the batch, step-major.
+
+  Args:
+    x: examples, [B, ...].
+    keys: random keys, [B], for "poisson".
+    first_step: number of the first of these steps, from 0; it may be traced.
+    steps: K.
+    encoding: "constant" or "poisson".
+
+  Returns:
+    [K*B, ...]. A constant input depends on no step, and XLA moves what the first layer makes of it
+    out of the loop over time.
+  """
+  if encoding == "constant":
+    every = jnp.broadcast_to(x, (steps, *x.shape))
+  else:
+    def frame(t):
+      return jax.vmap(lambda key, image: poisson_spikes(jax.random.fold_in(key, t), image))(keys, x)
+    every = jax.vmap(frame)(first_step + jnp.arange(steps))
+  return every.reshape(-1, *x.shape[1:])

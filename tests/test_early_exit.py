@@ -1,0 +1,105 @@
+import chex
+import jax
+import numpy as np
+import pytest
+
+import tcljax
+from tcljax import conversion, early_exit
+
+
+@pytest.fixture(scope="module")
+def network(vgg, images):
+  model, variables = vgg
+  variables = tcljax.calibrate(model, variables, [images], per_channel=True, percentile=99)
+  return tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(steps=16))
+
+
+
+@pytest.mark.parametrize("spiking", [
+    {}, {"delay": 3}, {"chunk": 4}, {"chunk": 4, "delay": 5}, {"encoding": "poisson"}])
+def test_an_image_leaves_at_the_first_step_with_a_wide_margin(vgg, images, network, spiking):
+  network = tcljax.SpikingNetwork(network.graph, network.variables, network.input_shape,
+                                  tcljax.SpikingConfig(steps=16, **spiking))
+  x = np.concatenate([images, 2 * images, images[::-1] - 1])  # 48: the batch shrinks twice
+  keys = jax.random.split(jax.random.key(0), len(x)) if "encoding" in spiking else None
+  whole = np.stack(jax.jit(lambda x, keys: tcljax.simulate(
+      network.model, network.variables, x, network.spiking, keys=keys,
+      observe=lambda steps: steps.logits).observed)(x, keys))
+  gaps = np.sort(whole, axis=-1)
+  gaps = gaps[..., -1] - gaps[..., -2]
+  delay, chunk = network.spiking.delay, network.spiking.chunk or 1
+  looks = [t for t in range(chunk, 17, chunk) if t > delay]
+  margin = np.quantile(gaps[[t - 1 for t in looks]], 0.7)
+  expected = [next((t for t in looks if gap[t - 1] >= margin), 16) for gap in gaps.T]
+  assert len(set(expected)) >= 3
+
+  found = tcljax.answer_early(network, x, margin, keys=keys)
+  np.testing.assert_array_equal(found.steps, expected)
+  np.testing.assert_allclose(
+      found.logits, whole[np.array(expected) - 1, np.arange(48)], rtol=1e-4, atol=1e-4)
+
+
+def test_with_an_unreachable_margin_all_stay_to_the_end(network, images):
+  found = tcljax.answer_early(network, images, np.inf)
+  assert set(found.steps) == {16}
+  np.testing.assert_allclose(found.logits, network(images), rtol=1e-5, atol=1e-5)
+  assert set(tcljax.answer_early(network, images, 0.0, steps=5).steps) == {1}
+
+
+def test_the_batch_shrinks_by_halves(monkeypatch, network, images):
+  sizes = []
+  advance = early_exit._next_steps
+  monkeypatch.setattr(early_exit, "_next_steps", lambda *args: (
+      sizes.append(len(args[3])), advance(*args))[1])
+  x = np.concatenate([images] * 4 + [images[:4]])  # 68
+  margin = np.quantile(early_exit.margins(np.asarray(network(x))), 0.3)
+  steps = tcljax.answer_early(network, x, margin).steps
+  left = [np.sum(steps >= t) for t in range(1, steps.max() + 1)]
+  assert len(sizes) == len(left) and {68} < set(sizes) <= {68, 34, 17, 9}
+  assert all(size >= n and (size < 2 * n or size == 9) for size, n in zip(sizes, left))
+
+
+def test_the_margin_is_the_least_that_changes_so_few_answers(network, images):
+  x = np.concatenate([images, 2 * images, images[::-1] - 1])
+  final = np.asarray(network(x)).argmax(-1)
+
+  def percent_changed(margin):
+    return 100 * np.mean(tcljax.answer_early(network, x, margin).logits.argmax(-1) != final)
+
+  assert percent_changed(0.0) > 10
+  margins = [tcljax.choose_margin(network, [x[:20], x[20:]], changed=changed)
+             for changed in (0.0, 10.0)]
+  assert margins[0] > margins[1] > 0
+  assert percent_changed(margins[0]) == 0 and 0 < percent_changed(margins[1]) <= 10
+  assert tcljax.choose_margin(network, [x], steps=1) <= 1  # nothing comes later
+  early = tcljax.answer_early(network, x, margins[1])
+  assert early.steps.mean() < 14
+
+
+def test_one_compilation_serves_every_number_of_steps(monkeypatch, network, images):
+  chex.clear_trace_counter()
+  for module, name in ((early_exit, "in_chunks"), (conversion, "simulate_any_steps")):
+    monkeypatch.setattr(module, name, chex.assert_max_traces(getattr(module, name), n=2))
+  x = images[:5]  # no other test has this size
+  for steps in (3, 8, 21):
+    network(x, steps=steps)
+    tcljax.answer_early(network, x, np.inf, steps=steps)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"margin": -0.5}, "margin=-0.5 must be at least 0"),
+    ({"margin": float("nan")}, "margin=nan must be at least 0"),
+    ({"margin": 1.0, "steps": 0}, "steps=0: a simulation takes at least 1 step"),
+])
+def test_bad_input_is_told(network, images, arguments, message):
+  with pytest.raises(ValueError, match=message):
+    tcljax.answer_early(network, images, **arguments)
+
+
+def test_bad_input_for_the_margin_is_told(network, images):
+  with pytest.raises(ValueError, match="inputs have shape"):
+    tcljax.answer_early(network, images[:, :4], 1.0)
+  with pytest.raises(ValueError, match="changed=100 must be a percentage"):
+    tcljax.choose_margin(network, [images], changed=100)
+  with pytest.raises(ValueError, match="batches is empty"):
+    tcljax.choose_margin(network, [])
