@@ -87,18 +87,20 @@ def answer_early(
 
 
 def choose_margin(
-    network: SpikingNetwork, batches: Iterable[jax.Array], steps: int | None = None,
-    changed: float = 0.1, keys: Iterable[jax.Array] | None = None,
+    network: SpikingNetwork,
+    batches: Iterable[jax.Array | tuple[jax.Array, jax.Array]],
+    steps: int | None = None,
+    changed: float = 0.01,
 ) -> float:
   """The least margin that leaves nearly all answers as they are after T steps.
 
   Args:
     network: a converted network whose outputs are classes.
-    batches: training inputs, each [B, ...]. Their answers are surer than those of images that the
-      network was not trained on: ask for a tenth of the change that may be.
+    batches: training inputs, each [B, ...], or a pair of these and random keys, [B], where the
+      encoding is "poisson". Their answers are surer than those of images that the network was not
+      trained on: ask for a tenth of the change that may be.
     steps: T, by default that of `network.spiking`.
     changed: percent of the images that may leave with another answer than they have after T steps.
-    keys: random keys, [B] for each batch, where the encoding is "poisson".
 
   Returns:
     The margin, in units of the output; infinite where no margin does.
@@ -106,12 +108,12 @@ def choose_margin(
   Raises:
     ValueError: if there are no inputs, they do not fit the network, or `changed` is no percentage.
   """
-  if not 0 <= changed < 100:
-    raise ValueError(f"changed={changed} must be a percentage, from 0 and below 100")
+  check_changed("changed", changed)
   found, others = [], []
-  for batch, key in zip(batches, keys if keys is not None else iter(lambda: None, 0)):
-    x, spiking = network.checked(batch, steps)
-    answers = np.asarray(_every_answer(network.graph, spiking, network.variables, x, key))
+  for batch in batches:
+    x, keys = batch if isinstance(batch, tuple) else (batch, None)
+    x, spiking = network.checked(x, steps)
+    answers = np.asarray(_every_answer(network.graph, spiking, network.variables, x, keys))
     looked_at = range(spiking.chunk - 1, spiking.steps, spiking.chunk)
     answers = answers[[t for t in looked_at if t >= spiking.delay]]
     found.append(margins(answers))
@@ -126,6 +128,12 @@ def choose_margin(
       break
     best = float(candidate)
   return best
+
+
+def check_changed(field: str, changed: float) -> None:
+  """Raises ValueError unless this is a percentage."""
+  if not 0 <= changed <= 100:
+    raise ValueError(f"{field}={changed} must be a percentage, from 0 to 100")
 
 
 def margins(logits: np.ndarray) -> np.ndarray:

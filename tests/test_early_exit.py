@@ -1,3 +1,5 @@
+import json
+
 import chex
 import jax
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 
 import tcljax
 from tcljax import conversion, early_exit
+from tcljax.commands import convert
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +102,22 @@ def test_bad_input_is_told(network, images, arguments, message):
 def test_bad_input_for_the_margin_is_told(network, images):
   with pytest.raises(ValueError, match="inputs have shape"):
     tcljax.answer_early(network, images[:, :4], 1.0)
-  with pytest.raises(ValueError, match="changed=100 must be a percentage"):
-    tcljax.choose_margin(network, [images], changed=100)
+  with pytest.raises(ValueError, match="changed=101 must be a percentage"):
+    tcljax.choose_margin(network, [images], changed=101)
   with pytest.raises(ValueError, match="batches is empty"):
     tcljax.choose_margin(network, [])
+
+
+def test_convert_measures_early_exit(workdir, tmp_path, capsys):
+  flags = ["convert.py", f"--workdir={workdir}", f"--output={tmp_path / 'snn'}"]
+  assert convert.main([*flags, "--early_exit=5"]) == 0
+  assert "early exit at a margin of" in capsys.readouterr().out
+  results = json.loads((tmp_path / "snn" / "results.json").read_text())
+  found = results["early_exit"]
+  assert 1 <= found["mean_steps"] < found["steps"] == 8 and found["margin"] > 0
+  assert abs(found["accuracy_at_the_end"] - results["snn"]["8"]) <= 100 * 2 / 360 + 1e-3
+  assert abs(found["accuracy"] - found["accuracy_at_the_end"]) < 10
+  assert convert.main([*flags, "--early_exit=-1"]) == 2
+  assert "--early_exit=-1.0 must be a percentage" in capsys.readouterr().err
+  assert convert.main([*flags, "--early_exit=1", "--multihost"]) == 2
+  assert "--early_exit is measured on one host" in capsys.readouterr().err

@@ -38,6 +38,10 @@ class Command:
     """Adds a flag that takes a number from 0 on, by default 0."""
     flags.DEFINE_integer(name, 0, text, lower_bound=0, flag_values=self.flags)
 
+  def define_number(self, name: str, text: str) -> None:
+    """Adds a flag that takes a number and may be left out."""
+    flags.DEFINE_float(name, None, text, flag_values=self.flags)
+
   def define_switch(self, name: str, text: str) -> None:
     """Adds a flag that is off unless given."""
     flags.DEFINE_bool(name, False, text, flag_values=self.flags)

@@ -2,7 +2,9 @@
 
     convert.py --workdir=D --output=S
 
-S then loads by `tcljax.load(S)`, without the config; it is verified after writing.
+S then loads by `tcljax.load(S)`, without the config; it is verified after writing. With
+--early_exit=PERCENT it is also measured as it is where images leave as soon as their answers are
+settled.
 """
 
 import pathlib
@@ -16,17 +18,33 @@ def main(argv: Sequence[str] | None = None) -> int:
   command = Command("convert", __doc__, argv)
   command.define_path("workdir", "A finished workdir of train.py.")
   command.define_path("output", "Directory of the spiking network; one there already is replaced.")
+  command.define_number(
+      "early_exit", "Percent of training images that may leave with another answer than after "
+      "all steps, a tenth of what test images may. Measures early exit.")
 
   def prepare():
     flags = command.parse("workdir", "output")
-    from tcljax import config, conversion, conversion_run, experiment, parallel, trained
+    from tcljax import (
+        config,
+        conversion,
+        conversion_run,
+        early_exit,
+        experiment,
+        parallel,
+        trained,
+    )
 
+    if flags.early_exit is not None:
+      early_exit.check_changed("--early_exit", flags.early_exit)
+      if flags.multihost:
+        raise ValueError("--early_exit is measured on one host: leave out --multihost")
     if flags.multihost:
       parallel.initialize_hosts()
     workdir = pathlib.Path(flags.workdir).absolute()
     output = conversion.check_output(flags.output)
     made = experiment.make_experiment(config.from_json(workdir / "config.json"))
     variables = trained.restore_trained(made, workdir)
-    return lambda: conversion_run.convert_and_verify(made, variables, output)
+    return lambda: conversion_run.convert_and_verify(
+        made, variables, output, flags.early_exit)
 
   return command.run(prepare)
