@@ -2,9 +2,9 @@
 
     python benchmarks/speed.py --spikingjelly_vgg16=COMMAND --spikingjelly_resnet20=COMMAND
 
-Parts, named before the flags: simulation, tuning, memory, loading, start-up; by default all. Each
-figure comes from processes of its own (benchmarks/workload.py), ours and the rival's in turns, and
-each ratio from two that ran one after the other; medians over --rounds.
+Parts, named before the flags: simulation, tuning, growth, memory, loading, start-up; by default
+all. Each figure comes from processes of its own (benchmarks/workload.py), ours and the rival's in
+turns, and each ratio from two that ran one after the other; medians over --rounds.
 
 COMMAND is a rival's script that prints, as its last line, JSON: for a VGG-16 with --batch, --steps,
 --channels-last and --train `snn_images_per_second`, for a ResNet-20 with --recipe, --images and
@@ -19,10 +19,10 @@ import json
 import pathlib
 import shlex
 import statistics
-import subprocess
 import sys
 
 from convolution import MATRIX
+from processes import run
 from record import machine, write_results
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -81,6 +81,22 @@ def _tuning(args):
   yield _beside("VGG-16, batch 16, T = 8", _ours("tuning", "vgg16", 16, 8), rival, args.rounds)
 
 
+# Flags of benchmarks/workload.py beside --model=vgg16 --batch_size=16 --steps=8.
+_GROWTH = {
+    "simulation": ((), ("--steps=32",), ("--batch_size=1",), ("--batch_size=64",), ("--chunk=8",),
+                   ("--dtype=bfloat16",), ("--model=resnet20",)),
+    "tuning": ((), ("--steps=32",), ("--batch_size=64",), ("--chunk=1",), ("--chunk=4",),
+               ("--dtype=bfloat16",), ("--model=resnet20",)),
+}
+
+
+def _growth(args):
+  for what, cases in _GROWTH.items():
+    for flags in cases:
+      yield _beside(" ".join([what, *flags]), [*_ours(what, "vgg16", 16, 8), *flags], {},
+                    args.rounds)
+
+
 def _memory(args):
   for what, lengths in (("simulation", (16, 256)), ("tuning", (8, 64))):
     for steps in lengths:
@@ -90,7 +106,7 @@ def _memory(args):
 
 def _loading(args):
   command = _workload("loading", "--batch_size=128")
-  rates = [_run(command)[0]["images_per_second"] for _ in range(args.rounds)]
+  rates = [run(command)[0]["images_per_second"] for _ in range(args.rounds)]
   yield {"case": "images of 32x32 from memory, augmented, batch 128",
          "images_per_second": _rounded(statistics.median(rates))}
 
@@ -101,7 +117,7 @@ def _start_up(args):
   seconds = {name: [] for name in sources}
   for number in range(args.rounds + 1):  # the first fills the caches of the disk
     for name, source in sources.items():
-      taken = _run([sys.executable, "-c", source])[2]
+      taken = run([sys.executable, "-c", source])[2]
       if number:
         seconds[name].append(taken)
   for name, taken in seconds.items():
@@ -110,8 +126,8 @@ def _start_up(args):
            "over_import_of_jax_flax_optax": _rounded(statistics.median(ratios))}
 
 
-PARTS = {"simulation": _simulation, "tuning": _tuning, "memory": _memory, "loading": _loading,
-         "start-up": _start_up}
+PARTS = {"simulation": _simulation, "tuning": _tuning, "growth": _growth, "memory": _memory,
+         "loading": _loading, "start-up": _start_up}
 
 
 def _workload(what, *flags):
@@ -138,11 +154,11 @@ def _beside(case, ours, rivals, rounds):
   rates = {mode: [] for mode in rivals}
   rivals_peaks = {mode: [] for mode in rivals}
   for number in range(rounds):
-    answer, peak, _ = _run(ours)
+    answer, peak, _ = run(ours)
     answers.append(answer)
     peaks.append(peak)
     for mode, (command, rate) in rivals.items():
-      answer, peak, _ = _run(command)
+      answer, peak, _ = run(command)
       rates[mode].append(rate(answer))
       rivals_peaks[mode].append(peak)
     print(f"{case}, round {number + 1}: {answers[-1]['images_per_second']:.1f} images/s" + "".join(
@@ -161,28 +177,6 @@ def _beside(case, ours, rivals, rounds):
         for mode, values in rates.items()}
     row["over_spikingjelly"] = min(mode["ratio"] for mode in row["spikingjelly"].values())
   return row
-
-
-# A small process between: what one that is started by a large one counts as its peak is at least
-# the memory of the large one.
-_MEASURED = """
-import resource, subprocess, sys, time
-start = time.perf_counter()
-status = subprocess.call(sys.argv[1:])
-print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(status)
-"""
-
-
-def _run(command):
-  """Runs a command; its last line as JSON or None, its peak memory in MiB and its seconds."""
-  done = subprocess.run([sys.executable, "-c", _MEASURED, *command], capture_output=True, text=True,
-                        check=False)
-  if done.returncode:
-    sys.exit(f"speed: {shlex.join(command)} failed: {done.stderr.strip().splitlines()[-1:]}")
-  *lines, measured = done.stdout.strip().splitlines()
-  seconds, kibibytes = map(float, measured.split())
-  return json.loads(lines[-1]) if lines else None, kibibytes / 1024, seconds
 
 
 def _rounded(value):
@@ -212,14 +206,15 @@ _WORK = {"images/s": "images_per_second", "time over T x ANN": "over_ann",
          "times SpikingJelly's fastest": "over_spikingjelly"}
 _COLUMNS = {
     "simulation": _WORK, "tuning": _WORK,
+    "growth": {name: _WORK[name] for name in list(_WORK)[:-1]},
     "memory": {"peak MiB of the process": "peak_mib", "of it temporary": "temporary_mib"},
     "loading": {"images/s": "images_per_second"},
     "start-up": {"s": "seconds", "over the import of them": "over_import_of_jax_flax_optax"}}
 
-
 def _markdown(found):
   lines = ["# Speed and memory", "", "Medians; a ratio is that of two processes that ran one after "
-           f"the other. The product is of two {MATRIX}x{MATRIX} float32 matrices."]
+           f"the other. The product is of two {MATRIX}x{MATRIX} float32 matrices. "
+           "Growth is that of VGG-16, batch 16, T = 8, unless its flags say otherwise."]
   for part, columns in _COLUMNS.items():
     rows = [row for row in found["rows"] if row["benchmark"] == part]
     if rows:

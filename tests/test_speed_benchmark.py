@@ -24,7 +24,7 @@ def test_ratios_are_those_of_neighbours(tmp_path, benchmark, monkeypatch):
       return {"device": "cpu", "images_per_second": next(ours), "over_ann": 1.5}, 300.0, 1.0
     return {"snn_images_per_second": next(rates["--channels-last" in command])}, 600.0, 1.0
 
-  monkeypatch.setattr(benchmark, "_run", run)
+  monkeypatch.setattr(benchmark, "run", run)
   output = tmp_path / "new" / "speed"
   assert benchmark.main(["tuning", "--rounds=3", "--spikingjelly_vgg16=rival script.py",
                          f"--output={output}"]) == 0
@@ -46,7 +46,7 @@ def test_a_part_measured_anew_leaves_the_others(tmp_path, benchmark, monkeypatch
     commands.append(command)
     return {"images_per_second": 7.0}, 1.0, 2.0
 
-  monkeypatch.setattr(benchmark, "_run", run)
+  monkeypatch.setattr(benchmark, "run", run)
   output = tmp_path / "speed"
   for part in ("start-up", "loading", "start-up"):
     assert benchmark.main([part, "--rounds=1", f"--output={output}"]) == 0
@@ -59,16 +59,16 @@ def test_a_part_measured_anew_leaves_the_others(tmp_path, benchmark, monkeypatch
 
 def test_a_process_is_measured(benchmark):
   large = b"x" * (300 * 2**20)  # memory of the process that measures must not count
-  answer, peak, seconds = benchmark._run(
+  answer, peak, seconds = benchmark.run(
       [sys.executable, "-c", "x = bytearray(100 * 2**20); print('first'); print('{\"a\": 1}')"])
   assert answer == {"a": 1} and 100 < peak < 200 and seconds > 0
   del large
   with pytest.raises(SystemExit, match=r"speed: .* failed: .*no such thing"):
-    benchmark._run([sys.executable, "-c", "raise SystemExit('no such thing')"])
+    benchmark.run([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
 
 @pytest.mark.parametrize("argument, message", [
-    ("speeds", "speeds: choose from simulation, tuning, memory, loading, start-up"),
+    ("speeds", "speeds: choose from simulation, tuning, growth, memory, loading, start-up"),
     ("--rounds=0", "--rounds=0 must be at least 1")])
 def test_bad_input(benchmark, capsys, argument, message):
   with pytest.raises(SystemExit):
