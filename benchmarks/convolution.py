@@ -1,11 +1,11 @@
-"""The share of the machine's matrix-product rate that convolutions of few pixels reach.
+"""The share of the machine's matrix-product rate that convolutions and their gradients reach.
 
     python benchmarks/convolution.py
 
-Each 3x3 convolution, and its gradient to the image, is timed as `jax.lax.conv_general_dilated` and
-as `tcljax.convolve`, which differ where a device's compiler has a slow case. Operations are counted
-with those on padding, so that a way that leaves them out can exceed 1. Wants an otherwise idle
-machine. Writes OUTPUT.json and .md.
+Each 3x3 convolution, its gradient to the image, and both gradients in a loop, as
+`jax.lax.conv_general_dilated` and as `tcljax.convolve`, which differ where a device's compiler has
+a slow case. Operations are counted with those on padding, so that a way that leaves them out can
+exceed 1. Wants an otherwise idle machine. Writes OUTPUT.json and .md.
 """
 
 import argparse
@@ -26,6 +26,8 @@ MATRIX = 2048
 # Height and width of the image, and the stride: VGG on 32x32 pixels ends with 4 and 2, ResNet-18
 # for ImageNet on the same images with strided ones down to a single pixel.
 _SHAPES = ((8, 1), (4, 1), (4, 2), (3, 1), (2, 1), (2, 2), (1, 1))
+_LOOPED = ((8, 1), (8, 2))  # image and stride of the gradients in a loop
+_LOOP = 2  # times, enough for the compiler to make one
 _WAYS = {"lax": jax.lax.conv_general_dilated, "tcljax": tcljax.convolve}
 
 
@@ -46,6 +48,7 @@ def main(argv=None):
   matrix = jnp.ones((MATRIX, MATRIX))
   product = functools.partial(jax.jit(jnp.matmul), matrix, matrix)
   rows = [row for shape in _SHAPES for row in measure(*shape, args, product)]
+  rows += [row for shape in _LOOPED for row in measure(*shape, args, product, _LOOP)]
   found = {"command": " ".join(["python benchmarks/convolution.py", *argv]), "machine": machine(),
            "batch_size": args.batch_size, "channels": args.channels, "rows": rows}
   table = markdown(found)
@@ -54,27 +57,36 @@ def main(argv=None):
   return 0
 
 
-def measure(size, stride, args, product):
-  """Two rows, of the convolution and of its gradient, for one image size and stride."""
+def measure(size, stride, args, product, loop=0):
+  """Rows of a convolution and of its gradient to the image, or of both gradients in a loop."""
   image = jnp.ones((args.batch_size, size, size, args.channels))
   kernel = jnp.ones((3, 3, args.channels, args.channels))
   result = jnp.ones((args.batch_size, -(-size // stride), -(-size // stride), args.channels))
   operations = 2 * result.size * 9 * args.channels
 
-  def convolution(way, image):
+  def convolution(way, image, kernel):
     return way(image, kernel, (stride, stride), ((1, 1), (1, 1)),
                dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-  def gradient(way, result):
-    return jax.vjp(functools.partial(convolution, way), image)[1](result)[0]
+  def gradient(operand, way, image, kernel, result):
+    return jax.vjp(functools.partial(convolution, way), image, kernel)[1](result)[operand]
 
-  for what, f, argument in (("forward", convolution, image), ("gradient", gradient, result)):
-    runs = {name: functools.partial(jax.jit(functools.partial(f, way)), argument)
-            for name, way in _WAYS.items()}
+  def looped(operand, way, image, kernel, result):
+    def body(sum_of_all, factor):
+      return sum_of_all + gradient(operand, way, image, kernel, factor * result), ()
+    return jax.lax.scan(body, jnp.zeros_like((image, kernel)[operand]), jnp.arange(1.0, loop + 1))
+
+  both = ("gradient to the image", "gradient to the kernel")
+  cases = ({f"{name}, in a loop": functools.partial(looped, i) for i, name in enumerate(both)}
+           if loop else {"forward": lambda way, image, kernel, result: convolution(
+               way, image, kernel), both[0]: functools.partial(gradient, 0)})
+  for what, f in cases.items():
+    runs = {name: functools.partial(
+        jax.jit(functools.partial(f, way)), image, kernel, result) for name, way in _WAYS.items()}
     seconds = in_turns({**runs, "product": product}, args.rounds)
     rate = 2 * MATRIX**3 / seconds["product"]
-    yield {"pixels": size, "stride": stride, "what": what,
-           **{name: float(f"{operations / seconds[name] / rate:.3g}") for name in _WAYS}}
+    yield {"pixels": size, "stride": stride, "what": what, **{
+        name: float(f"{max(1, loop) * operations / seconds[name] / rate:.3g}") for name in _WAYS}}
 
 
 def in_turns(runs, rounds):
@@ -95,13 +107,13 @@ def in_turns(runs, rounds):
 
 def markdown(found):
   """The table."""
-  lines = ["# Convolutions of few pixels", "",
+  lines = ["# Convolutions and their gradients", "",
            f"Share of the rate of a {MATRIX}x{MATRIX} float32 product that a 3x3 convolution "
            f"with {found['channels']} channels reaches, {found['batch_size']} images at a time. "
            "Operations on padding count, and a way that leaves them out can exceed 1.", "",
            "| image | stride | | `jax.lax` | `tcljax.convolve` |", "|---|---|---|---|---|"]
   lines += [f"| {row['pixels']}x{row['pixels']} | {row['stride']} | {row['what']} | "
-            f"{row['lax']:.3f} | {row['tcljax']:.3f} |" for row in found["rows"]]
+            f"{row['lax']:.4f} | {row['tcljax']:.4f} |" for row in found["rows"]]
   lines += ["", "```bash", found["command"], "```", "", found["machine"], ""]
   return "\n".join(lines)
 

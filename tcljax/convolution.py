@@ -1,14 +1,20 @@
-"""Convolution, by a matrix product where XLA's own is many times slower.
+"""Convolution in forms for which XLA's compiler for CPUs has fast code.
 
-XLA's compiler for CPUs has fast code for convolutions, but not where the image has fewer pixels
-than the kernel: a 3x3 kernel on 2x2 pixels, as in the last stage of a VGG on CIFAR, then runs at
-less than a hundredth of the rate of matrix products. The gradient to the image is such a
-convolution too, of as many pixels as the *output* has. benchmarks/results/convolution.md has
-the figures.
+It has none where the image has fewer pixels than the kernel: a 3x3 kernel on 2x2 pixels, as in the
+last stage of a VGG on CIFAR, runs at less than a hundredth of the rate of matrix products. As a
+matrix product it does not. The gradient to the image is such a convolution too, of as many pixels
+as the *output* has.
+
+And it has none for other layouts than channels last. A gradient of a convolution is a convolution
+with axes exchanged. In straight code the compiler chooses a layout that makes up for it; the
+operands of a loop have theirs already, and the gradient to the image is then several times slower,
+that to the kernel a hundred times. Written out in the layout of the forward pass, both are as fast
+in a loop over time as outside. benchmarks/results/convolution.md has the figures.
 """
 
 import contextlib
 import contextvars
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -58,9 +64,57 @@ def convolve(
             if isinstance(padding, str) else padding)
     pixels = [(n + sum(pad) - k) // stride + 1
               for n, pad, k, stride in zip(image, pads, window, window_strides, strict=True)]
-    if min(*image, *pixels) > 0 and min(map(math.prod, (image, pixels))) < math.prod(window):
-      return _as_product(lhs, rhs, window_strides, pads, pixels, settings)
+    if min(*image, *pixels) > 0:
+      if min(map(math.prod, (image, pixels))) < math.prod(window):
+        return _as_product(lhs, rhs, window_strides, pads, pixels, settings)
+      if settings.get("preferred_element_type") is None:  # else gradients have a type of their own
+        return _channels_last(lhs, rhs, tuple(window_strides), tuple(map(tuple, pads)),
+                              settings.get("precision"))
   return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **settings)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _channels_last(images, kernel, strides, pads, precision):
+  """The convolution, whose gradients are convolutions in its own layout."""
+  return _convolution(images, kernel, strides, pads, precision)
+
+
+def _convolution(images, kernel, strides, pads, precision, **dilations):
+  last = images.ndim - 1
+  channels_last = (0, last, *range(1, last))
+  return lax.conv_general_dilated(
+      images, kernel, strides, pads, precision=precision, dimension_numbers=lax.
+      ConvDimensionNumbers(channels_last, (last, last - 1, *range(last - 1)), channels_last),
+      **dilations)
+
+
+def _forward(images, kernel, strides, pads, precision):
+  return _convolution(images, kernel, strides, pads, precision), (images, kernel)
+
+
+def _backward(strides, pads, precision, operands, to_result):
+  images, kernel = operands
+  ones, space = (1,) * len(strides), tuple(range(1, images.ndim - 1))
+  # Each output pixel goes where its window was: the kernel turned about, from outputs to inputs.
+  turned = jnp.flip(kernel, axis=range(len(ones))).swapaxes(-1, -2)
+  # Each tap of the kernel has seen the image at a step of the stride: the result is the window.
+  images_by_channel = images.transpose(images.ndim - 1, *space, 0)
+  window = to_result.transpose(*space, 0, images.ndim - 1)
+  # Or the compiler would write the turning about as a convolution with axes exchanged.
+  turned, images_by_channel, window = lax.optimization_barrier((turned, images_by_channel, window))
+  image_pads, kernel_pads = [], []
+  for n, m, k, stride, (before, _) in zip(
+      images.shape[1:], to_result.shape[1:], kernel.shape, strides, pads, strict=False):
+    reach = (m - 1) * stride + 1  # from the first pixel of the result to the last, in the image
+    image_pads.append((k - 1 - before, n + before - reach))
+    kernel_pads.append((before, reach + k - 1 - n - before))
+  to_images = _convolution(to_result, turned, ones, image_pads, precision, lhs_dilation=strides)
+  to_kernel = _convolution(
+      images_by_channel, window, ones, kernel_pads, precision, rhs_dilation=strides)
+  return to_images, to_kernel.transpose(*space, 0, images.ndim - 1)
+
+
+_channels_last.defvjp(_forward, _backward)
 
 
 def _is_plain(lhs, rhs, settings):

@@ -23,7 +23,7 @@ from tcljax import parallel
 from tcljax.activations import ReLU, with_activation
 from tcljax.checks import check_choice
 from tcljax.clipping import threshold_from_raw
-from tcljax.simulation import simulate
+from tcljax.simulation import simulate, with_chunk
 from tcljax.spiking import SpikingConfig
 
 Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]
@@ -164,11 +164,9 @@ def snn_objective(
   loss_of = _loss(kind, teacher or with_activation(model, ReLU), smoothing)
 
   def run(variables, x, keys):
-    # In a loop, XLA's CPU compiler cannot choose the layout of the kernels that the gradient of a
-    # convolution takes, and falls back on code that is many times slower.
-    unroll = jax.default_backend() == "cpu"
-    answers = simulate(model, variables, x, spiking, keys=keys, unroll=unroll,
-                       observe=lambda steps: steps.logits).observed
+    answers = simulate(
+        model, variables, x, with_chunk(model, variables, x, spiking, gradients=True), keys=keys,
+        observe=lambda steps: steps.logits).observed
     return answers[taken]
 
   run = parallel.over_data(mesh, run, P(None, "data"))

@@ -22,9 +22,6 @@ from tcljax.encoding import frames
 from tcljax.spiking import SpikingConfig, check_spiking
 
 _LARGEST_CHUNK = 8
-# Where gradients go through unrolled chunks on a CPU: fewer of them are computed again.
-_LARGEST_CHUNK_UNROLLED_ON_CPU = 16
-_LARGEST_UNROLL = 8
 _SHARE_OF_MEMORY = 0.25  # the rest is for weights, inputs and what layers need besides
 
 
@@ -66,17 +63,13 @@ def simulate(
     keys: jax.Array | None = None,
     observe: Callable[[Steps], Any] = lambda steps: (),
     rates: bool = False,
-    unroll: bool = False,
 ) -> Simulation:
   """Runs the spiking twin of `model` for T steps from rest.
 
   A pure function: call it inside `jax.jit`, differentiate it, `vmap` it. Gradients reach
   `variables` through the surrogate of the spikes.
 
-  Where `spiking.chunk` is 0, K is the largest divisor of T up to 8 with which the currents and
-  spikes of K steps take no more than a quarter of the device's memory. On CPUs it is 1, as a step's
-  arrays then stay in the caches and larger products gain nothing; and up to 16 where the chunks are
-  unrolled, as then fewer of them are computed again for gradients.
+  Where `spiking.chunk` is 0, `with_chunk` chooses K.
 
   Args:
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
@@ -88,8 +81,6 @@ def simulate(
     observe: called once a chunk with `Steps`; returns arrays [K, ...] to be kept for every step.
       Reduce here what would be large.
     rates: whether to keep the mean current and firing rate of every neuron and example.
-    unroll: whether the chunks, up to 8 of them, stand one after another in the compiled program in
-      place of a loop. That compiles longer; on CPUs gradients are then three times as fast.
 
   Returns:
     The mean output over the steps read out (accumulated output current, or firing rate times
@@ -99,15 +90,14 @@ def simulate(
     ValueError: if encoding="poisson" comes without keys, an activation lacks its threshold, or the
       model has no field `act`.
   """
-  spiking = with_chunk(model, variables, x, spiking, unroll)
+  spiking = with_chunk(model, variables, x, spiking)
   chunks = spiking.steps // spiking.chunk
   start, run = in_chunks(model, variables, x, spiking, keys=keys, observe=observe, rates=rates)
   if chunks == 1:
     (state, total), observed = run(start, 0)
   else:
     (state, total), observed = jax.lax.scan(
-        jax.checkpoint(run, prevent_cse=unroll), start, spiking.chunk * jnp.arange(chunks),
-        unroll=min(chunks, _LARGEST_UNROLL) if unroll else 1)
+        jax.checkpoint(run, prevent_cse=False), start, spiking.chunk * jnp.arange(chunks))
     observed = jax.tree.map(lambda a: a.reshape(spiking.steps, *a.shape[2:]), observed)
   totals = state.get("totals", {}) if rates else None
   return Simulation(total / (spiking.steps - spiking.delay), observed,
@@ -145,13 +135,25 @@ def simulate_any_steps(
 
 
 def with_chunk(
-    model: nn.Module, variables: Any, x: jax.Array, spiking: SpikingConfig, unroll: bool = False
+    model: nn.Module, variables: Any, x: jax.Array, spiking: SpikingConfig, gradients: bool = False
 ) -> SpikingConfig:
-  """The settings with K chosen, as `simulate` says, where they left it open."""
+  """The settings with K chosen where they left it open.
+
+  K is the largest divisor of T up to 8 with which the currents and spikes of K steps take no more
+  than a quarter of the device's memory. On CPUs it is 1: a step's arrays then stay in the caches,
+  and larger products gain nothing.
+
+  Args:
+    model: as in `simulate`.
+    variables: likewise.
+    x: likewise.
+    spiking: how to simulate.
+    gradients: whether the simulation is to be differentiated. Then K is up to 8 on CPUs too, as the
+      potentials between the chunks are kept.
+  """
   check_spiking(spiking)
-  if jax.default_backend() == "cpu":
-    largest = _LARGEST_CHUNK_UNROLLED_ON_CPU if unroll else 1
-  else:
+  largest = 1
+  if gradients or jax.default_backend() != "cpu":
     largest = min(_LARGEST_CHUNK, _fitting_steps(model, variables, x))
   return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(largest))
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core
 from running import load_benchmark
 
 import tcljax
@@ -22,7 +23,14 @@ def _operands(image, window, seed=0):
 
 
 def _operations(f, *args):
-  return {str(eqn.primitive) for eqn in jax.make_jaxpr(f)(*args).eqns}
+  def names(jaxpr):
+    for eqn in jaxpr.eqns:
+      yield str(eqn.primitive)
+      for inner in eqn.params.values():
+        if isinstance(inner, core.ClosedJaxpr):
+          yield from names(inner.jaxpr)
+
+  return set(names(jax.make_jaxpr(f)(*args).jaxpr))
 
 
 @pytest.mark.parametrize(("image", "window", "strides", "padding"), [
@@ -32,7 +40,10 @@ def _operations(f, *args):
     ((4, 4), (5, 5), (1, 1), "SAME"), ((3, 3), (3, 3), (1, 1), "VALID"),
     ((2, 2), (3, 3), (1, 1), "VALID"),  # no output at all
     ((1, 1), (2, 2), (3, 3), ((2, 2), (2, 2))),  # windows that see padding alone
-    ((3, 3), (2, 3), (1, 1), ((-1, 1), (1, 0))), ((3, 3), (1, 1), (2, 2), "SAME")])
+    ((3, 3), (2, 3), (1, 1), ((-1, 1), (1, 0))), ((3, 3), (1, 1), (2, 2), "SAME"),
+    ((8, 8), (3, 3), (1, 1), "SAME"), ((8, 7), (3, 3), (2, 2), "SAME"),
+    ((9, 8), (2, 3), (3, 2), "SAME"),
+    ((8, 9), (3, 2), (2, 3), "VALID"), ((7, 8), (3, 3), (1, 2), ((4, 0), (-1, 3)))])
 def test_values_and_gradients_are_those_of_lax(image, window, strides, padding):
   x, kernel = _operands(image, window)
 
@@ -119,6 +130,7 @@ def test_the_benchmark_writes_its_table(tmp_path):
       ["--batch_size=1", "--channels=2", "--rounds=1", f"--output={output}"]) == 0
   found = json.loads(output.with_suffix(".json").read_text())
   assert {(row["pixels"], row["stride"], row["what"]) for row in found["rows"]} >= {
-      (2, 1, "forward"), (2, 1, "gradient"), (4, 2, "gradient")}
+      (2, 1, "forward"), (4, 2, "gradient to the image"),
+      (8, 1, "gradient to the kernel, in a loop")}
   assert all(row["lax"] > 0 < row["tcljax"] for row in found["rows"])
   assert "| 2x2 | 1 | forward |" in output.with_suffix(".md").read_text()

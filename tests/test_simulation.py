@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax import encoding
+from tcljax import encoding, simulation
 from tcljax.activations import TCL
 from tcljax.simulation import count_neurons, simulate
 from tcljax.spiking import SpikingConfig
@@ -104,14 +104,13 @@ def test_spike_counts_add_up_to_the_rates(calibrated, images):
 def test_gradients_do_not_depend_on_the_chunk(calibrated, images):
   model, variables = calibrated
 
-  def loss(clipping, chunk, unroll):
+  def loss(clipping, chunk):
     spiking = SpikingConfig(steps=4, chunk=chunk)
-    return jnp.square(simulate(model, {**variables, "clipping": clipping}, images, spiking,
-                               unroll=unroll).logits).mean()
+    return jnp.square(simulate(
+        model, {**variables, "clipping": clipping}, images, spiking).logits).mean()
 
-  grad = jax.jit(jax.grad(loss), static_argnums=(1, 2))
-  grads = [grad(variables["clipping"], chunk, unroll)
-           for chunk, unroll in ((1, False), (2, False), (4, False), (4, True), (2, True))]
+  grad = jax.jit(jax.grad(loss), static_argnums=1)
+  grads = [grad(variables["clipping"], chunk) for chunk in (1, 2, 4)]
   assert all(float(jnp.abs(g).max()) > 0 for g in jax.tree.leaves(grads[0]))
   for other in grads[1:]:
     chex.assert_trees_all_close(grads[0], other, rtol=1e-3, atol=1e-5)
@@ -170,18 +169,24 @@ def test_automatic_chunk_divides(steps, chunk):
   assert SpikingConfig(steps=steps, chunk=steps).steps_per_chunk(1) == steps
 
 
-def test_automatic_chunk_of_cpus(calibrated, images):
-  """A step at a time where nothing is differentiated, so that its arrays stay in the caches."""
+def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
+  """A step at a time on CPUs where nothing is differentiated; elsewhere what the memory holds."""
   model, variables = calibrated
 
-  def steps_per_chunk(unroll):
-    seen = set()
-    jax.eval_shape(lambda x: simulate(
-        model, variables, x, SpikingConfig(steps=4), unroll=unroll,
-        observe=lambda steps: seen.add(len(steps.logits))).logits, images)
-    return seen
+  def chosen(**arguments):
+    return simulation.with_chunk(
+        model, variables, images, SpikingConfig(steps=16), **arguments).chunk
 
-  assert steps_per_chunk(unroll=False) == {1} and steps_per_chunk(unroll=True) == {4}
+  assert chosen() == 1 and chosen(gradients=True) == 8
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  a_step = 2 * 4 * 16 * (512 + 512 + 256 + 32)  # currents and spikes in bytes
+  for bytes_limit, chunk in ((4 * 9 * a_step, 8), (4 * 7 * a_step, 4), (a_step, 1)):
+    class Device:
+      def memory_stats(self, bytes_limit=bytes_limit):
+        return {"bytes_limit": bytes_limit}
+
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
+    assert chosen() == chosen(gradients=True) == chunk
 
 
 @pytest.mark.parametrize("fields, message", [
