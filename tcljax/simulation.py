@@ -69,7 +69,10 @@ def simulate(
   A pure function: call it inside `jax.jit`, differentiate it, `vmap` it. Gradients reach
   `variables` through the surrogate of the spikes.
 
-  Where `spiking.chunk` is 0, `with_chunk` chooses K.
+  Where `spiking.chunk` is 0, K is the largest divisor of T up to 8 with which the currents and
+  spikes of K steps take no more than a quarter of the device's memory. On CPUs it is 1: a step's
+  arrays then stay in the caches, and larger products gain nothing. If you differentiate, set it
+  there to some 8: the potentials between the T/K chunks are kept.
 
   Args:
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
@@ -137,32 +140,30 @@ def simulate_any_steps(
 def with_chunk(
     model: nn.Module, variables: Any, x: jax.Array, spiking: SpikingConfig, gradients: bool = False
 ) -> SpikingConfig:
-  """The settings with K chosen where they left it open.
-
-  K is the largest divisor of T up to 8 with which the currents and spikes of K steps take no more
-  than a quarter of the device's memory. On CPUs it is 1: a step's arrays then stay in the caches,
-  and larger products gain nothing.
+  """The settings with K chosen, as `simulate` says, where they left it open.
 
   Args:
     model: as in `simulate`.
     variables: likewise.
     x: likewise.
     spiking: how to simulate.
-    gradients: whether the simulation is to be differentiated. Then K is up to 8 on CPUs too, as the
-      potentials between the chunks are kept.
+    gradients: whether the simulation is to be differentiated; then CPUs are no exception.
   """
   check_spiking(spiking)
+  if spiking.chunk:
+    return spiking
   largest = 1
   if gradients or jax.default_backend() != "cpu":
-    largest = min(_LARGEST_CHUNK, _fitting_steps(model, variables, x))
+    largest = _fitting_steps(model, variables, x)
   return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(largest))
 
 
 def _fitting_steps(model, variables, x):
-  """How many steps' currents and spikes fit into a part of the device's memory."""
+  """The largest K whose currents and spikes fit into their part of the device's memory."""
   memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf)
-  a_step = x.shape[0] * sum(count_neurons(model, variables, x.shape[1:]).values()) * 4
-  return max(1, math.floor(min(_LARGEST_CHUNK, _SHARE_OF_MEMORY * memory / (2 * a_step))))
+  neurons = x.shape[0] * sum(count_neurons(model, variables, x.shape[1:]).values())
+  fitting = _SHARE_OF_MEMORY * memory / max(1, 2 * 4 * neurons)  # two arrays of float32
+  return max(1, math.floor(min(_LARGEST_CHUNK, fitting)))
 
 
 def in_chunks(

@@ -59,9 +59,8 @@ class SpikingConfig:
     check_surrogate(self.surrogate, self.width)
 
   def steps_per_chunk(self, largest: int) -> int:
-    """K: as set, or else the largest divisor of T up to `largest`."""
-    return self.chunk or max(
-        k for k in range(1, min(self.steps, largest) + 1) if self.steps % k == 0)
+    """K: the largest divisor of T up to `largest`."""
+    return max(k for k in range(1, min(self.steps, largest) + 1) if self.steps % k == 0)
 
   def without_steps(self) -> "SpikingConfig":
     """The same with a T that stands for every T, where K is set: the least that they allow."""
