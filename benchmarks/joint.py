@@ -31,7 +31,11 @@ _RUNS = {
             "tune.steps": 400, "joint.steps": 2500, "joint.batch_size": 16,
             "joint.optimizer.learning_rate": 3e-4, "joint.threshold_optimizer.learning_rate": 1e-3,
             "preprocessing.cutout": 8})],
-    16: [("joint", {"tune.steps": 1000, "joint.steps": 1000})],
+    16: [("quantized", {
+        "joint.objective": "cross_entropy", "joint.cycles": 2, "joint.steps": 15_600,
+        "joint.batch_size": 32, "joint.optimizer.weight_decay": 5e-4,
+        "joint.optimizer.warmup_steps": 500, "preprocessing.cutout": 8, "tune.steps": 600,
+        "snn.chunk": 16})],
 }
 
 
