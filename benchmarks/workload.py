@@ -68,7 +68,8 @@ def work(args):
   run, temporary = {"simulation": _simulation, "tuning": _tuning}[args.what](
       model, variables, x, spiking)
   compiling = time.perf_counter() - start
-  ann = jax.jit(with_activation(model, ReLU).apply)
+  network = with_activation(model, ReLU)
+  ann = jax.jit(network.apply)
   matrix = jnp.ones((MATRIX, MATRIX))
   seconds = in_turns({
       "run": run, "ann": functools.partial(ann, variables, x),
@@ -79,7 +80,7 @@ def work(args):
       "images_per_second": args.batch_size / seconds["run"],
       "over_ann": seconds["run"] / (args.steps * seconds["ann"]),
       "ann_images_per_second": args.batch_size / seconds["ann"],
-      "ann_share_of_product": operations(ann, variables, x) / seconds["ann"] / rate,
+      "ann_share_of_product": operations(network.apply, variables, x) / seconds["ann"] / rate,
       "product_gflops": rate / 1e9,
       "compile_seconds": compiling,
       "temporary_mib": temporary / 2**20,
@@ -135,9 +136,12 @@ def _tuning(model, variables, x, spiking):
 
 
 def operations(function, *arguments):
-  """Multiplications and additions of all convolutions and products, those on padding included."""
-  with as_written():
-    return _operations(jax.make_jaxpr(function)(*arguments).jaxpr)
+  """Multiplications and additions of all convolutions and products, those on padding included.
+
+  As they are written, not as they are computed; `function` itself is not compiled.
+  """
+  with as_written():  # in a function of its own, or JAX would take what it has traced before
+    return _operations(jax.make_jaxpr(lambda *args: function(*args))(*arguments).jaxpr)
 
 
 def _operations(jaxpr):

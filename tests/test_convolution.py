@@ -1,5 +1,6 @@
 """`convolve` against `jax.lax.conv_general_dilated`: values, gradients, and which way is taken."""
 
+import functools
 import json
 
 import jax
@@ -58,6 +59,32 @@ def test_values_and_gradients_are_those_of_lax(image, window, strides, padding):
   for ours, theirs in zip(run(tcljax.convolve), run(jax.lax.conv_general_dilated), strict=True):
     assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(("count", "image", "channels", "taken"), [
+    (8, (8, 16), (32, 32), True), (1, (8, 8), (32, 32), False), (5, (16, 14), (40, 33), True),
+    (8, (15, 16), (32, 32), False), (8, (16, 16), (16, 64), False)])
+def test_winograds_filtering_is_the_convolution(rng, count, image, channels, taken):
+  x = jnp.asarray(rng.normal(size=(count, *image, channels[0])), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(3, 3, *channels)) / 20, jnp.float32)
+
+  def run(convolve, x, kernel):
+    y, pull = jax.vjp(lambda x, kernel: convolve(
+        x, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT), x, kernel)
+    return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+
+  tolerances = (2e-5, 2e-5, 2e-3)  # the last sums over all pixels
+  for ours, theirs, tolerance in zip(
+      jax.jit(functools.partial(run, tcljax.convolve))(x, kernel),
+      run(jax.lax.conv_general_dilated, x, kernel), tolerances, strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=tolerance)
+  forward = _operations(functools.partial(
+      tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT), x, kernel)
+  assert ("dot_general" in forward, "conv_general_dilated" in forward) == (taken, not taken)
+  coarse = _operations(functools.partial(
+      tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT),
+      x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+  assert "dot_general" not in coarse  # its sums would lose what bfloat16 has
 
 
 @pytest.mark.parametrize(("image", "strides", "product"), [

@@ -1,0 +1,81 @@
+"""Convolution with 3x3 kernels in 16 multiplications for every 4 pixels, where it takes 36.
+
+Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray, CVPR 2016): tiles of 4x4 pixels of the image
+and the kernel are transformed by additions, multiplied, and transformed back. The products over the
+channels are matrix products. The result differs from that of the sum by rounding alone.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# Measured on CPUs. With fewer channels the additions cost more than the multiplications that they
+# save, and with fewer tiles of four pixels the kernel's transform does.
+_LEAST_CHANNELS, _LEAST_TILES_TIMES_CHANNELS = 32, 8192
+
+
+def suits(
+    images: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+) -> bool:
+  """Whether `convolve` can do this convolution, and does it faster.
+
+  Args:
+    images: [B, H, W, C].
+    kernel: [h, w, C, features].
+    strides: step of the window along each axis of the image.
+    pads: how many zeros before and after each axis.
+  """
+  if kernel.shape[:-2] != (3, 3) or kernel.dtype != jnp.float32 or images.dtype != jnp.float32:
+    return False
+  count, height, width, _ = images.shape
+  channels = min(kernel.shape[-2:])
+  return (tuple(strides) == (1, 1) and all(tuple(pad) == (1, 1) for pad in pads)
+          and height % 2 == 0 == width % 2 and channels >= _LEAST_CHANNELS
+          and count * height * width // 4 * channels >= _LEAST_TILES_TIMES_CHANNELS)
+
+
+def convolve(
+    images: jax.Array, kernel: jax.Array, precision: lax.PrecisionLike = None
+) -> jax.Array:
+  """The convolution with stride 1 and a zero around the image.
+
+  Args:
+    images: [B, H, W, C], H and W even.
+    kernel: [3, 3, C, features].
+    precision: of the matrix products.
+
+  Returns:
+    [B, H, W, features].
+  """
+  count, height, width, channels = images.shape
+  padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  kernels = [_of_kernel(row) for row in _of_kernel(kernel)]  # each [C, features]
+  products = []
+  for rows, kernel_row in zip(_of_image(padded, 1), kernels, strict=True):
+    for tiles, tap in zip(_of_image(rows, 2), kernel_row, strict=True):
+      products.append(lax.dot(tiles.reshape(-1, channels), tap, precision=precision).reshape(
+          count, height // 2, width // 2, -1))
+  rows = [_of_result(products[i:i + 4], axis=3) for i in range(0, 16, 4)]  # [B, H/2, W/2, 2, O]
+  return _of_result(rows, axis=2).reshape(count, height, width, -1)
+
+
+def _of_image(x, axis):
+  """Four values for each tile of four pixels, tiles two pixels apart, along one axis."""
+  tiles = x.shape[axis] // 2 - 1
+  a, b, c, d = (lax.slice_in_dim(x, i, i + 2 * tiles - 1, 2, axis) for i in range(4))
+  return a - c, b + c, c - b, b - d
+
+
+def _of_kernel(kernel):
+  """Four values for the three taps along the first axis, which goes."""
+  a, b, c = kernel
+  return a, (a + b + c) / 2, (a - b + c) / 2, c
+
+
+def _of_result(products, axis):
+  """Two pixels from four products, side by side along a new axis."""
+  a, b, c, d = products
+  return jnp.stack([a + b + c, b - c - d], axis)
