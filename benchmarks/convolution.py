@@ -28,6 +28,7 @@ MATRIX = 2048
 _SHAPES = ((8, 1), (4, 1), (4, 2), (3, 1), (2, 1), (2, 2), (1, 1))
 _LOOPED = ((8, 1), (8, 2))  # image and stride of the gradients in a loop
 _LOOP = 2  # times, enough for the compiler to make one
+_LOOP_ROUNDS = 3  # at most, as each takes lax half a minute
 _WAYS = {"lax": jax.lax.conv_general_dilated, "tcljax": tcljax.convolve}
 
 
@@ -83,7 +84,8 @@ def measure(size, stride, args, product, loop=0):
   for what, f in cases.items():
     runs = {name: functools.partial(
         jax.jit(functools.partial(f, way)), image, kernel, result) for name, way in _WAYS.items()}
-    seconds = in_turns({**runs, "product": product}, args.rounds)
+    seconds = in_turns({**runs, "product": product},
+                       min(args.rounds, _LOOP_ROUNDS) if loop else args.rounds)
     rate = 2 * MATRIX**3 / seconds["product"]
     yield {"pixels": size, "stride": stride, "what": what, **{
         name: float(f"{max(1, loop) * operations / seconds[name] / rate:.3g}") for name in _WAYS}}

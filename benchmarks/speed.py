@@ -4,7 +4,8 @@
 
 Parts, named before the flags: simulation, tuning, growth, memory, loading, start-up; by default
 all. Each figure comes from processes of its own (benchmarks/workload.py), ours and the rival's in
-turns, and each ratio from two that ran one after the other; medians over --rounds.
+turns, and each ratio from two that ran one after the other; medians over --rounds. Growth and
+memory, where nothing is compared, take one process each, and the medians within it.
 
 COMMAND is a rival's script that prints, as its last line, JSON: for a VGG-16 with --batch, --steps,
 --channels-last and --train `snn_images_per_second`, for a ResNet-20 with --recipe, --images and
@@ -93,8 +94,7 @@ _GROWTH = {
 def _growth(args):
   for what, cases in _GROWTH.items():
     for flags in cases:
-      yield _beside(" ".join([what, *flags]), [*_ours(what, "vgg16", 16, 8), *flags], {},
-                    args.rounds)
+      yield _beside(" ".join([what, *flags]), [*_ours(what, "vgg16", 16, 8), *flags], {}, 1)
 
 
 def _memory(args):
