@@ -80,13 +80,10 @@ def convolve(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _channels_last(images, kernel, strides, pads, precision):
   """The convolution, whose gradients are convolutions in its own layout."""
-  return _convolution(images, kernel, strides, pads, precision)
+  return _forward(images, kernel, strides, pads, precision)[0]
 
 
 def _convolution(images, kernel, strides, pads, precision, **dilations):
-  if all(n == 1 for n in itertools.chain(*dilations.values())) and winograd.suits(
-      images, kernel, strides, pads):
-    return winograd.convolve(images, kernel, precision)
   last = images.ndim - 1
   channels_last = (0, last, *range(1, last))
   return lax.conv_general_dilated(
@@ -96,29 +93,46 @@ def _convolution(images, kernel, strides, pads, precision, **dilations):
 
 
 def _forward(images, kernel, strides, pads, precision):
-  return _convolution(images, kernel, strides, pads, precision), (images, kernel)
+  if winograd.suits(images, kernel, strides, pads):
+    result = winograd.convolve(images, kernel, precision)
+  else:
+    result = _convolution(images, kernel, strides, pads, precision)
+  return result, (images, kernel)
 
 
 def _backward(strides, pads, precision, operands, to_result):
   images, kernel = operands
-  ones, space = (1,) * len(strides), tuple(range(1, images.ndim - 1))
-  # Each output pixel goes where its window was: the kernel turned about, from outputs to inputs.
-  turned = jnp.flip(kernel, axis=range(len(ones))).swapaxes(-1, -2)
-  # Each tap of the kernel has seen the image at a step of the stride: the result is the window.
-  images_by_channel = images.transpose(images.ndim - 1, *space, 0)
-  window = to_result.transpose(*space, 0, images.ndim - 1)
-  # Or the compiler would write the turning about as a convolution with axes exchanged.
-  turned, images_by_channel, window = lax.optimization_barrier((turned, images_by_channel, window))
   image_pads, kernel_pads = [], []
   for n, m, k, stride, (before, _) in zip(
       images.shape[1:], to_result.shape[1:], kernel.shape, strides, pads, strict=False):
     reach = (m - 1) * stride + 1  # from the first pixel of the result to the last, in the image
     image_pads.append((k - 1 - before, n + before - reach))
     kernel_pads.append((before, reach + k - 1 - n - before))
-  to_images = _convolution(to_result, turned, ones, image_pads, precision, lhs_dilation=strides)
+  return (_gradient_to_images(kernel, to_result, strides, image_pads, precision),
+          _gradient_to_kernel(images, to_result, strides, kernel_pads, precision))
+
+
+# The barriers keep the compiler from writing transposed operands as axes exchanged.
+
+
+def _gradient_to_images(kernel, to_result, strides, pads, precision):
+  """Each output pixel goes where its window was: the kernel turned about, from result to image."""
+  if winograd.suits(to_result, kernel, strides, pads):
+    return winograd.convolve(to_result, kernel, precision, turned=True)
+  turned = lax.optimization_barrier(
+      jnp.flip(kernel, axis=range(kernel.ndim - 2)).swapaxes(-1, -2))
+  return _convolution(
+      to_result, turned, (1,) * len(strides), pads, precision, lhs_dilation=strides)
+
+
+def _gradient_to_kernel(images, to_result, strides, pads, precision):
+  """Each tap has seen the image at steps of the stride: the result's gradient is the window."""
+  last = images.ndim - 1
+  images, window = lax.optimization_barrier((
+      images.transpose(last, *range(1, last), 0), to_result.transpose(*range(1, last), 0, last)))
   to_kernel = _convolution(
-      images_by_channel, window, ones, kernel_pads, precision, rhs_dilation=strides)
-  return to_images, to_kernel.transpose(*space, 0, images.ndim - 1)
+      images, window, (1,) * len(strides), pads, precision, rhs_dilation=strides)
+  return to_kernel.transpose(*range(1, last), 0, last)
 
 
 _channels_last.defvjp(_forward, _backward)

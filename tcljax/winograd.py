@@ -38,26 +38,34 @@ def suits(
 
 
 def convolve(
-    images: jax.Array, kernel: jax.Array, precision: lax.PrecisionLike = None
+    images: jax.Array,
+    kernel: jax.Array,
+    precision: lax.PrecisionLike = None,
+    turned: bool = False,
 ) -> jax.Array:
   """The convolution with stride 1 and a zero around the image.
 
   Args:
     images: [B, H, W, C], H and W even.
-    kernel: [3, 3, C, features].
+    kernel: [3, 3, C, features]; if it is to be turned, [3, 3, features, C].
     precision: of the matrix products.
+    turned: whether the kernel is turned about, and from features to channels, as the gradient to
+      the image has it. Products read it as it is; to transpose it takes longer than they do.
 
   Returns:
     [B, H, W, features].
   """
   count, height, width, channels = images.shape
   padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-  kernels = [_of_kernel(row) for row in _of_kernel(kernel)]  # each [C, features]
+  kernel = kernel[::-1, ::-1] if turned else kernel
+  over_channels = (((1,), (1 if turned else 0,)), ((), ()))
+  kernels = [_of_kernel(row) for row in _of_kernel(kernel)]  # of two axes
   products = []
   for rows, kernel_row in zip(_of_image(padded, 1), kernels, strict=True):
     for tiles, tap in zip(_of_image(rows, 2), kernel_row, strict=True):
-      products.append(lax.dot(tiles.reshape(-1, channels), tap, precision=precision).reshape(
-          count, height // 2, width // 2, -1))
+      product = lax.dot_general(
+          tiles.reshape(-1, channels), tap, over_channels, precision=precision)
+      products.append(product.reshape(count, height // 2, width // 2, -1))
   rows = [_of_result(products[i:i + 4], axis=3) for i in range(0, 16, 4)]  # [B, H/2, W/2, 2, O]
   return _of_result(rows, axis=2).reshape(count, height, width, -1)
 
