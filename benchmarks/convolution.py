@@ -50,7 +50,8 @@ def main(argv=None):
   product = functools.partial(jax.jit(jnp.matmul), matrix, matrix)
   rows = [row for shape in _SHAPES for row in measure(*shape, args, product)]
   rows += [row for shape in _LOOPED for row in measure(*shape, args, product, _LOOP)]
-  found = {"command": " ".join(["python benchmarks/convolution.py", *argv]), "machine": machine(),
+  flags = [flag for flag in argv if not flag.startswith("--output=")]
+  found = {"command": " ".join(["python benchmarks/convolution.py", *flags]), "machine": machine(),
            "batch_size": args.batch_size, "channels": args.channels, "rows": rows}
   table = markdown(found)
   write_results(args.output, found, table)
