@@ -111,7 +111,9 @@ def measure_early_exit(
       yield batch, experiment.preprocess(batch["image"]), keys
 
   training = calibration_images(experiment.dataset, _MARGIN_IMAGES, experiment.config.seed)
-  margin = choose_margin(network, ((x, keys) for _, x, keys in batches(training)), steps, changed)
+  # Without what fills the last batch, one image many times.
+  margin = choose_margin(network, ((x[batch["mask"]], keys[batch["mask"]])
+                                   for batch, x, keys in batches(training)), steps, changed)
   count = correct = correct_at_the_end = taken = 0
   for batch, x, keys in batches(experiment.dataset.test):
     label, mask = batch["label"], batch["mask"]

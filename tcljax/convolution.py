@@ -60,7 +60,8 @@ def convolve(
     **settings: see `jax.lax.conv_general_dilated`.
 
   Returns:
-    What `jax.lax.conv_general_dilated` returns for these arguments.
+    What `jax.lax.conv_general_dilated` returns for these arguments. On CPUs it can be
+    differentiated in reverse mode only.
   """
   if jax.default_backend() == "cpu" and not _as_written.get() and _is_plain(lhs, rhs, settings):
     image, window = lhs.shape[1:-1], rhs.shape[:-2]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax import conversion, early_exit
+from tcljax import conversion, conversion_run, early_exit
 from tcljax.commands import convert
 
 
@@ -108,12 +108,17 @@ def test_bad_input_for_the_margin_is_told(network, images):
     tcljax.choose_margin(network, [])
 
 
-def test_convert_measures_early_exit(workdir, tmp_path, capsys):
+def test_convert_measures_early_exit(workdir, tmp_path, capsys, monkeypatch):
+  chosen_on = []
+  monkeypatch.setattr(conversion_run, "choose_margin", lambda network, batches, *rest: (
+      early_exit.choose_margin(network, [chosen_on.append(len(x)) or (x, keys)
+                                         for x, keys in batches], *rest)))
   flags = ["convert.py", f"--workdir={workdir}", f"--output={tmp_path / 'snn'}"]
   assert convert.main([*flags, "--early_exit=5"]) == 0
   assert "early exit at a margin of" in capsys.readouterr().out
   results = json.loads((tmp_path / "snn" / "results.json").read_text())
   found = results["early_exit"]
+  assert sum(chosen_on) == 1797 - 360 and chosen_on[-1] < chosen_on[0]  # each image once
   assert 1 <= found["mean_steps"] < found["steps"] == 8 and found["margin"] > 0
   assert abs(found["accuracy_at_the_end"] - results["snn"]["8"]) <= 100 * 2 / 360 + 1e-3
   assert abs(found["accuracy"] - found["accuracy_at_the_end"]) < 10
