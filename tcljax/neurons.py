@@ -22,9 +22,9 @@ from tcljax.checks import check_choice
 from tcljax.surrogates import check_surrogate, surrogate_derivative
 
 RESETS = ("soft", "hard")
-# Steps that the loop over time takes at once: XLA makes one pass over the neurons of them, where a
-# loop of single steps reads and writes every potential each time.
-_UNROLL = 8
+# So few steps are one pass over the neurons where the loop is unrolled. Of more XLA for CPUs makes
+# passes that are slower than a loop of single steps.
+_STEPS_IN_ONE_PASS = 8
 
 
 def _inexact(x: ArrayLike) -> jax.Array:
@@ -139,25 +139,33 @@ def integrate(
   return _integrate(currents, v, threshold, reset, surrogate, width)
 
 
-def _forward(currents, v, threshold, reset, surrogate, width):
-  """Spikes, last potential, and the potentials that were compared with the threshold."""
+def _compared(currents, v, threshold, reset):
+  """The potentials that are compared with the threshold, in each step, and the last potential."""
 
   def step(v, current):
-    after, spikes = if_step(v, current, threshold, reset, surrogate, width)
-    return after, (spikes, v + current)
+    return if_step(v, current, threshold, reset)[0], v + current
 
-  v, (spikes, compared) = jax.lax.scan(step, v, currents, unroll=_UNROLL)
-  return spikes, v, compared
+  v, compared = jax.lax.scan(step, v, currents, unroll=len(currents) <= _STEPS_IN_ONE_PASS)
+  return compared, v
+
+
+def _fired(compared, threshold):
+  return (compared >= threshold[None]).astype(compared.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def _integrate(currents, v, threshold, reset, surrogate, width):
-  return _forward(currents, v, threshold, reset, surrogate, width)[:2]
+  del surrogate, width  # they shape the derivative alone
+  compared, v = _compared(currents, v, threshold, reset)
+  return _fired(compared, threshold), v
 
 
 def _integrate_forward(currents, v, threshold, reset, surrogate, width):
-  spikes, v, compared = _forward(currents, v, threshold, reset, surrogate, width)
-  return (spikes, v), (compared, threshold)
+  del surrogate, width
+  compared, v = _compared(currents, v, threshold, reset)
+  # Kept as it is. The compiler would keep the currents, and spikes and potentials beside them.
+  compared = jax.lax.optimization_barrier(compared)
+  return (_fired(compared, threshold), v), (compared, threshold)
 
 
 def _integrate_backward(reset, surrogate, width, residuals, cotangents):
@@ -168,15 +176,16 @@ def _integrate_backward(reset, surrogate, width, residuals, cotangents):
   """
   compared, threshold = residuals
   from_spikes, from_last = cotangents
+  per_threshold = 1.0 / threshold  # a division for each step would cost more than all the rest
 
   def step(carry, at):
     to_v, to_threshold = carry  # gradient to the potential after this step
     v, to_spike = at
     fired = v >= threshold
-    ratio = v / threshold
+    ratio = v * per_threshold
     # The spike acts on the output and on the potential it resets.
     to_spike = to_spike - to_v * (threshold if reset == "soft" else v)
-    slope = to_spike * surrogate_derivative(ratio - 1.0, surrogate, width) / threshold
+    slope = to_spike * surrogate_derivative(ratio - 1.0, surrogate, width) * per_threshold
     to_threshold = to_threshold - slope * ratio
     if reset == "soft":
       to_threshold = to_threshold - jnp.where(fired, to_v, 0.0)
@@ -185,9 +194,9 @@ def _integrate_backward(reset, surrogate, width, residuals, cotangents):
       to_v = jnp.where(fired, 0.0, to_v) + slope
     return (to_v, to_threshold), to_v
 
+  # Not unrolled: each step's gradient is used three times, so that no pass takes several of them.
   (to_v, to_threshold), to_currents = jax.lax.scan(
-      step, (from_last, jnp.zeros_like(threshold)), (compared, from_spikes), reverse=True,
-      unroll=_UNROLL)
+      step, (from_last, jnp.zeros_like(threshold)), (compared, from_spikes), reverse=True)
   return to_currents, to_v, to_threshold
 
 

@@ -5,6 +5,8 @@ and the kernel are transformed by additions, multiplied, and transformed back. T
 channels are matrix products. The result differs from that of the sum by rounding alone.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -12,6 +14,8 @@ from jax import lax
 # Measured on CPUs. With fewer channels the additions cost more than the multiplications that they
 # save, and with fewer tiles of four pixels the kernel's transform does.
 _LEAST_CHANNELS, _LEAST_TILES_TIMES_CHANNELS = 32, 8192
+# Values of one of the 16 arrays of tiles: what stays in the caches, and what is worth two threads.
+_MOST_AT_ONCE, _LEAST_AT_ONCE = 2**18, 2**16
 
 
 def suits(
@@ -56,15 +60,35 @@ def convolve(
     [B, H, W, features].
   """
   count, height, width, channels = images.shape
-  padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
   kernel = kernel[::-1, ::-1] if turned else kernel
-  over_channels = (((1,), (1 if turned else 0,)), ((), ()))
   kernels = [_of_kernel(row) for row in _of_kernel(kernel)]  # of two axes
+  portion = _portion(count, height * width // 4 * max(kernel.shape[-2:]))
+  run = functools.partial(_filter, kernels=kernels, contracted=int(turned), precision=precision)
+  if portion == count:
+    return run(images)
+  results = lax.map(run, images.reshape(-1, portion, height, width, channels))
+  return results.reshape(count, height, width, -1)
+
+
+def _portion(count, values):
+  """How many images to take at once, where each has so many values in each of its 16 arrays.
+
+  Taken all together they would come from memory many times, and 32 arrays of that size be alive.
+  """
+  fitting = max(n for n in range(1, count + 1)
+                if count % n == 0 and (n == 1 or n * values <= _MOST_AT_ONCE))
+  return fitting if fitting * values >= _LEAST_AT_ONCE else count
+
+
+def _filter(images, kernels, contracted, precision):
+  """Images filtered by transformed kernels, whose axis `contracted` is that of the channels."""
+  count, height, width, channels = images.shape
+  padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
   products = []
   for rows, kernel_row in zip(_of_image(padded, 1), kernels, strict=True):
-    for tiles, tap in zip(_of_image(rows, 2), kernel_row, strict=True):
-      product = lax.dot_general(
-          tiles.reshape(-1, channels), tap, over_channels, precision=precision)
+    for tiles, kernel in zip(_of_image(rows, 2), kernel_row, strict=True):
+      product = lax.dot_general(tiles.reshape(-1, channels), kernel,
+                                (((1,), (contracted,)), ((), ())), precision=precision)
       products.append(product.reshape(count, height // 2, width // 2, -1))
   rows = [_of_result(products[i:i + 4], axis=3) for i in range(0, 16, 4)]  # [B, H/2, W/2, 2, O]
   return _of_result(rows, axis=2).reshape(count, height, width, -1)

@@ -11,7 +11,7 @@ from jax.extend import core
 from running import load_benchmark
 
 import tcljax
-from tcljax import convolution
+from tcljax import convolution, winograd
 from tcljax.graph import trace
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -63,7 +63,8 @@ def test_values_and_gradients_are_those_of_lax(image, window, strides, padding):
 
 @pytest.mark.parametrize(("count", "image", "channels", "taken"), [
     (8, (8, 16), (32, 32), True), (1, (8, 8), (32, 32), False), (5, (16, 14), (40, 33), True),
-    (8, (15, 16), (32, 32), False), (8, (16, 16), (16, 64), False)])
+    (8, (15, 16), (32, 32), False), (8, (16, 16), (16, 64), False),
+    (24, (32, 32), (32, 64), True)])  # in two portions
 def test_winograds_filtering_is_the_convolution(rng, count, image, channels, taken):
   x = jnp.asarray(rng.normal(size=(count, *image, channels[0])), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(3, 3, *channels)) / 20, jnp.float32)
@@ -85,6 +86,21 @@ def test_winograds_filtering_is_the_convolution(rng, count, image, channels, tak
       tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT),
       x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
   assert "dot_general" not in coarse  # its sums would lose what bfloat16 has
+
+
+@pytest.mark.parametrize(("count", "values", "portion"), [
+    (16, 16384, 16), (128, 16384, 16), (24, 16384, 12), (128, 300_000, 1), (7, 2**16, 1),
+    (7, 1000, 7), (1009, 1000, 1009)])
+def test_images_are_taken_in_equal_portions_that_fit_the_caches(count, values, portion):
+  assert winograd._portion(count, values) == portion
+
+
+def test_portions_are_a_loop():
+  x, kernel = jnp.ones((24, 32, 32, 64)), jnp.ones((3, 3, 64, 64))
+  found = lambda x: _operations(functools.partial(
+      tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT), x, kernel)
+  assert "scan" in found(x)
+  assert "scan" not in found(x[:12])
 
 
 @pytest.mark.parametrize(("image", "strides", "product"), [
