@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from tcljax import clipping
+from tcljax import clipping, compiler
 from tcljax.activations import Activation, ReLU, with_activation
 from tcljax.checks import check_choice, check_least, check_percentile
 from tcljax.histogram import (
@@ -117,7 +117,7 @@ def calibrate(
     raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
 
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options=compiler.saving_memory())
   def observe(variables, x):
     with nn.intercept_methods(_refuse_relu):
       return network.apply(variables, x, mutable=["observed"])[1].get("observed", {})

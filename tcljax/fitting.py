@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from tcljax import parallel
+from tcljax import compiler, parallel
 from tcljax.objectives import Objective
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def train_step(
     variables = {**state.variables, **updated, **moved}
     return TrainState(state.step + 1, variables, opt_state), metrics
 
-  return jax.jit(step, donate_argnums=0)
+  return jax.jit(step, donate_argnums=0, compiler_options=compiler.saving_memory())
 
 
 def fit(

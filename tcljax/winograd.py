@@ -66,8 +66,16 @@ def convolve(
   run = functools.partial(_filter, kernels=kernels, contracted=int(turned), precision=precision)
   if portion == count:
     return run(images)
-  results = lax.map(run, images.reshape(-1, portion, height, width, channels))
-  return results.reshape(count, height, width, -1)
+  features = kernel.shape[-2 if turned else -1]
+  in_place = features == channels  # then each portion's result takes the place of its images
+
+  def take(i, results):
+    start = i * portion
+    taken = lax.dynamic_slice_in_dim(results if in_place else images, start, portion)
+    return lax.dynamic_update_slice_in_dim(results, run(taken), start, axis=0)
+
+  results = images if in_place else jnp.zeros((count, height, width, features), images.dtype)
+  return lax.fori_loop(0, count // portion, take, results)
 
 
 def _portion(count, values):

@@ -1,0 +1,56 @@
+"""The compiler's options: which are taken, and what they and the forms of our loops save."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import tcljax
+from tcljax import compiler
+
+
+@pytest.fixture
+def fresh():
+  compiler.saving_memory.cache_clear()
+  yield
+  compiler.saving_memory.cache_clear()
+
+
+def test_options_are_those_that_the_compiler_knows(fresh, monkeypatch):
+  assert set(compiler.saving_memory()) == {"xla_cpu_scheduler_type", "xla_cpu_use_fusion_emitters"}
+  compiler.saving_memory.cache_clear()
+  monkeypatch.setattr(compiler, "_ON_CPUS", {"xla_cpu_no_such_option": True})
+  assert compiler.saving_memory() == {}
+
+
+def test_other_devices_have_none(fresh, monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert compiler.saving_memory() == {}
+
+
+def _temporary(function, *arguments, **options):
+  compiled = jax.jit(function, compiler_options=options).lower(*arguments).compile()
+  return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_arrays_are_made_when_they_are_needed():
+  """Twenty products that are independent of one another, each reduced at once."""
+  def total(x):
+    return sum(jnp.sin((x * i) @ x).sum() for i in range(1, 21))
+
+  x = jnp.ones((128, 128))
+  assert _temporary(total, x, **compiler.saving_memory()) < 0.5 * _temporary(total, x)
+
+
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+def test_gradients_of_neurons_keep_one_array(rng, reset):
+  """The potentials [T, B]; beside them stand the gradients to spikes and currents."""
+  currents = jnp.asarray(rng.normal(size=(8, 65536)), jnp.float32)
+
+  @functools.partial(jax.grad, argnums=(0, 1))
+  def gradients(currents, threshold):
+    spikes, v = tcljax.integrate(currents, jnp.zeros_like(currents[0]), threshold, reset)
+    return (spikes * jnp.cos(currents)).sum() + v.sum()
+
+  assert _temporary(gradients, currents, jnp.float32(0.7)) < 3 * currents.nbytes
