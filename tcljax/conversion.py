@@ -87,7 +87,8 @@ class SpikingNetwork:
     spiking = self.spiking
     if steps is not None and steps != spiking.steps:
       spiking = dataclasses.replace(spiking, steps=steps, chunk=0)
-    return x, with_chunk(self.model, self.variables, x, spiking)
+    # One step at a time on CPUs, as that divides every T.
+    return x, with_chunk(self.model, self.variables, x, spiking, on_cpus=1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -23,7 +23,7 @@ from tcljax import parallel
 from tcljax.activations import ReLU, with_activation
 from tcljax.checks import check_choice
 from tcljax.clipping import threshold_from_raw
-from tcljax.simulation import simulate, with_chunk
+from tcljax.simulation import LARGEST_CHUNK, simulate, with_chunk
 from tcljax.spiking import SpikingConfig
 
 Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]
@@ -165,7 +165,7 @@ def snn_objective(
 
   def run(variables, x, keys):
     answers = simulate(
-        model, variables, x, with_chunk(model, variables, x, spiking, gradients=True), keys=keys,
+        model, variables, x, with_chunk(model, variables, x, spiking, LARGEST_CHUNK), keys=keys,
         observe=lambda steps: steps.logits).observed
     return answers[taken]
 

@@ -21,7 +21,7 @@ from tcljax.activations import IF, activation_paths, with_activation
 from tcljax.encoding import frames
 from tcljax.spiking import SpikingConfig, check_spiking
 
-_LARGEST_CHUNK = 8
+LARGEST_CHUNK = 8
 _SHARE_OF_MEMORY = 0.25  # the rest is for weights, inputs and what layers need besides
 
 
@@ -70,9 +70,9 @@ def simulate(
   `variables` through the surrogate of the spikes.
 
   Where `spiking.chunk` is 0, K is the largest divisor of T up to 8 with which the currents and
-  spikes of K steps take no more than a quarter of the device's memory. On CPUs it is 1: a step's
-  arrays then stay in the caches, and larger products gain nothing. If you differentiate, set it
-  there to some 8: the potentials between the T/K chunks are kept.
+  spikes of K steps take no more than a quarter of the device's memory. On CPUs it is at most 2: the
+  arrays of a chunk then stay in the caches, and larger products gain nothing. If you differentiate,
+  set it there to some 8: the potentials between the T/K chunks are kept.
 
   Args:
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
@@ -138,7 +138,7 @@ def simulate_any_steps(
 
 
 def with_chunk(
-    model: nn.Module, variables: Any, x: jax.Array, spiking: SpikingConfig, gradients: bool = False
+    model: nn.Module, variables: Any, x: jax.Array, spiking: SpikingConfig, on_cpus: int = 2
 ) -> SpikingConfig:
   """The settings with K chosen, as `simulate` says, where they left it open.
 
@@ -147,14 +147,14 @@ def with_chunk(
     variables: likewise.
     x: likewise.
     spiking: how to simulate.
-    gradients: whether the simulation is to be differentiated; then CPUs are no exception.
+    on_cpus: the largest K there, `LARGEST_CHUNK` for a simulation that is to be differentiated.
   """
   check_spiking(spiking)
   if spiking.chunk:
     return spiking
-  largest = 1
-  if gradients or jax.default_backend() != "cpu":
-    largest = _fitting_steps(model, variables, x)
+  largest = _fitting_steps(model, variables, x)
+  if jax.default_backend() == "cpu":
+    largest = min(largest, on_cpus)
   return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(largest))
 
 
@@ -163,7 +163,7 @@ def _fitting_steps(model, variables, x):
   memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf)
   neurons = x.shape[0] * sum(count_neurons(model, variables, x.shape[1:]).values())
   fitting = _SHARE_OF_MEMORY * memory / max(1, 2 * 4 * neurons)  # two arrays of float32
-  return max(1, math.floor(min(_LARGEST_CHUNK, fitting)))
+  return max(1, math.floor(min(LARGEST_CHUNK, fitting)))
 
 
 def in_chunks(
@@ -234,6 +234,6 @@ def count_neurons(model: nn.Module, variables: Any, input_shape: tuple[int, ...]
   network = with_activation(model, IF)
   _, state = jax.eval_shape(
       lambda variables, x: network.apply(variables, x, mutable=["membrane"]), variables, x)
-  flat = traverse_util.flatten_dict(state["membrane"], sep="/")
+  flat = traverse_util.flatten_dict(state.get("membrane", {}), sep="/")
   paths = ["/".join(path) for path in activation_paths(model, variables, x)]
   return {path: math.prod(flat[f"{path}/v"].shape[1:]) for path in paths}

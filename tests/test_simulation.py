@@ -124,13 +124,16 @@ def test_poisson_input_is_the_image_on_average():
   np.testing.assert_allclose(frames.mean(axis=0), x, atol=0.02)
 
 
+class Identity(nn.Module):
+  """A network without neurons."""
+
+  act: object = None
+
+  def __call__(self, x):
+    return x
+
+
 def test_poisson_spikes_are_drawn_anew_at_every_step(rng):
-  class Identity(nn.Module):
-    act: object = None
-
-    def __call__(self, x):
-      return x
-
   x = rng.uniform(-1, 1, (3, 5)).astype(np.float32)
   keys = jax.random.split(jax.random.key(0), 3)
 
@@ -160,6 +163,7 @@ def test_neurons_are_counted(calibrated):
   model, variables = calibrated
   assert count_neurons(model, variables, (8, 8, 3)) == {
       "act1_1": 512, "act1_2": 512, "act2_1": 256, "act_dense1": 32}
+  assert count_neurons(Identity(), {}, (5,)) == {}
 
 
 @pytest.mark.parametrize("steps, chunk", [(1, 1), (7, 7), (12, 6), (64, 8), (13, 1)])
@@ -169,16 +173,16 @@ def test_automatic_chunk_divides(steps, chunk):
 
 
 def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
-  """A step at a time on CPUs where nothing is differentiated; elsewhere what the memory holds."""
+  """Two steps at a time on CPUs where nothing else is asked for; elsewhere what memory holds."""
   model, variables = calibrated
 
   def chosen(**arguments):
     return simulation.with_chunk(
         model, variables, images, SpikingConfig(steps=16), **arguments).chunk
 
-  assert chosen() == 1 and chosen(gradients=True) == 8
+  assert chosen() == 2 and chosen(on_cpus=8) == 8
   assert simulation.with_chunk(
-      model, variables, images, SpikingConfig(steps=16, chunk=2), gradients=True).chunk == 2
+      model, variables, images, SpikingConfig(steps=16, chunk=2), on_cpus=8).chunk == 2
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   a_step = 2 * 4 * 16 * (512 + 512 + 256 + 32)  # currents and spikes in bytes
   for bytes_limit, chunk in ((4 * 9 * a_step, 8), (4 * 7 * a_step, 4), (a_step, 1)):
@@ -187,7 +191,18 @@ def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
         return {"bytes_limit": bytes_limit}
 
     monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
-    assert chosen() == chosen(gradients=True) == chunk
+    assert chosen() == chosen(on_cpus=1) == chunk
+
+
+def test_the_first_layers_current_is_computed_once(rng):
+  """XLA moves it out of the loop over time; all other layers are in there."""
+  model, x = tcljax.CNN(num_classes=10), jnp.ones((2, 8, 8, 3))
+  variables = tcljax.calibrate(model, model.init(jax.random.key(0), x), [x])
+  compiled = jax.jit(lambda variables, x: simulate(
+      model, variables, x, SpikingConfig(steps=4, chunk=1)).logits).lower(variables, x).compile()
+  *_, entry = compiled.as_text().partition("\nENTRY ")
+  assert "/conv1_1/conv_general_dilated" in entry
+  assert "/conv1_2/conv_general_dilated" not in entry
 
 
 @pytest.mark.parametrize("fields, message", [
