@@ -3,14 +3,15 @@
     python benchmarks/speed.py --spikingjelly_vgg16=COMMAND --spikingjelly_resnet20=COMMAND
 
 Parts, named before the flags: simulation, tuning, growth, memory, loading, start-up; by default
-all. Each figure comes from processes of its own (benchmarks/workload.py), ours and the rival's in
-turns, and each ratio from two that ran one after the other; medians over --rounds. Growth and
-memory, where nothing is compared, take one process each, and the medians within it.
+these; and gpu, a simulation of a size for one. Each figure comes from processes of its own
+(benchmarks/workload.py), ours and the rival's in turns, and each ratio from two that ran one after
+the other; medians over --rounds. Growth and memory, where nothing is compared, take one process
+each, and the medians within it.
 
 COMMAND is a rival's script that prints, as its last line, JSON: for a VGG-16 with --batch, --steps,
---channels-last and --train `snn_images_per_second`, for a ResNet-20 with --recipe, --images and
---steps `image_steps_per_second`. Without it ours are measured alone. Wants an otherwise idle
-machine.
+--channels-last, --train and --device=cuda `snn_images_per_second`, for a ResNet-20 with --recipe,
+--images and --steps `image_steps_per_second`. Without it ours are measured alone. Wants an
+otherwise idle machine.
 
 Writes OUTPUT.json and .md; rows of parts that were not asked for stay.
 """
@@ -49,7 +50,7 @@ def main(argv=None):
   parser.add_argument("--output", type=pathlib.Path,
                       default=ROOT / "benchmarks" / "results" / "speed")
   args = parser.parse_args(argv)
-  parts = args.parts or list(PARTS)
+  parts = args.parts or [part for part in PARTS if part != "gpu"]
   if unknown := set(parts) - set(PARTS):
     parser.error(f"{' '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
   if args.rounds < 1:
@@ -75,6 +76,14 @@ def _simulation(args):
         lambda answer: answer["image_steps_per_second"] / 64)
   yield _beside("ResNet-20, batch 100, T = 64", _ours("simulation", "resnet20", 100, 64), resnet20,
                 args.rounds)
+
+
+def _gpu(args):
+  rival = _rival_vgg16(args.spikingjelly_vgg16, batch=256, steps=32, rounds=args.rounds, gpu=True)
+  ours = _ours("simulation", "vgg16", 256, 32)
+  for dtype in ("float32", "bfloat16"):
+    yield _beside(f"VGG-16, batch 256, T = 32, {dtype}", [*ours, f"--dtype={dtype}"], rival,
+                  args.rounds)
 
 
 def _tuning(args):
@@ -127,7 +136,7 @@ def _start_up(args):
 
 
 PARTS = {"simulation": _simulation, "tuning": _tuning, "growth": _growth, "memory": _memory,
-         "loading": _loading, "start-up": _start_up}
+         "loading": _loading, "start-up": _start_up, "gpu": _gpu}
 
 
 def _workload(what, *flags):
@@ -138,12 +147,12 @@ def _ours(what, model, batch, steps):
   return _workload(what, f"--model={model}", f"--batch_size={batch}", f"--steps={steps}")
 
 
-def _rival_vgg16(command, batch, steps, rounds, train=False):
+def _rival_vgg16(command, batch, steps, rounds, train=False, gpu=False):
   """Commands of its two layouts, each with the way to read its answer."""
   if not command:
     return {}
   common = [*shlex.split(command), f"--batch={batch}", f"--steps={steps}", f"--repeats={rounds}",
-            *["--train"] * train]
+            *["--train"] * train, *["--device=cuda"] * gpu]
   rate = lambda answer: answer["snn_images_per_second"]
   return {"default": (common, rate), "channels last": ([*common, "--channels-last"], rate)}
 
@@ -209,7 +218,9 @@ _COLUMNS = {
     "growth": {name: _WORK[name] for name in list(_WORK)[:-1]},
     "memory": {"peak MiB of the process": "peak_mib", "of it temporary": "temporary_mib"},
     "loading": {"images/s": "images_per_second"},
-    "start-up": {"s": "seconds", "over the import of them": "over_import_of_jax_flax_optax"}}
+    "start-up": {"s": "seconds", "over the import of them": "over_import_of_jax_flax_optax"},
+    "gpu": _WORK}
+
 
 def _markdown(found):
   lines = ["# Speed and memory", "", "Medians; a ratio is that of two processes that ran one after "
@@ -218,7 +229,8 @@ def _markdown(found):
   for part, columns in _COLUMNS.items():
     rows = [row for row in found["rows"] if row["benchmark"] == part]
     if rows:
-      lines += ["", f"## {part.capitalize()}", "", f"| | {' | '.join(columns)} |",
+      title = "GPU" if part == "gpu" else part.capitalize()
+      lines += ["", f"## {title}", "", f"| | {' | '.join(columns)} |",
                 "|---|" + "---|" * len(columns)]
       for row in rows:
         lines.append("| " + " | ".join(

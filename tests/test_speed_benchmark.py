@@ -39,6 +39,29 @@ def test_ratios_are_those_of_neighbours(tmp_path, benchmark, monkeypatch):
   assert "## Tuning" in table and "SpikingJelly, channels last" in table
 
 
+def test_the_part_for_a_gpu_compares_with_the_rival_on_one(tmp_path, benchmark, monkeypatch):
+  commands = []
+
+  def run(command):
+    commands.append(command)
+    ours = command[0] == sys.executable
+    rate = {"device": "gpu", "images_per_second": 9.0} if ours else {"snn_images_per_second": 3.0}
+    return rate, 1.0, 1.0
+
+  monkeypatch.setattr(benchmark, "run", run)
+  output = tmp_path / "speed"
+  assert benchmark.main(
+      ["gpu", "--rounds=1", "--spikingjelly_vgg16=rival", f"--output={output}"]) == 0
+  assert [command[-1] for command in commands if command[0] == sys.executable] == [
+      "--dtype=float32", "--dtype=bfloat16"]
+  for command in commands:
+    assert command[0] == sys.executable or "--device=cuda" in command
+    assert "--steps=32" in command
+  rows = json.loads(output.with_suffix(".json").read_text())["rows"]
+  assert [row["over_spikingjelly"] for row in rows] == [3, 3]
+  assert "## GPU" in output.with_suffix(".md").read_text()
+
+
 def test_a_part_measured_anew_leaves_the_others(tmp_path, benchmark, monkeypatch):
   commands = []
 
@@ -68,7 +91,8 @@ def test_a_process_is_measured(benchmark):
 
 
 @pytest.mark.parametrize("argument, message", [
-    ("speeds", "speeds: choose from simulation, tuning, growth, memory, loading, start-up"),
+    ("speeds", "speeds: choose from simulation, tuning, growth, memory, loading, start-up, "
+               "gpu"),
     ("--rounds=0", "--rounds=0 must be at least 1")])
 def test_bad_input(benchmark, capsys, argument, message):
   with pytest.raises(SystemExit):
