@@ -160,7 +160,9 @@ def with_chunk(
 
 def _fitting_steps(model, variables, x):
   """The largest K whose currents and spikes fit into their part of the device's memory."""
-  memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf)
+  memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+  if memory is None:  # as on CPUs; counting neurons would trace the network in every call
+    return LARGEST_CHUNK
   neurons = x.shape[0] * sum(count_neurons(model, variables, x.shape[1:]).values())
   fitting = _SHARE_OF_MEMORY * memory / max(1, 2 * 4 * neurons)  # two arrays of float32
   return max(1, math.floor(min(LARGEST_CHUNK, fitting)))

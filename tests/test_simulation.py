@@ -180,7 +180,9 @@ def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
     return simulation.with_chunk(
         model, variables, images, SpikingConfig(steps=16), **arguments).chunk
 
-  assert chosen() == 2 and chosen(on_cpus=8) == 8
+  with monkeypatch.context() as patch:
+    patch.setattr(simulation, "count_neurons", None)  # which would trace the network
+    assert chosen() == 2 and chosen(on_cpus=8) == 8
   assert simulation.with_chunk(
       model, variables, images, SpikingConfig(steps=16, chunk=2), on_cpus=8).chunk == 2
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
