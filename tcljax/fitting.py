@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from tcljax import compiler, parallel
+from tcljax.data import Examples, Split
+from tcljax.data.orders import TrainingOrder
 from tcljax.objectives import Objective
 
 if TYPE_CHECKING:
@@ -18,6 +21,11 @@ if TYPE_CHECKING:
 
 
 _TRIAL_STEPS = 3
+# Steps in one call where the images lie on the device. A call costs the host about a millisecond,
+# as much as a step of a small network; metrics of as many steps are fetched together.
+_STEPS_A_CALL = 64
+# Of a device's memory, what the images may take that lie on it.
+_SHARE_OF_MEMORY = 0.1
 
 
 class TrainState(NamedTuple):
@@ -60,6 +68,11 @@ def train_step(
     A function of state, batch and the run's key to the next state and metrics `loss`,
     `gradient_norm`, `update_norm` and those of the objective. The state given is consumed.
   """
+  return jax.jit(_step(objective, transformation, trained), donate_argnums=0,
+                 compiler_options=compiler.saving_memory())
+
+
+def _step(objective, transformation, trained):
   trained = tuple(trained)
 
   def step(state, batch, key):
@@ -81,16 +94,99 @@ def train_step(
     variables = {**state.variables, **updated, **moved}
     return TrainState(state.step + 1, variables, opt_state), metrics
 
-  return jax.jit(step, donate_argnums=0, compiler_options=compiler.saving_memory())
+  return step
+
+
+def train_steps(
+    objective: Objective, transformation: optax.GradientTransformation, trained: Iterable[str],
+    mesh: Mesh,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+  """Compiled: as many steps of `train_step` as are asked for, on images that lie on the device.
+
+  Args:
+    objective: see `tcljax.objectives`.
+    transformation: from `optim.train_only` with the same `trained`.
+    trained: names of collections.
+    mesh: from `parallel.data_mesh`.
+
+  Returns:
+    A function of state, `data` (a dictionary of whole arrays, [N, ...]), `positions` of the
+    examples of each batch ([S, B]), the number of these batches to take, and the run's key. It
+    gives the state after them and, for each metric, an array [S] whose first elements are theirs.
+    The state given is consumed.
+  """
+  step = _step(objective, transformation, trained)
+  sharding = NamedSharding(mesh, P("data"))
+
+  def batch_at(data, positions):
+    batch = {name: array[positions] for name, array in data.items()}
+    return jax.lax.with_sharding_constraint(batch, sharding)
+
+  def run(state, data, positions, count, key):
+    shapes = jax.eval_shape(step, state, batch_at(data, positions[0]), key)[1]
+    kept = {name: jnp.zeros(len(positions), metric.dtype) for name, metric in shapes.items()}
+
+    def once(i, carry):
+      state, kept = carry
+      state, metrics = step(state, batch_at(data, positions[i]), key)
+      return state, {name: kept[name].at[i].set(metric) for name, metric in metrics.items()}
+
+    return jax.lax.fori_loop(0, count, once, (state, kept))
+
+  return jax.jit(run, donate_argnums=0)
+
+
+class OneByOne:
+  """Runs steps on batches that the host makes, one call each."""
+
+  steps_a_call = 1
+
+  def __init__(self, step: StepFunction, batches: Iterator[Any], mesh: Mesh):
+    self._step, self._batches, self._mesh = step, batches, mesh
+
+  def __call__(self, state, first, count, key):
+    """The state after a step, and its metrics."""
+    del first, count
+    return self._step(state, parallel.shard(self._mesh, next(self._batches)), key)
+
+
+class OnDevice:
+  """Runs steps on images that lie on every device, many in one call.
+
+  Args:
+    steps: from `train_steps`.
+    split: in memory.
+    order: which examples come when.
+    mesh: from `parallel.data_mesh`.
+  """
+
+  steps_a_call = _STEPS_A_CALL
+
+  def __init__(self, steps: Callable[..., Any], split: Split, order: TrainingOrder, mesh: Mesh):
+    self._steps, self._order = steps, order
+    self._data = parallel.replicate(mesh, {"image": split.images, "label": split.labels})
+
+  def __call__(self, state, first, count, key):
+    """The state after `count` steps from number `first` (from 0) on, and their metrics, [count]."""
+    rows = [self._order[first + min(i, count - 1)] for i in range(self.steps_a_call)]
+    state, metrics = self._steps(
+        state, self._data, np.stack(rows).astype(np.int32), np.int32(count), key)
+    return state, {name: metric[:count] for name, metric in metrics.items()}
+
+
+def fits_on_device(split: Examples) -> bool:
+  """Whether the images of a split may lie on each device: in memory, on one host, not on CPUs."""
+  if not isinstance(split, Split) or jax.process_count() > 1 or jax.default_backend() == "cpu":
+    return False
+  memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+  return split.images.nbytes <= _SHARE_OF_MEMORY * memory
 
 
 def fit(
     state: TrainState,
-    step: StepFunction,
-    batches: Iterator[Any],
+    run: OneByOne | OnDevice,
     steps: int,
     *,
-    mesh: Mesh,
     seed: int,
     on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
     checkpoints: "Checkpoints | None" = None,
@@ -98,15 +194,13 @@ def fit(
 ) -> TrainState:
   """Runs the steps that `state` still lacks.
 
-  The metrics of a step are fetched after the next one was dispatched, so that the device never
+  The metrics of a call are fetched after the next one was dispatched, so that the device never
   waits for the host.
 
   Args:
     state: where to start.
-    step: from `train_step`.
-    batches: numpy batches, the part of this host; the first is that of step `state.step`.
+    run: what runs the next steps.
     steps: number of steps in the whole run.
-    mesh: from `parallel.data_mesh`.
     seed: of everything random in the steps.
     on_metrics: called with the number of each finished step and its metrics.
     checkpoints: where to save; None saves nothing.
@@ -123,22 +217,30 @@ def fit(
   pending = None
 
   def settle():
-    if pending is not None:
-      number = pending[0]
-      metrics = {name: float(value) for name, value in pending[1].items()}
+    if pending is None:
+      return
+    number, metrics = pending
+    metrics = {name: np.atleast_1d(np.asarray(value)) for name, value in metrics.items()}
+    for i in range(len(metrics["loss"])):
+      one = {name: float(value[i]) for name, value in metrics.items()}
       for name in ("loss", "gradient_norm", "update_norm"):
-        if not np.isfinite(metrics[name]):
-          raise TrainingDiverged(_diverged(number, name, metrics[name], checkpoints))
-      on_metrics(number, metrics)
+        if not np.isfinite(one[name]):
+          raise TrainingDiverged(_diverged(number + i, name, one[name], checkpoints))
+      on_metrics(number + i, one)
 
-  for number in range(int(state.step) + 1, steps + 1):
-    state, metrics = step(state, parallel.shard(mesh, next(batches)), key)
+  done = int(state.step)
+  while done < steps:
+    saved = min(steps, (done // checkpoint_every + 1) * checkpoint_every
+                ) if checkpoints and checkpoint_every else steps
+    count = min(run.steps_a_call, saved - done)
+    state, metrics = run(state, done, count, key)
     settle()
-    pending = (number, metrics)
-    if checkpoints and (number == steps or (checkpoint_every and number % checkpoint_every == 0)):
+    pending = (done + 1, metrics)
+    done += count
+    if checkpoints and done == saved:
       settle()  # what is saved must be known to be good
       pending = None
-      checkpoints.save(number, state._asdict())
+      checkpoints.save(done, state._asdict())
   settle()
   return state
 

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from tcljax import fitting, optim
 from tcljax.checkpoints import Checkpoints
 from tcljax.data import training_batches
+from tcljax.data.batches import training_order
 from tcljax.experiment import Experiment
 from tcljax.metrics import PhaseLog, say
 from tcljax.objectives import Objective
@@ -66,11 +67,22 @@ def run_phase(
       say(f"{name}: {start} of {steps} steps are done already")
     if start == steps:
       return state.variables
-    batches = training_batches(experiment.dataset.train, batch_size, seed, start)
-    log = PhaseLog(workdir, name, start, steps, config.log_every)
-    with contextlib.closing(batches), contextlib.closing(log):
-      state = fitting.fit(
-          state, fitting.train_step(objective, transformation, trained), batches,
-          steps, mesh=mesh, seed=seed, on_metrics=log, checkpoints=checkpoints,
-          checkpoint_every=config.checkpoint_every)
+    with contextlib.ExitStack() as stack:
+      run = _runner(experiment.dataset.train, batch_size, seed, start, objective, transformation,
+                    trained, mesh, stack)
+      log = stack.enter_context(contextlib.closing(
+          PhaseLog(workdir, name, start, steps, config.log_every)))
+      state = fitting.fit(state, run, steps, seed=seed, on_metrics=log, checkpoints=checkpoints,
+                          checkpoint_every=config.checkpoint_every)
     return state.variables
+
+
+def _runner(split, batch_size, seed, start, objective, transformation, trained, mesh, stack):
+  """What runs the steps: many in one call where the images fit onto the device."""
+  if fitting.fits_on_device(split):
+    return fitting.OnDevice(fitting.train_steps(objective, transformation, trained, mesh), split,
+                            training_order(split, batch_size, seed), mesh)
+  batches = stack.enter_context(
+      contextlib.closing(training_batches(split, batch_size, seed, start)))
+  return fitting.OneByOne(
+      fitting.train_step(objective, transformation, trained), batches, mesh)

@@ -96,7 +96,6 @@ def tune(
     batch = next(training_batches(split, batch_size, seed))
     steps = fitting.steps_within(minutes, state, step, batch, mesh=mesh)
     state, step = start(steps)
-  state = fitting.fit(
-      state, step, training_batches(split, batch_size, seed),
-      steps, mesh=mesh, seed=seed, on_metrics=on_metrics)
+  run = fitting.OneByOne(step, training_batches(split, batch_size, seed), mesh)
+  state = fitting.fit(state, run, steps, seed=seed, on_metrics=on_metrics)
   return state.variables

@@ -39,10 +39,18 @@ def training_batches(
   Raises:
     ValueError: if the split is empty.
   """
+  return split.training(training_order(split, batch_size, seed), start_step)
+
+
+def training_order(split: Examples, batch_size: int, seed: int) -> TrainingOrder:
+  """Which examples of a split this host takes in each step.
+
+  Raises:
+    ValueError: if the split is empty.
+  """
   if not len(split):
     raise ValueError("there are no images to train on")
-  order = TrainingOrder(len(split), batch_size, seed, _local(batch_size))
-  return split.training(order, start_step)
+  return TrainingOrder(len(split), batch_size, seed, _local(batch_size))
 
 
 def evaluation_batches(split: Examples, batch_size: int) -> Iterator[Batch]:
