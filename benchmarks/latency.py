@@ -23,8 +23,9 @@ import sys
 
 from record import machine, portable, write_results
 
-from tcljax import latency, report
 from tcljax.commands import latency as command
+from tcljax.reporting import tables
+from tcljax.runs import compare
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEER_RECIPES = {
@@ -33,7 +34,7 @@ PEER_RECIPES = {
     "local threshold balancing, 50 passes": ["--recipe=ltb", "--passes=50"],
     "local threshold balancing, 200 passes": ["--recipe=ltb", "--passes=200"],
 }
-_NOT_DRAWN = (latency.QUANTIZED, latency.QUANTIZED_ALL, "max norm")
+_NOT_DRAWN = (compare.QUANTIZED, compare.QUANTIZED_ALL, "max norm")
 _STEPS = "4,8,16,32,64"
 
 
@@ -63,7 +64,7 @@ def main(argv=None):
               for name in ("pretrained", "model", "config", "images")
               if getattr(args, name) != parser.get_default(name)]
   table = Table(output, [*deciding, *rest], args.model)
-  asked = [recipe for recipe in args.recipes.split(",") if recipe] or latency.RECIPES
+  asked = [recipe for recipe in args.recipes.split(",") if recipe] or compare.RECIPES
   steps = {int(t) for t in args.steps.split(",") if t.isdecimal()}
   lacking = [recipe for recipe in asked if not steps or table.lacks("tcljax", recipe, steps)]
   if lacking:
@@ -75,7 +76,7 @@ def main(argv=None):
       return status
     results = json.loads((workdir / "latency.json").read_text())
     table.ann, table.images = round(results["ann"], 2), results["images"]
-    for recipe, curve in latency.curves(results).items():
+    for recipe, curve in compare.curves(results).items():
       table.add("tcljax", recipe, curve, steps)
     table.write()
   for recipe, flags in PEER_RECIPES.items() if args.spikingjelly else ():
@@ -126,7 +127,7 @@ class Table:
 
   def write(self):
     """Writes all three files."""
-    order = [*(("tcljax", recipe) for recipe in latency.RECIPES),
+    order = [*(("tcljax", recipe) for recipe in compare.RECIPES),
              *(("SpikingJelly", recipe) for recipe in PEER_RECIPES)]
     curves = {key: dict(sorted(self._curves[key].items())) for key in order
               if self._curves.get(key)}
@@ -139,7 +140,7 @@ class Table:
     command += ["--spikingjelly=COMMAND"] * any(system != "tcljax" for system, _ in curves)
     found = {"command": " ".join(command), "machine": machine(), "ann": self.ann, "rows": rows}
     write_results(self._output, found, _markdown(found, self._model, curves, self.images))
-    report.plot_curves(
+    tables.plot_curves(
         self._output.with_suffix(".png"),
         {f"{system}: {recipe}": curve for (system, recipe), curve in reversed(curves.items())
          if recipe not in _NOT_DRAWN}, self.ann, self._model)

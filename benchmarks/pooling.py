@@ -18,11 +18,13 @@ import sys
 
 from record import machine, write_results
 
-from tcljax import conversion, experiment, parallel, training
-from tcljax.evaluation import accuracy, evaluate
-from tcljax.metrics import say
+from tcljax.conversion import spiking_network
+from tcljax.distributed import parallel
+from tcljax.evaluation.accuracy import accuracy, evaluate
 from tcljax.models.pooling import POOLINGS
-from tcljax.recipes import cifar_config
+from tcljax.reporting.progress import say
+from tcljax.runs import experiment, stages
+from tcljax.runs.presets import cifar_config
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _TRAINED = "gate"  # as an ANN the same as "before"
@@ -60,7 +62,7 @@ def measure(config, workdir, steps):
   """
   made = experiment.make_experiment(config)
   workdir, mesh = experiment.prepare_workdir(workdir, config), parallel.data_mesh()
-  variables = training.train_ann(made, workdir, mesh)
+  variables = stages.train_ann(made, workdir, mesh)
   settings = {"batch_size": config.eval.batch_size, "preprocess": made.preprocess}
   ann = accuracy(made.ann, variables, made.dataset.test, **settings)
   say(f"ANN: {ann:.2f} %")
@@ -70,10 +72,10 @@ def measure(config, workdir, steps):
     directory = workdir / pooling
     directory.mkdir(exist_ok=True)
     pooled_so = accuracy(one.model, variables, made.dataset.test, **settings)
-    calibrated = training.calibrate_thresholds(one, directory, mesh, variables)
-    tuned = training.tune_thresholds(one, directory, mesh, calibrated)
+    calibrated = stages.calibrate_thresholds(one, directory, mesh, variables)
+    tuned = stages.tune_thresholds(one, directory, mesh, calibrated)
     for thresholds, found in (("calibrated", calibrated), ("tuned", tuned)):
-      network = conversion.convert(one.model, found, one.input_shape, one.spiking)
+      network = spiking_network.convert(one.model, found, one.input_shape, one.spiking)
       curve = evaluate(
           network.model, network.variables, made.dataset.test.images, made.dataset.test.labels,
           one.evaluation, reference=(made.ann, variables), **settings).snn

@@ -20,21 +20,13 @@ import numpy as np
 from convolution import MATRIX, in_turns
 from jax.extend import core
 
-from tcljax import (
-    ReLU,
-    SpikingConfig,
-    calibrate,
-    compiler,
-    create_model,
-    fitting,
-    objectives,
-    optim,
-    parallel,
-    simulate,
-)
-from tcljax.activations import with_activation
-from tcljax.convolution import as_written
+from tcljax import ReLU, SpikingConfig, calibrate, create_model, simulate
 from tcljax.data import Preprocessing, Split, training_batches
+from tcljax.distributed import parallel
+from tcljax.kernels import xla_options
+from tcljax.kernels.convolution import as_written
+from tcljax.layers.activations import with_activation
+from tcljax.training import loop, objectives, optimizers
 
 MODELS = {"vgg16": {"batch_norm": False}, "resnet20": {}}
 _CLASSES, _SHAPE = 10, (32, 32, 3)
@@ -71,7 +63,7 @@ def work(args):
   compiling = time.perf_counter() - start
   network = with_activation(model, ReLU)
   # Compiled as the run is.
-  options = compiler.saving_memory() if args.what == "tuning" else {}
+  options = xla_options.saving_memory() if args.what == "tuning" else {}
   ann = jax.jit(network.apply, compiler_options=options)
   matrix = jnp.ones((MATRIX, MATRIX))
   seconds = in_turns({
@@ -121,13 +113,13 @@ def _simulation(model, variables, x, spiking):
 def _tuning(model, variables, x, spiking):
   mesh = parallel.data_mesh()
   objective = objectives.snn_objective(model, lambda images, key: images, spiking, mesh)
-  transformation = optim.train_only(
-      {"clipping": optim.OptimizerConfig("adamw", 0.02).transformation(1000)})
-  state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
+  transformation = optimizers.train_only(
+      {"clipping": optimizers.OptimizerConfig("adamw", 0.02).transformation(1000)})
+  state = parallel.replicate(mesh, loop.new_state(variables, transformation))
   batch = parallel.shard(
       mesh, {"image": np.asarray(x), "label": np.arange(len(x)) % _CLASSES})
   key = jax.random.key(0)
-  compiled = fitting.train_step(objective, transformation, ("clipping",)).lower(
+  compiled = loop.train_step(objective, transformation, ("clipping",)).lower(
       state, batch, key).compile()
 
   def run():

@@ -3,11 +3,11 @@
     python train.py --config=configs/cnn.py
 
 Reads the TFDS set `cifar10` from $TFDS_DATA_DIR. Variants, also together: `:cifar100`; `:joint`,
-`:quantized` and `:scratch` train weights and thresholds together, see tcljax/recipes.py. Not run in
-full yet: the run time and the accuracy remain to be measured.
+`:quantized` and `:scratch` train weights and thresholds together, see
+tcljax/runs/presets.py. Not run in full yet: the run time and the accuracy remain to be measured.
 """
 
-from tcljax.recipes import cifar_config, with_variants
+from tcljax.runs.presets import cifar_config, with_variants
 
 
 def get_config(variants=""):

@@ -4,11 +4,11 @@
 
 No download: 1,437 of the 1,797 real images train the network, 360 are held out. What it reaches
 stands in the README. Variants: `:joint`, `:quantized` and `:scratch` train weights and thresholds
-together, see tcljax/recipes.py.
+together, see tcljax/runs/presets.py.
 """
 
-from tcljax.config import base_config
-from tcljax.recipes import with_variants
+from tcljax.runs.config import base_config
+from tcljax.runs.presets import with_variants
 
 
 def get_config(variants=""):

@@ -11,12 +11,12 @@ torchvision's, take the place of the 90 epochs; they were trained with maximum p
         --config.model.pooling=gate
 
 Variants: `:joint`, `:quantized` and `:scratch` train weights and thresholds together, see
-tcljax/recipes.py.
+tcljax/runs/presets.py.
 
 Not run yet. Ho & Chang (DAC 2021) report 70.37 % for the spiking ResNet-34 at T = 250.
 """
 
-from tcljax.recipes import imagenet_config, with_variants
+from tcljax.runs.presets import imagenet_config, with_variants
 
 
 def get_config(variants=""):

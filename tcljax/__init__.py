@@ -1,23 +1,23 @@
 """tcljax: ANN-to-SNN conversion with trainable clipping layers, in JAX and Flax."""
 
-from tcljax.activations import IF, TCL, ReLU
-from tcljax.calibration import calibrate, thresholds
-from tcljax.clipping import clip, quantized_clip, raw_from_threshold, threshold_from_raw
-from tcljax.conversion import SpikingNetwork, convert, load, save
-from tcljax.convolution import convolve
-from tcljax.diagnostics import Diagnosis, diagnose
-from tcljax.early_exit import Settled, answer_early, choose_margin
-from tcljax.evaluation import Evaluation, evaluate
-from tcljax.fitting import TrainingDiverged
+from tcljax.conversion.early_exit import Settled, answer_early, choose_margin
+from tcljax.conversion.spiking_network import SpikingNetwork, convert, load, save
+from tcljax.evaluation.accuracy import Evaluation, evaluate
+from tcljax.evaluation.diagnosis import Diagnosis, diagnose
+from tcljax.kernels.convolution import convolve
+from tcljax.layers.activations import IF, TCL, ReLU
+from tcljax.maths.clipping import clip, quantized_clip, raw_from_threshold, threshold_from_raw
+from tcljax.maths.max_pooling import MaxPool
+from tcljax.maths.neurons import if_step, integrate, integrate_and_fire, spike
+from tcljax.maths.surrogates import surrogate_derivative
 from tcljax.models import CNN, VGG, VGG16, ResNet, create_model
-from tcljax.neurons import if_step, integrate, integrate_and_fire, spike
-from tcljax.optim import OptimizerConfig
-from tcljax.pooling import MaxPool
-from tcljax.pretrained import load_pretrained
-from tcljax.simulation import Simulation, Steps, simulate
-from tcljax.spiking import SpikingConfig
-from tcljax.surrogates import surrogate_derivative
-from tcljax.tuning import tune
+from tcljax.models.torch_weights import load_pretrained
+from tcljax.simulation.settings import SpikingConfig
+from tcljax.simulation.time_loop import Simulation, Steps, simulate
+from tcljax.training.calibration import calibrate, thresholds
+from tcljax.training.loop import TrainingDiverged
+from tcljax.training.optimizers import OptimizerConfig
+from tcljax.training.tuning import tune
 
 __all__ = [
     "CNN",

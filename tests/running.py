@@ -6,8 +6,8 @@ import sys
 
 import flax.linen as nn
 
-from tcljax.activations import ReLU
 from tcljax.commands import train
+from tcljax.layers.activations import ReLU
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = f"--config={ROOT / 'configs' / 'digits.py'}"

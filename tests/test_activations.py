@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax.activations import IF, TCL, Quantized, ReLU
+from tcljax.layers.activations import IF, TCL, Quantized, ReLU
 
 
 class Net(nn.Module):

@@ -33,7 +33,7 @@ from tcljax.commands import convert, train
     ("--config.model.dense=(-1,)", "model .*dense="),
     ("--config.model.pooling=max", "pooling='max' is unknown: choose one of average, before, gate"),
     ("--config.model.dtype=half", "dtype='half' is unknown: choose one of float32, bfloat16"),
-    ("--config.qwerty=1", "--config has no field 'qwerty'; see tcljax/config.py"),
+    ("--config.qwerty=1", "--config has no field 'qwerty'; see tcljax/runs/config.py"),
     ("--config.snn.steps=many", "--config.snn.steps=many: invalid literal for int"),
     ("--confg.snn.steps=4", "Unknown command line flag 'confg.snn.steps'"),
     ("steps=4", "'steps=4' is not a flag"),

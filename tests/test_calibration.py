@@ -6,8 +6,8 @@ import pytest
 from running import UsedTwice
 
 import tcljax
-from tcljax.activations import ReLU
-from tcljax.calibration import METHODS
+from tcljax.layers.activations import ReLU
+from tcljax.training.calibration import METHODS
 
 
 class Net(nn.Module):

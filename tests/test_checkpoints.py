@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcljax import parallel
-from tcljax.checkpoints import CheckpointError, Checkpoints
+from tcljax.distributed import parallel
+from tcljax.distributed.checkpoints import CheckpointError, Checkpoints
 
 STATE = {"step": jnp.int32(7),
          "variables": {"params": {"kernel": jnp.arange(2000.0).reshape(40, 50)},

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax import clipping
+from tcljax.maths import clipping
 
 
 def test_softplus_and_its_inverse():

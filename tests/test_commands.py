@@ -17,12 +17,14 @@ import pytest
 from running import DIGITS, ROOT, TINY, run_train
 
 import tcljax
-from tcljax import config as configs
-from tcljax import fitting, optim, parallel, phases, trained
-from tcljax.checkpoints import Checkpoints
 from tcljax.commands import convert, train
-from tcljax.experiment import make_experiment, prepare_workdir
-from tcljax.metrics import PhaseLog
+from tcljax.distributed import parallel
+from tcljax.distributed.checkpoints import Checkpoints
+from tcljax.reporting.progress import PhaseLog
+from tcljax.runs import config as configs
+from tcljax.runs import phases, resume
+from tcljax.runs.experiment import make_experiment, prepare_workdir
+from tcljax.training import loop, optimizers
 
 
 def final_state(workdir, phase):
@@ -37,9 +39,9 @@ def final_state(workdir, phase):
 
   trained, optimizer = {phases.ANN: ("params", experiment.train_optimizer),
                         phases.TUNED: ("clipping", experiment.tune_optimizer)}[phase]
-  transformation = optim.train_only({trained: optimizer.transformation(1)})
+  transformation = optimizers.train_only({trained: optimizer.transformation(1)})
   with Checkpoints(workdir / phase) as checkpoints:
-    return fitting.restore_or_new(checkpoints, parallel.data_mesh(), make, transformation)
+    return loop.restore_or_new(checkpoints, parallel.data_mesh(), make, transformation)
 
 
 def bits(tree):
@@ -155,10 +157,10 @@ def test_tuning_within_a_limit_of_time(tmp_path, capsys):
   (workdir / "tuning_steps.json").unlink()
   experiment = make_experiment(configs.from_json(workdir / "config.json"))
   with pytest.raises(ValueError, match="is not finished, its tuning has not begun"):
-    trained.restore_trained(experiment, workdir)
+    resume.restore_trained(experiment, workdir)
   (workdir / "tuning_steps.json").write_text("{}")
   with pytest.raises(ValueError, match=r"tuning_steps\.json cannot be read: .*; remove it and"):
-    trained.restore_trained(experiment, workdir)
+    resume.restore_trained(experiment, workdir)
 
 
 def test_two_hosts_do_what_one_does(tmp_path):

@@ -7,26 +7,27 @@ import jax.numpy as jnp
 import pytest
 
 import tcljax
-from tcljax import compiler
+from tcljax.kernels import xla_options
 
 
 @pytest.fixture
 def fresh():
-  compiler.saving_memory.cache_clear()
+  xla_options.saving_memory.cache_clear()
   yield
-  compiler.saving_memory.cache_clear()
+  xla_options.saving_memory.cache_clear()
 
 
 def test_options_are_those_that_the_compiler_knows(fresh, monkeypatch):
-  assert set(compiler.saving_memory()) == {"xla_cpu_scheduler_type", "xla_cpu_use_fusion_emitters"}
-  compiler.saving_memory.cache_clear()
-  monkeypatch.setattr(compiler, "_ON_CPUS", {"xla_cpu_no_such_option": True})
-  assert compiler.saving_memory() == {}
+  assert set(xla_options.saving_memory()) == {
+      "xla_cpu_scheduler_type", "xla_cpu_use_fusion_emitters"}
+  xla_options.saving_memory.cache_clear()
+  monkeypatch.setattr(xla_options, "_ON_CPUS", {"xla_cpu_no_such_option": True})
+  assert xla_options.saving_memory() == {}
 
 
 def test_other_devices_have_none(fresh, monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  assert compiler.saving_memory() == {}
+  assert xla_options.saving_memory() == {}
 
 
 def _temporary(function, *arguments, **options):
@@ -40,7 +41,7 @@ def test_arrays_are_made_when_they_are_needed():
     return sum(jnp.sin((x * i) @ x).sum() for i in range(1, 21))
 
   x = jnp.ones((128, 128))
-  assert _temporary(total, x, **compiler.saving_memory()) < 0.5 * _temporary(total, x)
+  assert _temporary(total, x, **xla_options.saving_memory()) < 0.5 * _temporary(total, x)
 
 
 @pytest.mark.parametrize("reset", ["soft", "hard"])

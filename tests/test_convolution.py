@@ -11,8 +11,8 @@ from jax.extend import core
 from running import load_benchmark
 
 import tcljax
-from tcljax import convolution, winograd
 from tcljax.graph import trace
+from tcljax.kernels import convolution, winograd
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax.activations import ReLU
-from tcljax.diagnostics import PARTS
-from tcljax.simulation import count_neurons
+from tcljax.evaluation.diagnosis import PARTS
+from tcljax.layers.activations import ReLU
+from tcljax.simulation.time_loop import count_neurons
 
 
 class Net(nn.Module):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from running import DIGITS, TINY, complaint, run_train
 
-from tcljax import config as configs
 from tcljax.commands import latency
-from tcljax.experiment import make_experiment
-from tcljax.trained import restore_trained
+from tcljax.runs import config as configs
+from tcljax.runs.experiment import make_experiment
+from tcljax.runs.resume import restore_trained
 
 JOINT = ("--config.joint.steps=4", "--config.joint.batch_size=32")
 

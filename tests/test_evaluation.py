@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax import evaluation
-from tcljax.activations import TCL, ReLU
-from tcljax.evaluation import reported_steps
+from tcljax.evaluation import accuracy
+from tcljax.evaluation.accuracy import reported_steps
+from tcljax.layers.activations import TCL, ReLU
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_every_image_counts_once_whatever_the_batch(case, batch_size):
 def test_one_compilation_serves_a_whole_evaluation(case, monkeypatch):
   model, variables, images, labels = case
   spiking = tcljax.SpikingConfig(steps=3, width=0.7)  # which no other test has compiled
-  monkeypatch.setattr(evaluation, "simulate", chex.assert_max_traces(evaluation.simulate, n=1))
+  monkeypatch.setattr(accuracy, "simulate", chex.assert_max_traces(accuracy.simulate, n=1))
   first = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=8)  # 5 batches
   again = tcljax.evaluate(model, variables, images[:30], labels[:30], spiking, batch_size=8)
   assert (first.images, again.images) == (37, 30)

@@ -10,9 +10,10 @@ import optax
 import pytest
 
 import tcljax
-from tcljax import fitting, objectives, optim, parallel
 from tcljax.data import Split, training_batches
-from tcljax.spiking import SpikingConfig
+from tcljax.distributed import parallel
+from tcljax.simulation.settings import SpikingConfig
+from tcljax.training import loop, objectives, optimizers
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_as_many_steps_as_fit_into_a_time(case, monkeypatch):
   """The clock is replaced: a second a reading, so a step of the trial takes one, compiling too."""
   model, variables, images, labels = case
   seconds = itertools.count()
-  monkeypatch.setattr(fitting.time, "perf_counter", lambda: next(seconds))
+  monkeypatch.setattr(loop.time, "perf_counter", lambda: next(seconds))
   seen = []
   run = functools.partial(
       tcljax.tune, model, variables, images, labels, SpikingConfig(steps=2), batch_size=16,
@@ -117,7 +118,7 @@ def test_frozen_dicts_are_taken(case):
 
 def test_the_optimizer_holds_nothing_for_what_is_frozen(case):
   _, variables, _, _ = case
-  transformation = optim.train_only({"clipping": optax.adamw(0.1, weight_decay=0.1)})
+  transformation = optimizers.train_only({"clipping": optax.adamw(0.1, weight_decay=0.1)})
   state = transformation.init(variables)
   sizes = sum(a.size for a in jax.tree.leaves(variables["clipping"]))
   held = [a for a in jax.tree.leaves(state) if a.ndim or a.dtype == jnp.float32]
@@ -129,16 +130,16 @@ def test_the_optimizer_holds_nothing_for_what_is_frozen(case):
 
 
 def test_a_collection_without_a_rule_is_told():
-  transformation = optim.train_only({"params": optax.sgd(0.1)})
+  transformation = optimizers.train_only({"params": optax.sgd(0.1)})
   with pytest.raises(ValueError, match="collection 'adapters' is neither trained nor frozen"):
     transformation.init({"params": jnp.ones(2), "adapters": jnp.ones(2)})
 
 
 def test_weight_decay_spares_biases_norms_and_thresholds():
   tree = {"params": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
-  for name in optim.OPTIMIZERS:
-    config = optim.OptimizerConfig(name, learning_rate=0.5, weight_decay=0.1)
-    transformation = optim.train_only({"params": config.transformation(10)})
+  for name in optimizers.OPTIMIZERS:
+    config = optimizers.OptimizerConfig(name, learning_rate=0.5, weight_decay=0.1)
+    transformation = optimizers.train_only({"params": config.transformation(10)})
     zero = jax.tree.map(jnp.zeros_like, tree)
     updates, _ = transformation.update(zero, transformation.init(tree), tree)
     assert np.all(updates["params"]["kernel"] < 0), name
@@ -155,10 +156,10 @@ def test_schedule_warms_up_and_decays():
       sizes.append(-float(update[0]))
     return sizes
 
-  sizes = step_sizes(optim.OptimizerConfig("sgd", 1.0, warmup_steps=4, momentum=0.0))
+  sizes = step_sizes(optimizers.OptimizerConfig("sgd", 1.0, warmup_steps=4, momentum=0.0))
   np.testing.assert_allclose(sizes[:5], [0, 0.25, 0.5, 0.75, 1], atol=1e-6)
   assert sizes[4:] == sorted(sizes[4:], reverse=True) and sizes[-1] < 0.1
-  limited = step_sizes(optim.OptimizerConfig("sgd", 1.0, momentum=0.0, clip_norm=0.5))
+  limited = step_sizes(optimizers.OptimizerConfig("sgd", 1.0, momentum=0.0, clip_norm=0.5))
   np.testing.assert_allclose(limited[0], 0.5)
 
 
@@ -169,7 +170,7 @@ def test_schedule_warms_up_and_decays():
 ])
 def test_bad_optimizers(fields, message):
   with pytest.raises(ValueError, match=message):
-    optim.OptimizerConfig(**fields)
+    optimizers.OptimizerConfig(**fields)
 
 
 def test_cross_entropy_and_distillation_by_hand():
@@ -208,24 +209,24 @@ def test_gradients_on_eight_devices_are_those_on_one(case, kind):
 def test_one_compilation_for_a_whole_run(case):
   model, variables, images, labels = case
   mesh = parallel.data_mesh()
-  transformation = optim.train_only({"clipping": optax.adam(0.01)})
+  transformation = optimizers.train_only({"clipping": optax.adam(0.01)})
   objective = objectives.snn_objective(
       model, lambda x, key: jnp.asarray(x), SpikingConfig(steps=2), mesh)
   counted = chex.assert_max_traces(objective, n=1)
-  step = fitting.train_step(counted, transformation, ["clipping"])
-  state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
-  state = fitting.fit(state, step, training_batches(Split(images, labels), 16, 0), 4,
+  step = loop.train_step(counted, transformation, ["clipping"])
+  state = parallel.replicate(mesh, loop.new_state(variables, transformation))
+  state = loop.fit(state, step, training_batches(Split(images, labels), 16, 0), 4,
                       mesh=mesh, seed=0)
   assert int(state.step) == 4
 
 
 def test_divergence_names_the_step_and_saves_nothing(case, tmp_path):
-  from tcljax.checkpoints import Checkpoints
+  from tcljax.distributed.checkpoints import Checkpoints
 
   model, variables, images, labels = case
   mesh = parallel.data_mesh()
   broken = images.copy()
-  transformation = optim.train_only({"params": optax.sgd(0.01)})
+  transformation = optimizers.train_only({"params": optax.sgd(0.01)})
   objective = objectives.ann_objective(model, lambda x, key: jnp.asarray(x))
 
   def batches():
@@ -233,25 +234,25 @@ def test_divergence_names_the_step_and_saves_nothing(case, tmp_path):
       yield {"image": broken * (np.nan if n == 5 else 1), "label": labels}
 
   with Checkpoints(tmp_path / "phase") as checkpoints:
-    state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
+    state = parallel.replicate(mesh, loop.new_state(variables, transformation))
     with pytest.raises(tcljax.TrainingDiverged,
                        match=r"is nan at step 5; the last good checkpoint is .*phase/4;"):
-      fitting.fit(state, fitting.train_step(objective, transformation, ["params"]), batches(), 8,
+      loop.fit(state, loop.train_step(objective, transformation, ["params"]), batches(), 8,
                   mesh=mesh, seed=0, checkpoints=checkpoints, checkpoint_every=1)
     assert checkpoints.latest_step() == 4
 
 
 def test_an_update_beyond_all_numbers_is_not_saved(case, tmp_path):
-  from tcljax.checkpoints import Checkpoints
+  from tcljax.distributed.checkpoints import Checkpoints
 
   model, variables, images, labels = case
-  transformation = optim.train_only({"params": optax.sgd(1e30)})
+  transformation = optimizers.train_only({"params": optax.sgd(1e30)})
   objective = objectives.ann_objective(model, lambda x, key: jnp.asarray(x))
   mesh = parallel.data_mesh()
   with Checkpoints(tmp_path / "phase") as checkpoints:
-    state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
+    state = parallel.replicate(mesh, loop.new_state(variables, transformation))
     with pytest.raises(tcljax.TrainingDiverged, match="update norm is inf at step 1; no"):
-      fitting.fit(state, fitting.train_step(objective, transformation, ["params"]),
+      loop.fit(state, loop.train_step(objective, transformation, ["params"]),
                   training_batches(Split(images, labels), 16, 0), 4, mesh=mesh, seed=0,
                   checkpoints=checkpoints, checkpoint_every=1)
     assert checkpoints.latest_step() is None

@@ -8,8 +8,8 @@ import pytest
 from running import UsedTwice
 
 import tcljax
-from tcljax.activations import TCL, ReLU
 from tcljax.graph import GraphNetwork, fold, trace
+from tcljax.layers.activations import TCL, ReLU
 
 
 def relative_error(found, expected):

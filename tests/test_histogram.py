@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcljax import clipping
-from tcljax.histogram import (
+from tcljax.maths import clipping
+from tcljax.maths.histogram import (
     BINS,
     LIMIT,
     Histogram,

@@ -12,12 +12,14 @@ from jax.sharding import AxisType, Mesh
 from jpeg_sets import NUM_CLASSES, name_of, write_set
 from running import ROOT, complaint
 
-from tcljax import fitting, optim, parallel, training
 from tcljax.commands import train
 from tcljax.commands.arguments import Command
 from tcljax.data import evaluation_batches, load_dataset, training_batches
-from tcljax.experiment import make_experiment
-from tcljax.objectives import ann_objective, snn_objective
+from tcljax.distributed import parallel
+from tcljax.runs import stages
+from tcljax.runs.experiment import make_experiment
+from tcljax.training import loop, optimizers
+from tcljax.training.objectives import ann_objective, snn_objective
 
 FEW = ("--config.data.name=photos", "--config.train.batch_size=8", "--config.train.steps=2",
        "--config.tune.batch_size=8", "--config.tune.steps=2", "--config.tune.images=8",
@@ -91,9 +93,9 @@ def test_a_step_of_each_phase_at_full_resolution(data_dir, name):
   batch = parallel.shard(mesh, next(training_batches(experiment.dataset.train, 2, seed=0)))
 
   def step(objective, variables, collection, optimizer):
-    transformation = optim.train_only({collection: optimizer.transformation(10)})
-    state, metrics = fitting.train_step(objective, transformation, (collection,))(
-        fitting.new_state(variables, transformation), batch, jax.random.key(0))
+    transformation = optimizers.train_only({collection: optimizer.transformation(10)})
+    state, metrics = loop.train_step(objective, transformation, (collection,))(
+        loop.new_state(variables, transformation), batch, jax.random.key(0))
     assert np.isfinite(metrics["loss"]) and metrics["gradient_norm"] > 0
     return state.variables
 
@@ -101,7 +103,7 @@ def test_a_step_of_each_phase_at_full_resolution(data_dir, name):
   variables = step(objective, experiment.initial_variables(), "params", experiment.train_optimizer)
   assert variables["params"]["head"]["bias"].shape == (NUM_CLASSES,)
   tune = config.tune
-  variables = training.calibrate(
+  variables = stages.calibrate(
       experiment, variables, tune.calibration, tune.per_channel, tune.v_init, 2)
   objective = snn_objective(
       experiment.model, lambda images, key: experiment.preprocess(images), experiment.spiking, mesh)

@@ -13,14 +13,15 @@ import pytest
 from running import DIGITS, TINY, complaint, load_benchmark, run_train
 
 import tcljax
-from tcljax import config as configs
-from tcljax import fitting, objectives, optim, parallel
-from tcljax.activations import TCL, Quantized, with_activation
-from tcljax.checkpoints import Checkpoints
 from tcljax.commands import convert
-from tcljax.experiment import make_experiment
-from tcljax.phases import JOINT
-from tcljax.trained import read_pretrained, restore_trained
+from tcljax.distributed import parallel
+from tcljax.distributed.checkpoints import Checkpoints
+from tcljax.layers.activations import TCL, Quantized, with_activation
+from tcljax.runs import config as configs
+from tcljax.runs.experiment import make_experiment
+from tcljax.runs.phases import JOINT
+from tcljax.runs.resume import read_pretrained, restore_trained
+from tcljax.training import loop, objectives, optimizers
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +98,12 @@ def test_the_teacher_has_variables_of_its_own(case):
 def test_each_collection_has_its_own_learning_rate(case):
   model, variables, batch = case
   objective = objectives.ann_objective(with_activation(model, TCL), as_it_is)
-  transformation = optim.train_only({"params": optax.sgd(0.1), "clipping": optax.sgd(0.003)})
+  transformation = optimizers.train_only({"params": optax.sgd(0.1), "clipping": optax.sgd(0.003)})
   gradient = jax.grad(lambda v: objective({**variables, **v}, batch, jax.random.key(0))[0])(
       {c: variables[c] for c in ("params", "clipping")})
   start = {**variables, "teacher": {"params": variables["params"]}}
-  state, _ = fitting.train_step(objective, transformation, ("params", "clipping"))(
-      fitting.new_state(start, transformation), batch, jax.random.key(0))
+  state, _ = loop.train_step(objective, transformation, ("params", "clipping"))(
+      loop.new_state(start, transformation), batch, jax.random.key(0))
   for collection, rate in (("params", 0.1), ("clipping", 0.003)):
     chex.assert_trees_all_close(
         state.variables[collection],

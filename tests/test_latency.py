@@ -10,10 +10,11 @@ import pytest
 from running import DIGITS, TINY, complaint, load_benchmark
 
 import tcljax
-from tcljax import config as configs
-from tcljax import latency, trained, training
 from tcljax.commands import latency as command
-from tcljax.experiment import make_experiment
+from tcljax.runs import compare as latency
+from tcljax.runs import config as configs
+from tcljax.runs import resume, stages
+from tcljax.runs.experiment import make_experiment
 
 
 def run(workdir, *arguments):
@@ -47,7 +48,7 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
   curves = latency.curves(json.loads((compared / "latency.json").read_text()))
 
   def accuracy(name, tuned, t):
-    variables = trained.restore_trained(tuned, compared / name)
+    variables = resume.restore_trained(tuned, compared / name)
     images = made.preprocess(test.images[:64])
     logits = tcljax.simulate(made.model, variables, images, tcljax.SpikingConfig(steps=t)).logits
     return 100 * float((logits.argmax(-1) == test.labels[:64]).mean())
@@ -80,7 +81,7 @@ def test_few_steps_leave_one_to_read_out_and_take_as_many_instalments(compared):
 
 
 def test_what_is_known_is_not_measured_again(compared, capsys, monkeypatch):
-  monkeypatch.setattr(training, "evaluate_on_test", None)
+  monkeypatch.setattr(stages, "evaluate_on_test", None)
   recipes = ",".join(latency.RECIPES)  # each can be asked for by its name
   assert run(compared, "--steps=2,4", "--images=64", f"--recipes={recipes}") == 0
   printed = capsys.readouterr().out

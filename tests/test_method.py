@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax import fitting, objectives, optim, parallel
 from tcljax.data import Preprocessing, load_dataset, training_batches
+from tcljax.distributed import parallel
 from tcljax.models import CNN
+from tcljax.training import loop, objectives, optimizers
 
 PREPROCESS = Preprocessing((0.305,), (0.376,))
 
@@ -19,12 +20,12 @@ def digits():
   model = CNN(num_classes=10, stages=((8,), (16,)), dense=(32,))
   variables = dict(model.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32)))
   mesh, trained, steps = parallel.data_mesh(), ("params",), 150
-  optimizer = optim.OptimizerConfig("adamw", 0.01).transformation(steps)
-  transformation = optim.train_only({"params": optimizer})
-  step = fitting.train_step(
+  optimizer = optimizers.OptimizerConfig("adamw", 0.01).transformation(steps)
+  transformation = optimizers.train_only({"params": optimizer})
+  step = loop.train_step(
       objectives.ann_objective(model, lambda x, key: PREPROCESS(x)), transformation, trained)
-  state = parallel.replicate(mesh, fitting.new_state(variables, transformation))
-  state = fitting.fit(state, step, training_batches(data.train, 64, 0), steps, mesh=mesh, seed=0)
+  state = parallel.replicate(mesh, loop.new_state(variables, transformation))
+  state = loop.fit(state, step, training_batches(data.train, 64, 0), steps, mesh=mesh, seed=0)
   variables = tcljax.calibrate(model, state.variables, [PREPROCESS(data.train.images[:512])])
   return model, variables, data
 

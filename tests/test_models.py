@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax.activations import TCL, activation_paths
+from tcljax.layers.activations import TCL, activation_paths
 from tcljax.models import CNN, MODELS, VGG, VGG16, ResNet, check_image_size, create_model
 
 

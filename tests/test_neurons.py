@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcljax import neurons, surrogates
+from tcljax.maths import neurons, surrogates
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "jitted"])

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax.activations import TCL, Quantized
 from tcljax.graph import trace
+from tcljax.layers.activations import TCL, Quantized
+from tcljax.maths.max_pooling import MaxPool, gate, max_pool
 from tcljax.models import VGG, ResNet
 from tcljax.models.pooling import POOLINGS
-from tcljax.pooling import MaxPool, gate, max_pool
-from tcljax.simulation import count_neurons
+from tcljax.simulation.time_loop import count_neurons
 
 MAXIMA = ("before", "gate")
 

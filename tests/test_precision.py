@@ -9,9 +9,9 @@ from flax import traverse_util
 from running import run_train
 
 import tcljax
-from tcljax.activations import IF
 from tcljax.commands import convert
 from tcljax.graph import GraphNetwork, trace
+from tcljax.layers.activations import IF
 from tcljax.models import VGG, ResNet, create_model
 
 MODELS = [

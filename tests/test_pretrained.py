@@ -14,12 +14,12 @@ from running import complaint, run_train
 from safetensors.numpy import save_file
 
 import tcljax
-from tcljax import config
 from tcljax.data import Preprocessing, load_dataset
-from tcljax.experiment import make_experiment
 from tcljax.models import VGG, ResNet, create_model
-from tcljax.pretrained import load_pretrained, read_state_dict
-from tcljax.trained import restore_trained
+from tcljax.models.torch_weights import load_pretrained, read_state_dict
+from tcljax.runs import config
+from tcljax.runs.experiment import make_experiment
+from tcljax.runs.resume import restore_trained
 
 torch = pytest.importorskip("torch")
 nn = torch.nn

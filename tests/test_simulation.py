@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax import encoding, simulation
-from tcljax.activations import TCL
-from tcljax.simulation import count_neurons, simulate
-from tcljax.spiking import SpikingConfig
+from tcljax.layers.activations import TCL
+from tcljax.maths import encoding
+from tcljax.simulation import time_loop
+from tcljax.simulation.settings import SpikingConfig
+from tcljax.simulation.time_loop import count_neurons, simulate
 
 
 @pytest.fixture(scope="module")
@@ -177,13 +178,13 @@ def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
   model, variables = calibrated
 
   def chosen(**arguments):
-    return simulation.with_chunk(
+    return time_loop.with_chunk(
         model, variables, images, SpikingConfig(steps=16), **arguments).chunk
 
   with monkeypatch.context() as patch:
-    patch.setattr(simulation, "count_neurons", None)  # which would trace the network
+    patch.setattr(time_loop, "count_neurons", None)  # which would trace the network
     assert chosen() == 2 and chosen(on_cpus=8) == 8
-  assert simulation.with_chunk(
+  assert time_loop.with_chunk(
       model, variables, images, SpikingConfig(steps=16, chunk=2), on_cpus=8).chunk == 2
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   a_step = 2 * 4 * 16 * (512 + 512 + 256 + 32)  # currents and spikes in bytes

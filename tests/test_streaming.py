@@ -25,7 +25,7 @@ from tcljax.data import (
     training_batches,
 )
 from tcljax.data.streaming import resolve_workers
-from tcljax.experiment import calibration_images
+from tcljax.runs.experiment import calibration_images
 
 
 @pytest.fixture(scope="module")

@@ -94,11 +94,11 @@ class Command:
     except ValueError as error:
       return self._complain(error, 2)
     # Imported late: with these come Orbax and TensorBoard, which bad input need not wait for.
-    from tcljax.calibration import CalibrationError
-    from tcljax.checkpoints import CheckpointError
-    from tcljax.conversion_run import ConversionFailed
     from tcljax.data import BadExample
-    from tcljax.fitting import TrainingDiverged
+    from tcljax.distributed.checkpoints import CheckpointError
+    from tcljax.runs.conversion_run import ConversionFailed
+    from tcljax.training.calibration import CalibrationError
+    from tcljax.training.loop import TrainingDiverged
 
     try:
       work()
@@ -117,5 +117,5 @@ def _unknown_field(text: str) -> str:
   """What ml_collections says of an unknown field, in one line."""
   field = re.search(r'Key "(\w+)"', text) or re.search(r"'(\w+)'?", text)
   nearest = re.search(r'Did you mean "(\w+)"', text)
-  meant = f"did you mean {nearest[1]!r}?" if nearest else "see tcljax/config.py for all fields"
+  meant = f"did you mean {nearest[1]!r}?" if nearest else "see tcljax/runs/config.py for all fields"
   return f"--config has no field {(field[1] if field else text)!r}; {meant}"

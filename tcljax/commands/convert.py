@@ -24,15 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   def prepare():
     flags = command.parse("workdir", "output")
-    from tcljax import (
-        config,
-        conversion,
-        conversion_run,
-        early_exit,
-        experiment,
-        parallel,
-        trained,
-    )
+    from tcljax.conversion import early_exit, spiking_network
+    from tcljax.distributed import parallel
+    from tcljax.runs import config, conversion_run, experiment, resume
 
     if flags.early_exit is not None:
       early_exit.check_changed("--early_exit", flags.early_exit)
@@ -41,9 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.multihost:
       parallel.initialize_hosts()
     workdir = pathlib.Path(flags.workdir).absolute()
-    output = conversion.check_output(flags.output)
+    output = spiking_network.check_output(flags.output)
     made = experiment.make_experiment(config.from_json(workdir / "config.json"))
-    variables = trained.restore_trained(made, workdir)
+    variables = resume.restore_trained(made, workdir)
     return lambda: conversion_run.convert_and_verify(
         made, variables, output, flags.early_exit)
 

@@ -24,16 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   def prepare():
     flags = command.parse("config")
-    from tcljax import experiment, latency, parallel, trained
+    from tcljax.distributed import parallel
+    from tcljax.runs import compare, experiment, resume
 
     if flags.multihost:
       parallel.initialize_hosts()
-    made, steps, recipes = latency.check(
+    made, steps, recipes = compare.check(
         experiment.make_experiment(flags.config), flags.steps, flags.recipes, flags.validation,
         flags.images)
-    pretrained = trained.read_pretrained(made, thresholds=False)
+    pretrained = resume.read_pretrained(made, thresholds=False)
     workdir = experiment.prepare_workdir(
         flags.workdir or f"runs/{flags.config.name}-latency", flags.config)
-    return lambda: latency.compare(made, workdir, pretrained, steps, recipes, flags.validation)
+    return lambda: compare.compare(made, workdir, pretrained, steps, recipes, flags.validation)
 
   return command.run(prepare)

@@ -19,13 +19,14 @@ def main(argv: Sequence[str] | None = None) -> int:
   def prepare():
     flags = command.parse("config")
     # Slow: bad flags are told without it.
-    from tcljax import experiment, parallel, trained, training
+    from tcljax.distributed import parallel
+    from tcljax.runs import experiment, resume, stages
 
     if flags.multihost:
       parallel.initialize_hosts()
     made = experiment.make_experiment(flags.config)
-    pretrained = trained.read_pretrained(made)
+    pretrained = resume.read_pretrained(made)
     workdir = experiment.prepare_workdir(flags.workdir or f"runs/{flags.config.name}", flags.config)
-    return lambda: training.train_and_evaluate(made, workdir, pretrained)
+    return lambda: stages.train_and_evaluate(made, workdir, pretrained)
 
   return command.run(prepare)

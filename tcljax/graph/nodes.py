@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.activations import ReLU
-from tcljax.convolution import convolve
-from tcljax.pooling import MaxPool
+from tcljax.kernels.convolution import convolve
+from tcljax.layers.activations import ReLU
+from tcljax.maths.max_pooling import MaxPool
 
 INPUT = "input:0"  # a colon keeps the names given here apart from those of activations
 
@@ -101,7 +101,7 @@ class GraphNetwork(nn.Module):
 
   Attributes:
     graph: what to run.
-    act: the activation module used for its neurons; see `tcljax.activations`.
+    act: the activation module used for its neurons; see `tcljax.layers.activations`.
   """
 
   graph: Graph

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from tcljax import convolution, pooling
-from tcljax.activations import Activation, with_activation
 from tcljax.graph.nodes import INPUT, Graph, Node
 from tcljax.graph.primitives import BATCH, AffinePrimitives, Symbol
+from tcljax.kernels import convolution
+from tcljax.layers.activations import Activation, with_activation
+from tcljax.maths import max_pooling
 
 _NEURONS = core.Primitive("neurons")
 
@@ -26,7 +27,7 @@ _NEURONS = core.Primitive("neurons")
 def _shape_of_neurons(x, *, path, max_pool):
   if max_pool is None:
     return x
-  pooled = jax.eval_shape(lambda x: pooling.max_pool(x, max_pool),
+  pooled = jax.eval_shape(lambda x: max_pooling.max_pool(x, max_pool),
                           jax.ShapeDtypeStruct(x.shape, x.dtype))
   return x.update(shape=pooled.shape)
 

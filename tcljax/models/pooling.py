@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from tcljax.pooling import MaxPool
+from tcljax.maths.max_pooling import MaxPool
 
 POOLINGS = ("average", "before", "gate")
 

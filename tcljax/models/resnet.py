@@ -8,13 +8,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcljax.activations import ReLU
 from tcljax.checks import check_choice
-from tcljax.convolution import convolve
+from tcljax.kernels.convolution import convolve
+from tcljax.layers.activations import ReLU
+from tcljax.maths.max_pooling import MaxPool
 from tcljax.models.pooling import POOLINGS, pooled_activation
 from tcljax.models.precision import compute_dtype
 from tcljax.models.sizes import check_image_size
-from tcljax.pooling import MaxPool
 
 SHORTCUTS = ("pad", "projection")
 STEMS = ("cifar", "imagenet")
@@ -44,7 +44,7 @@ class ResNet(nn.Module):
     dtype: what layers compute in, "float32" or "bfloat16"; see `tcljax.models.precision`.
     spiking_readout: whether the outputs pass through an activation too, so that the network's
       answer is the firing rate of output neurons instead of their accumulated current.
-    act: the activation module; see `tcljax.activations`.
+    act: the activation module; see `tcljax.layers.activations`.
   """
 
   num_classes: int

@@ -1,0 +1,1 @@
+"""A spiking network that stands on its own: made, stored, run."""

@@ -1,0 +1,184 @@
+"""Early exit: an image leaves the simulation as soon as its answer is settled.
+
+Settled is an answer whose *margin*, the largest mean output less the second largest, has reached a
+threshold that was chosen on training images. Easy images need few steps, and the time of a batch is
+the sum of what its images need rather than T for each of them.
+"""
+
+import functools
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from tcljax.checks import check_least
+from tcljax.conversion.spiking_network import SpikingNetwork
+from tcljax.graph import GraphNetwork
+from tcljax.simulation.time_loop import in_chunks, simulate
+
+# A batch that fewer images than this are left of shrinks no more: small ones take as long.
+_SMALLEST_BATCH = 8
+_CANDIDATES = 512
+
+
+class Settled(NamedTuple):
+  """What `answer_early` hands back.
+
+  Attributes:
+    logits: mean output of each image when it left, [B, C].
+    steps: after how many steps it left, [B].
+  """
+
+  logits: np.ndarray
+  steps: np.ndarray
+
+
+def answer_early(
+    network: SpikingNetwork, x: jax.Array, margin: float, steps: int | None = None,
+    keys: jax.Array | None = None,
+) -> Settled:
+  """Simulates a batch, from which images leave when their answers are settled.
+
+  Whether they are is looked at after every K steps, K as `tcljax.simulate` chooses it where the
+  network's settings do not. The batch shrinks by halves; a compiled program serves each size, and
+  any T.
+
+  Args:
+    network: a converted network whose outputs are classes, [B, C].
+    x: inputs as the network was trained on (normalised images), [B, ...].
+    margin: the margin at which an answer is settled, in units of the output; see `choose_margin`.
+    steps: T, after which every image leaves; by default that of `network.spiking`.
+    keys: random keys, [B], where the encoding is "poisson".
+
+  Returns:
+    Answers and steps. An image that stayed to the end has the answer of `network(x)`.
+
+  Raises:
+    ValueError: if the inputs do not fit the network, T < 1, or the margin is negative.
+  """
+  check_least("margin", margin, 0)
+  x, spiking = network.checked(x, steps)
+  graph, variables = network.graph, network.variables
+  compiled_for = spiking.without_steps()
+  count, rows = len(x), np.arange(len(x))  # rows: which image each place of the batch holds
+  waiting = np.full(count, True)
+  logits, left_after = None, np.full(count, spiking.steps)
+  carry = _start(graph, compiled_for, variables, x, keys)
+  for t in range(spiking.chunk, spiking.steps + 1, spiking.chunk):
+    carry, answers = _next_steps(
+        graph, compiled_for, variables, x, keys, carry, t - spiking.chunk)
+    answers = np.asarray(answers)
+    logits = np.empty((count, *answers.shape[1:]), answers.dtype) if logits is None else logits
+    leaves = waiting & (t > spiking.delay) & (margins(answers) >= margin)
+    leaves |= waiting & (t == spiking.steps)
+    logits[rows[leaves]], left_after[rows[leaves]] = answers[leaves], t
+    waiting &= ~leaves
+    stay = np.flatnonzero(waiting)
+    if not len(stay):
+      break
+    size = _batch_size(count, len(stay))
+    if size < len(rows):
+      places = np.resize(stay, size)  # images twice fill it up
+      x, keys, carry = _at_places(x, keys, carry, places)
+      rows, waiting = rows[places], np.arange(size) < len(stay)
+  return Settled(logits, left_after)
+
+
+def choose_margin(
+    network: SpikingNetwork,
+    batches: Iterable[jax.Array | tuple[jax.Array, jax.Array]],
+    steps: int | None = None,
+    changed: float = 0.01,
+) -> float:
+  """The least margin that leaves nearly all answers as they are after T steps.
+
+  Args:
+    network: a converted network whose outputs are classes.
+    batches: training inputs, each [B, ...], or a pair of these and random keys, [B], where the
+      encoding is "poisson". Their answers are surer than those of images that the network was not
+      trained on: ask for a tenth of the change that may be.
+    steps: T, by default that of `network.spiking`.
+    changed: percent of the images that may leave with another answer than they have after T steps.
+
+  Returns:
+    The margin, in units of the output; infinite where no margin does.
+
+  Raises:
+    ValueError: if there are no inputs, they do not fit the network, or `changed` is no percentage.
+  """
+  check_changed("changed", changed)
+  found, others = [], []
+  for batch in batches:
+    x, keys = batch if isinstance(batch, tuple) else (batch, None)
+    x, spiking = network.checked(x, steps)
+    answers = np.asarray(_every_answer(network.graph, spiking, network.variables, x, keys))
+    looked_at = range(spiking.chunk - 1, spiking.steps, spiking.chunk)
+    answers = answers[[t for t in looked_at if t >= spiking.delay]]
+    found.append(margins(answers))
+    others.append(answers.argmax(-1) != answers[-1].argmax(-1))
+  if not found:
+    raise ValueError("batches is empty: give training inputs to choose the margin on")
+  found, others = np.concatenate(found, axis=1), np.concatenate(others, axis=1)
+  candidates = np.unique(np.quantile(found, np.linspace(0, 1, _CANDIDATES)))
+  best = math.inf
+  for candidate in candidates[::-1]:
+    if 100 * others[_leaving_at(found, candidate), np.arange(found.shape[1])].mean() > changed:
+      break
+    best = float(candidate)
+  return best
+
+
+def check_changed(field: str, changed: float) -> None:
+  """Raises ValueError unless this is a percentage."""
+  if not 0 <= changed <= 100:
+    raise ValueError(f"{field}={changed} must be a percentage, from 0 to 100")
+
+
+def margins(logits: np.ndarray) -> np.ndarray:
+  """The largest output less the second largest, [...] of [..., C]; infinite for a single output."""
+  if logits.shape[-1] < 2:
+    return np.full(logits.shape[:-1], np.inf)
+  second, first = np.moveaxis(np.partition(logits, -2, axis=-1)[..., -2:], -1, 0)
+  return first - second
+
+
+def _leaving_at(found, margin):
+  """For each image the first look at which its margin is wide enough, or else the last look."""
+  wide = found >= margin
+  return np.where(wide.any(axis=0), wide.argmax(axis=0), len(found) - 1)
+
+
+def _batch_size(count, left):
+  """The least of count, count / 2, count / 4, ..., rounded up, that holds them."""
+  size = count
+  while (half := -(-size // 2)) >= max(left, _SMALLEST_BATCH):
+    size = half
+  return size
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _start(graph, spiking, variables, x, keys):
+  return in_chunks(GraphNetwork(graph), variables, x, spiking, keys=keys)[0]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
+def _next_steps(graph, spiking, variables, x, keys, carry, first_step):
+  """The carry after K more steps, and the answers then."""
+  _, run = in_chunks(GraphNetwork(graph), variables, x, spiking, keys=keys,
+                     observe=lambda steps: steps.logits)
+  carry, answers = run(carry, first_step)
+  return carry, answers[-1]
+
+
+@jax.jit
+def _at_places(x, keys, carry, places):
+  """What belongs to these places of the batch; scalars of the state belong to all."""
+  return jax.tree.map(lambda a: a[places] if a.ndim else a, (x, keys, carry))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _every_answer(graph, spiking, variables, x, keys):
+  return simulate(GraphNetwork(graph), variables, x, spiking, keys=keys,
+                  observe=lambda steps: steps.logits).observed

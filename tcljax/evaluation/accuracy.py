@@ -1,0 +1,201 @@
+"""Accuracy of a network, clipped and spiking, at every number of steps in one pass."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jax.sharding import PartitionSpec as P
+
+from tcljax.checks import check_least
+from tcljax.data import Examples, Split, evaluation_batches
+from tcljax.distributed import parallel
+from tcljax.layers.activations import TCL, ReLU, with_activation
+from tcljax.simulation.settings import SpikingConfig
+from tcljax.simulation.time_loop import count_neurons, simulate
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """What was measured; arrays [T] hold the value after 1, 2, ..., T steps.
+
+  Attributes:
+    images: how many were counted.
+    ann: accuracy of the ANN, in percent.
+    clipped: accuracy with the activations clipped at their thresholds, in percent.
+    snn: accuracy of the spiking network, in percent, [T].
+    agreement: share of images on which the spiking network answers as the ANN, in percent, [T].
+    spikes_per_neuron: spikes fired so far, mean over all neurons and images, [T].
+    firing_rates: by activation, mean spikes per neuron and step over all T steps.
+  """
+
+  images: int
+  ann: float
+  clipped: float
+  snn: np.ndarray
+  agreement: np.ndarray
+  spikes_per_neuron: np.ndarray
+  firing_rates: dict[str, float]
+
+
+def reported_steps(steps: int) -> list[int]:
+  """1, 2, 4, ... up to T, and T itself."""
+  powers = [2**i for i in range(steps.bit_length()) if 2**i <= steps]
+  return sorted({*powers, steps})
+
+
+def evaluate(
+    model: nn.Module,
+    variables: Any,
+    images: np.ndarray,
+    labels: np.ndarray,
+    spiking: SpikingConfig,
+    *,
+    batch_size: int = 128,
+    preprocess: Callable[[jax.Array], jax.Array] = jnp.asarray,
+    reference: tuple[nn.Module, Any] | None = None,
+    seed: int = 0,
+) -> Evaluation:
+  """Evaluates a network as ANN, clipped ANN and SNN.
+
+  Every image counts exactly once whatever the batch size. On several devices each takes a part
+  of every batch; on several hosts each process calls this with the same arguments.
+
+  Args:
+    model: a network with a field `act`.
+    variables: its variables, the collection `clipping` included.
+    images: [N, ...].
+    labels: [N], class numbers.
+    spiking: how to simulate; `spiking.steps` is the largest T reported.
+    batch_size: images at a time, rounded up to a multiple of the devices.
+    preprocess: applied to each batch of images on the device.
+    reference: the ANN and its variables; by default `model` with ReLU and with `variables`.
+    seed: of Poisson input.
+
+  Returns:
+    What was measured, after every number of steps up to T.
+
+  Raises:
+    ValueError: if there are no images, the labels are not one class number for each, the network's
+      output is not finite, or thresholds are missing.
+  """
+  check_least("batch_size", batch_size, 1)
+  return evaluate_split(
+      model, variables, Split(np.asarray(images), np.asarray(labels)), spiking,
+      batch_size=batch_size, preprocess=preprocess, reference=reference, seed=seed)
+
+
+def evaluate_split(
+    model: nn.Module,
+    variables: Any,
+    split: Examples,
+    spiking: SpikingConfig,
+    *,
+    batch_size: int,
+    preprocess: Callable[[jax.Array], jax.Array],
+    reference: tuple[nn.Module, Any] | None = None,
+    seed: int = 0,
+) -> Evaluation:
+  """`evaluate` on a split, which may be streamed."""
+  mesh = parallel.data_mesh()
+  batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(split))))
+  reference_model, reference_variables = reference or (with_activation(model, ReLU), variables)
+  measure = _compiled(_measurement, model, reference_model, spiking, preprocess, mesh)
+  variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
+  example = jax.eval_shape(
+      preprocess, jax.ShapeDtypeStruct((1, *split.image_shape), split.image_dtype))
+  split.check_classes(jax.eval_shape(reference_model.apply, reference_variables, example).shape[-1])
+  key = jax.random.key(seed)
+  sums = [measure(variables, reference_variables, parallel.shard(mesh, batch), key)
+          for batch in evaluation_batches(split, batch_size)]
+  total = jax.tree.map(lambda *a: np.sum([np.asarray(x, np.float64) for x in a], axis=0), *sums)
+  if total["not_finite"]:
+    raise ValueError(f"the network's output is not finite for {int(total['not_finite'])} of the "
+                     f"{len(split)} images")
+  neurons = count_neurons(model, variables, example.shape[1:])
+  count = len(split)
+  spikes = sum(total["spikes"].values())
+  return Evaluation(
+      images=count,
+      ann=100 * float(total["ann"]) / count,
+      clipped=100 * float(total["clipped"]) / count,
+      snn=100 * total["snn"] / count,
+      agreement=100 * total["agreement"] / count,
+      spikes_per_neuron=spikes.cumsum() / (count * sum(neurons.values())),
+      firing_rates={name: float(total["spikes"][name].sum()) / (count * n * spiking.steps)
+                    for name, n in neurons.items()})
+
+
+def _compiled(make, *arguments):
+  """What `make` makes; kept, so that a second evaluation of the same network compiles nothing."""
+  try:
+    return make(*arguments)
+  except TypeError:  # a model with a list as field has no hash
+    return make.__wrapped__(*arguments)
+
+
+@functools.lru_cache(maxsize=16)
+def _measurement(model, reference_model, spiking, preprocess, mesh):
+  """The compiled function that measures one batch and sums over its examples."""
+
+  def answers(variables, x, keys):
+    def observe(steps):
+      counts = traverse_util.flatten_dict(steps.spikes, sep="/")
+      return steps.logits.argmax(axis=-1), {
+          path.removesuffix("/count"): count for path, count in counts.items()}
+
+    return simulate(model, variables, x, spiking, keys=keys, observe=observe).observed
+
+  answers = parallel.over_data(mesh, answers, P(None, "data"))
+
+  @jax.jit
+  def measure(variables, reference_variables, batch, key):
+    x = preprocess(batch["image"])
+    mask, labels = batch["mask"], batch["label"]
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
+    logits = reference_model.apply(reference_variables, x)
+    ann = logits.argmax(axis=-1)
+    clipped = with_activation(model, TCL).apply(variables, x).argmax(axis=-1)
+    snn, spikes = answers(variables, x, keys)
+    return {
+        "not_finite": jnp.sum(mask & ~jnp.isfinite(logits).all(axis=-1)),
+        "ann": jnp.sum(mask & (ann == labels)),
+        "clipped": jnp.sum(mask & (clipped == labels)),
+        "snn": jnp.sum(snn == labels[None], axis=1, where=mask[None]),
+        "agreement": jnp.sum(snn == ann[None], axis=1, where=mask[None]),
+        "spikes": jax.tree.map(lambda s: s.sum(axis=1, where=mask[None]), spikes),
+    }
+
+  return measure
+
+
+def accuracy(
+    model: nn.Module,
+    variables: Any,
+    split: Examples,
+    *,
+    batch_size: int,
+    preprocess: Callable[[jax.Array], jax.Array],
+) -> float:
+  """Accuracy in percent of a network as it is, whatever its activation."""
+  mesh = parallel.data_mesh()
+  batch_size = parallel.round_to_devices(mesh, min(batch_size, len(split)))
+  correct = _compiled(_correct, model, preprocess)
+  sums = [correct(variables, parallel.shard(mesh, batch))
+          for batch in evaluation_batches(split, batch_size)]
+  return 100 * sum(int(s) for s in sums) / len(split)
+
+
+@functools.lru_cache(maxsize=16)
+def _correct(model, preprocess):
+  @jax.jit
+  def correct(variables, batch):
+    answers = model.apply(variables, preprocess(batch["image"])).argmax(axis=-1)
+    return jnp.sum(batch["mask"] & (answers == batch["label"]))
+
+  return correct

@@ -1,0 +1,133 @@
+"""Why a network converts well or badly: for each activation, where its error comes from."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from tcljax.checks import check_least
+from tcljax.layers.activations import ReLU, with_activation
+from tcljax.maths import clipping
+from tcljax.simulation.settings import SpikingConfig, check_spiking
+from tcljax.simulation.time_loop import count_neurons, simulate
+
+PARTS = ("inherited", "clipping", "quantisation", "unevenness")
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+  """The errors of one activation: root mean squares, as shares of that of the ANN's activation.
+
+  With m a neuron's mean input current, tau its threshold and q the quantised clip
+  (`tcljax.quantized_clip`), the error of its rate is a sum of four:
+
+      rate * tau - relu(x) = [relu(m) - relu(x)] + [clip(m) - relu(m)]
+                             + [q(m) - clip(m)] + [rate * tau - q(m)]
+
+  Attributes:
+    total: of rate * tau against relu(x), the activation in the ANN.
+    inherited: what came with the input current, from the layers before.
+    clipping: what lies above the threshold; large where the threshold is too low.
+    quantisation: of T + 1 levels; large where the threshold is too high for T.
+    unevenness: spikes fired too early or too late for their currents to balance, so that T * m is
+      not what was counted; no threshold alone mends it, initial potentials and larger T do.
+    dead: share of the neurons that fired on none of the images.
+    saturated: share of all neurons and images in which the neuron fired at every step.
+  """
+
+  total: float
+  inherited: float
+  clipping: float
+  quantisation: float
+  unevenness: float
+  dead: float
+  saturated: float
+
+
+def diagnose(
+    model: nn.Module,
+    variables: Any,
+    images: np.ndarray,
+    spiking: SpikingConfig,
+    *,
+    batch_size: int = 128,
+    preprocess: Callable[[jax.Array], jax.Array] = jnp.asarray,
+) -> dict[str, Diagnosis]:
+  """Splits the error of every activation's firing rates into its causes.
+
+  Args:
+    model: a network with a field `act`.
+    variables: its variables, the collection `clipping` included.
+    images: some hundred inputs, [N, ...].
+    spiking: how to simulate; with hard reset, what that loses counts as unevenness.
+    batch_size: images at a time.
+    preprocess: applied to each batch of images on the device.
+
+  Returns:
+    A `Diagnosis` for each activation, by its path, in the order in which they are computed.
+
+  Raises:
+    ValueError: if there are no images or thresholds are missing.
+  """
+  check_spiking(spiking)
+  check_least("batch_size", batch_size, 1)
+  check_least("number of images", len(images), 1)
+  if spiking.encoding != "constant":
+    raise ValueError(f"encoding={spiking.encoding!r}: a diagnosis takes constant input, whose mean "
+                     "currents are those of the network")
+  measure = jax.jit(functools.partial(_measure, model, spiking))
+  totals, images = None, np.asarray(images)
+  for start in range(0, len(images), batch_size):
+    found = jax.device_get(measure(variables, preprocess(images[start:start + batch_size])))
+    totals = found if totals is None else jax.tree.map(np.add, totals, found)
+  example = jax.eval_shape(preprocess, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
+  return {name: _diagnosis(totals[name])
+          for name in count_neurons(model, variables, example.shape[1:])}
+
+
+def _measure(model, spiking, variables, x):
+  """Sums over a batch: squares of each error, spikes of each neuron, and the saturated ones."""
+  # `activate` is of all neurons, also where their activation pools.
+  _, state = with_activation(model, ReLU).apply(
+      variables, x, capture_intermediates=lambda module, method: (
+          isinstance(module, ReLU) and method == "activate"))
+  activations = {path[:-1]: value[0] for path, value in
+                 traverse_util.flatten_dict(state["intermediates"]).items()}
+  rates = traverse_util.flatten_dict(simulate(model, variables, x, spiking, rates=True).rates)
+  found = {}
+  for path, activation in activations.items():
+    held = functools.reduce(lambda tree, key: tree[key], path, variables["clipping"])
+    tau = clipping.threshold_from_raw(held["raw_threshold"])
+    parts = clipping.instalments(held["v_init"], tau)[:spiking.steps]
+    current, spikes = rates[(*path, "current")], rates[(*path, "spikes")]
+    fired = spikes * clipping.per_channel_view(tau, spikes.ndim)
+    stages = [activation, jax.nn.relu(current), clipping.clip(current, tau),
+              clipping.quantized_clip(current, tau, spiking.steps, parts.sum(axis=0)), fired]
+    errors = {name: b - a for name, (a, b) in zip(PARTS, itertools.pairwise(stages), strict=True)}
+    errors |= {"total": fired - activation, "activation": activation}
+    found["/".join(path)] = {
+        "squares": {name: jnp.square(error).sum() for name, error in errors.items()},
+        "spikes": spikes.sum(axis=0),
+        "saturated": (spikes >= 1).sum(), "pairs": spikes.size}
+  return found
+
+
+def _diagnosis(sums):
+  squares = sums["squares"]
+
+  def share(name):
+    if not squares["activation"]:  # silent in the ANN: nothing to be a share of
+      return float("inf") if squares[name] else 0.0
+    return float(np.sqrt(squares[name] / squares["activation"]))
+
+  return Diagnosis(
+      **{name: share(name) for name in ("total", *PARTS)},
+      dead=float(np.mean(sums["spikes"] == 0)),
+      saturated=float(sums["saturated"] / sums["pairs"]))

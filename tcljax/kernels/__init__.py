@@ -1,0 +1,1 @@
+"""Forms of an operation that a device runs fast."""

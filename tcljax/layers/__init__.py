@@ -1,0 +1,1 @@
+"""Flax modules: the activations that a network can be given."""

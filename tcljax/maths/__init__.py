@@ -1,0 +1,1 @@
+"""Pure functions on arrays, free of Flax and of configs."""

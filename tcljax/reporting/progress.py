@@ -1,0 +1,84 @@
+"""Where the numbers of a run go: metrics.jsonl, TensorBoard and the terminal. Process 0 only."""
+
+import json
+import pathlib
+import sys
+import time
+
+import tqdm
+from tensorboardX import SummaryWriter
+
+from tcljax.distributed import parallel
+from tcljax.files import write_text
+
+
+def say(text: str) -> None:
+  """Prints for the user, once for the whole job."""
+  if parallel.is_main_host():
+    tqdm.tqdm.write(text)
+    sys.stdout.flush()
+
+
+class PhaseLog:
+  """Metrics of one phase; call it with a step and its metrics, and `close` it.
+
+  Args:
+    workdir: of the run.
+    phase: its name.
+    start: steps already done; lines written after them by a run that was stopped are dropped, so
+      that each step stands in the file once.
+    steps: of the whole phase.
+    every: steps between records.
+  """
+
+  def __init__(self, workdir: pathlib.Path, phase: str, start: int, steps: int, every: int):
+    self.phase, self.steps, self.every = phase, steps, every
+    self._last = (start, time.perf_counter())
+    self._active = parallel.is_main_host()
+    if not self._active:
+      return
+    path = workdir / "metrics.jsonl"
+    if path.exists():
+      write_text(path, "".join(_kept_lines(path.read_text(), phase, start)))
+    self._file = path.open("a")
+    self._board = SummaryWriter(str(workdir / "tensorboard" / phase), purge_step=start + 1)
+    # tqdm's `disable=None` shows the bar on a terminal only.
+    self._bar = tqdm.tqdm(total=steps, initial=start, desc=phase, unit="step", disable=None)
+
+  def __call__(self, step: int, metrics: dict[str, float]) -> None:
+    """Takes the metrics of a finished step."""
+    if not self._active:
+      return
+    self._bar.update()
+    if step % self.every and step != self.steps:
+      return
+    last_step, last_time = self._last
+    self._last = (step, time.perf_counter())
+    rate = (step - last_step) / (self._last[1] - last_time)
+    record = {"phase": self.phase, "step": step, **metrics, "steps_per_second": rate}
+    self._file.write(json.dumps(record) + "\n")
+    self._file.flush()
+    for name, value in (*metrics.items(), ("steps_per_second", rate)):
+      self._board.add_scalar(name, value, step)
+    if self._bar.disable:
+      say(f"{self.phase} {step}/{self.steps}: loss {metrics['loss']:.4g}, "
+          f"accuracy {metrics['accuracy']:.1f} %, {rate:.1f} steps/s")
+    else:
+      self._bar.set_postfix(loss=f"{metrics['loss']:.4g}", accuracy=f"{metrics['accuracy']:.1f}")
+
+  def close(self) -> None:
+    """Closes the files and the progress bar."""
+    if self._active:
+      self._bar.close()
+      self._board.close()
+      self._file.close()
+
+
+def _kept_lines(text: str, phase: str, start: int):
+  for line in text.splitlines(keepends=True):
+    try:
+      record = json.loads(line)
+    except ValueError:  # cut short when the run was stopped
+      continue
+    if record["phase"] != phase or record["step"] <= start:
+      yield line

@@ -1,0 +1,248 @@
+"""Accuracy against T of one network under each recipe for its thresholds.
+
+Every number is kept in the workdir as soon as it is known, and tuning has its checkpoints there: a
+comparison that was stopped goes on where it was.
+"""
+
+import copy
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tcljax.distributed import parallel
+from tcljax.reporting import tables
+from tcljax.runs import stages
+from tcljax.layers.activations import Quantized, with_activation
+from tcljax.distributed.checkpoints import CheckpointError
+from tcljax.checks import check_choice
+from tcljax.data import first_images
+from tcljax.evaluation.diagnosis import diagnose
+from tcljax.evaluation.accuracy import accuracy
+from tcljax.runs.experiment import Experiment
+from tcljax.files import write_text
+from tcljax.reporting.progress import say
+
+# One set of thresholds for every T, as published: a threshold for each layer, potentials that start
+# at zero.
+_FIXED = {"max norm": "maximum", "percentile": "percentile"}
+LEAST_SQUARES, TUNED, TUNED_ALL = "least squares", "tuned", "tuned-all-T"
+QUANTIZED, QUANTIZED_ALL = "quantised ANN (tuned)", "quantised ANN (tuned-all-T)"
+RECIPES = (*_FIXED, LEAST_SQUARES, TUNED, TUNED_ALL, QUANTIZED, QUANTIZED_ALL)
+_DIAGNOSED = 512  # images
+
+
+def at_steps(experiment: Experiment, steps: int) -> Experiment:
+  """The experiment with thresholds tuned for this T alone, and measured up to it.
+
+  Tuning takes about as long for each T: half the training steps for twice the T. The fewer steps a
+  network has in time, the more of training it needs. A set that serves several T, as `tune.at` has
+  it, takes as long as sets for each of them would. Initial potentials come in no more than T
+  instalments, and the readout's delay leaves at least one step.
+
+  Raises:
+    ValueError: if K does not go with this T.
+  """
+  config = copy.deepcopy(experiment.config)
+  shared = max(1, len(config.tune.at))
+  config.tune.steps = max(1, config.tune.steps * config.snn.steps // (steps * shared))
+  config.tune.instalments = min(config.tune.instalments, steps)
+  config.snn.steps, config.snn.delay = steps, min(config.snn.delay, steps - 1)
+  config.tune.at = ()
+  spiking = dataclasses.replace(experiment.spiking, steps=steps, delay=config.snn.delay)
+  return dataclasses.replace(experiment, config=config, spiking=spiking, evaluation=spiking)
+
+
+def check(
+    experiment: Experiment, steps: Sequence[str], recipes: Sequence[str], validation: bool,
+    images: int,
+) -> tuple[Experiment, list[int], list[str]]:
+  """What a command line asks for.
+
+  Args:
+    experiment: from `make_experiment`.
+    steps: numbers of steps, as text.
+    recipes: some of `RECIPES`; empty for all.
+    validation: whether to measure on the images set aside instead of the test set.
+    images: how many of them, the first ones; 0 for all.
+
+  Returns:
+    The experiment with the images to measure on as its test split, the steps and the recipes.
+
+  Raises:
+    ValueError: naming what cannot be done, and the remedy.
+  """
+  if experiment.config.joint.through:
+    raise ValueError(f"joint.through={experiment.config.joint.through!r} trains the weights, and "
+                     "recipes for the thresholds are compared on the same weights: leave it out")
+  try:
+    numbers = sorted({int(t) for t in steps})
+  except ValueError:
+    numbers = []
+  if not numbers or numbers[0] < 1:
+    raise ValueError(f"steps={','.join(steps)} must be numbers from 1 on, such as 4,8,16")
+  for recipe in recipes:
+    check_choice("recipes", recipe, RECIPES)
+  for t in numbers:
+    at_steps(experiment, t)
+  data = experiment.dataset
+  split = data.validation if validation else data.test
+  if not len(split):
+    raise ValueError("validation: no images are set aside; set config.data.validation, for example "
+                     "to 5000")
+  chosen = split.take(np.arange(len(split))[:images or None])
+  made = dataclasses.replace(experiment, dataset=dataclasses.replace(data, test=chosen))
+  return made, numbers, list(recipes) or list(RECIPES)
+
+
+def compare(
+    experiment: Experiment, workdir: pathlib.Path, pretrained: dict[str, Any] | None,
+    steps: Sequence[int], recipes: Sequence[str] = RECIPES, validation: bool = False,
+) -> dict[str, Any]:
+  """Measures the recipes and reports.
+
+  "tuned" has thresholds of its own for each T. "tuned-all-T" is the one set that the config
+  describes, by `snn.steps` and `tune.at`. "quantised ANN" is what the tuned thresholds reach if
+  every spike comes in time.
+
+  Args:
+    experiment: from `make_experiment`; its test split is what is measured on.
+    workdir: from `prepare_workdir`.
+    pretrained: from `read_pretrained`; None trains the network first.
+    steps: the numbers of steps.
+    recipes: some of `RECIPES`.
+    validation: whether those images are the ones set aside; their figures have files of their own.
+
+  Returns:
+    `images`, `ann` (accuracy in percent) and `rows` of `recipe`, `T` and `accuracy`: what is in
+    latency.json of the workdir, beside latency.png, or in validation.json and .png.
+
+  Raises:
+    CheckpointError: if a checkpoint or the results so far cannot be read, or these are of another
+      number of images.
+    CalibrationError: if the network gives no thresholds.
+    TrainingDiverged: if the loss stops being finite.
+  """
+  steps, mesh = sorted(set(steps)), parallel.data_mesh()
+  variables = pretrained or stages.train_ann(experiment, workdir, mesh)
+  longest = at_steps(experiment, steps[-1])
+  path = workdir / ("validation.json" if validation else "latency.json")
+  ledger = _Ledger(path, experiment, variables)
+  for recipe in recipes:
+    if recipe in _FIXED and (lacking := ledger.lacking(recipe, steps)):
+      thresholds = stages.calibrate(longest, variables, _FIXED[recipe], False, 0.0)
+      ledger.add(recipe, _measure(longest, thresholds, lacking))
+  if LEAST_SQUARES in recipes:
+    for t in ledger.lacking(LEAST_SQUARES, steps):
+      one = at_steps(experiment, t)
+      thresholds = stages.calibrate(one, variables, "least_squares", True, 0.5)
+      ledger.add(LEAST_SQUARES, _measure(one, thresholds, [t]))
+  if {TUNED, QUANTIZED} & set(recipes):
+    for t in steps:
+      one = at_steps(experiment, t)
+      tuned = stages.tune_thresholds(
+          one, _directory(workdir, f"T{t}"), mesh, _start(one, variables))
+      if TUNED in recipes and ledger.lacking(TUNED, [t]):
+        ledger.add(TUNED, _measure(one, tuned, [t]))
+      if QUANTIZED in recipes and ledger.lacking(QUANTIZED, [t]):
+        ledger.add(QUANTIZED, _quantized(one, tuned, [t]))
+  if {TUNED_ALL, QUANTIZED_ALL} & set(recipes):
+    tuned = stages.tune_thresholds(
+        experiment, _directory(workdir, "all"), mesh, _start(experiment, variables))
+    if TUNED_ALL in recipes and (lacking := ledger.lacking(TUNED_ALL, steps)):
+      ledger.add(TUNED_ALL, _measure(longest, tuned, lacking))
+    if QUANTIZED_ALL in recipes and (lacking := ledger.lacking(QUANTIZED_ALL, steps)):
+      ledger.add(QUANTIZED_ALL, _quantized(experiment, tuned, lacking))
+    found = diagnose(
+        experiment.model, tuned, first_images(experiment.dataset.train, _DIAGNOSED),
+        experiment.spiking,
+        batch_size=experiment.config.eval.batch_size, preprocess=experiment.preprocess)
+    say(f"\n{TUNED_ALL}, errors at T = {experiment.spiking.steps} on training images\n"
+        f"{tables.diagnosis_table(found)}")
+  _report(experiment, path, ledger.results)
+  return ledger.results
+
+
+class _Ledger:
+  """The results so far, read from and written to a file."""
+
+  def __init__(self, path, experiment, variables):
+    self.path, images = path, len(experiment.dataset.test)
+    self.results = self._read()
+    if self.results and self.results.get("images") != images:
+      raise CheckpointError(f"{path} holds figures of {self.results.get('images')} images, asked "
+                            f"are {images}: choose another --workdir, or as many --images")
+    if not self.results:
+      ann = accuracy(experiment.ann, variables, experiment.dataset.test,
+                     batch_size=experiment.config.eval.batch_size,
+                     preprocess=experiment.preprocess)
+      self.results = {"images": images, "ann": round(ann, 4), "rows": []}
+      say(f"ANN: {ann:.2f} % of {images} images")
+
+  def _read(self):
+    try:
+      return dict(json.loads(self.path.read_text())) if self.path.exists() else {}
+    except (OSError, TypeError, ValueError) as error:
+      raise CheckpointError(f"{self.path} cannot be read: {error}; remove it to measure anew, what "
+                            "is tuned is kept") from error
+
+  def lacking(self, recipe, steps):
+    known = {row["T"] for row in self.results["rows"] if row["recipe"] == recipe}
+    return [t for t in steps if t not in known]
+
+  def add(self, recipe, accuracies):
+    """Takes accuracies by T and writes the file."""
+    for t, percent in accuracies.items():
+      self.results["rows"].append({"recipe": recipe, "T": t, "accuracy": round(percent, 4)})
+      say(f"{recipe}, T = {t}: {percent:.2f} %")
+    if parallel.is_main_host():
+      write_text(self.path, json.dumps(self.results, indent=2) + "\n")
+
+
+def _directory(workdir, name):
+  path = workdir / name
+  path.mkdir(exist_ok=True)
+  return path
+
+
+def _start(experiment, variables):
+  """Where tuning starts, as the config says."""
+  tune = experiment.config.tune
+  return stages.calibrate(experiment, variables, tune.calibration, tune.per_channel,
+                            tune.v_init, tune.instalments)
+
+
+def _measure(experiment, variables, steps):
+  found = stages.evaluate_on_test(
+      experiment, experiment.model, variables, experiment.reference(variables)).snn
+  return {t: float(found[t - 1]) for t in steps}
+
+
+def _quantized(experiment, variables, steps):
+  def at(t):
+    network = with_activation(experiment.model, functools.partial(Quantized, steps=t))
+    return accuracy(network, variables, experiment.dataset.test,
+                    batch_size=experiment.config.eval.batch_size,
+                    preprocess=experiment.preprocess)
+
+  return {t: at(t) for t in steps}
+
+
+def curves(results: dict[str, Any]) -> dict[str, dict[int, float]]:
+  """Accuracy by T for each recipe, in the order of `RECIPES`."""
+  found = {recipe: {} for recipe in RECIPES}
+  for row in sorted(results["rows"], key=lambda row: row["T"]):
+    found[row["recipe"]][row["T"]] = row["accuracy"]
+  return {recipe: curve for recipe, curve in found.items() if curve}
+
+
+def _report(experiment, path, results):
+  picture = path.with_suffix(".png")
+  if parallel.is_main_host():
+    tables.plot_curves(picture, curves(results), results["ann"], experiment.config.name)
+  say(f"\n{tables.curve_table(curves(results))}\n\nANN {results['ann']:.2f} %, on "
+      f"{results['images']} images; written: {path}, {picture.name}")

@@ -1,0 +1,131 @@
+"""The run of `convert.py`: from a finished workdir to a spiking network on disk, verified."""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from tcljax.conversion import spiking_network
+from tcljax.distributed import parallel
+from tcljax.reporting import tables
+from tcljax.data import Examples, evaluation_batches
+from tcljax.conversion.early_exit import answer_early, choose_margin
+from tcljax.runs.experiment import Experiment, calibration_images
+from tcljax.reporting.progress import say
+from tcljax.models.precision import in_float32
+from tcljax.runs.stages import evaluate_on_test
+
+# Folding changes the rounding of a current, so that a neuron at its very threshold may fire a step
+# earlier or later; a few answers may change at some T, but not more.
+_TOLERATED_SHARE, _TOLERATED_IMAGES = 0.005, 2
+_MARGIN_IMAGES = 5000  # for so rare a thing as an answer that changes
+
+
+class ConversionFailed(RuntimeError):
+  """The network on disk does not do what the simulation did."""
+
+
+def convert_and_verify(
+    experiment: Experiment, variables: dict[str, Any], output: pathlib.Path,
+    early_exit: float | None = None,
+) -> dict[str, Any]:
+  """Converts, writes, reads back, simulates and reports.
+
+  Args:
+    experiment: from `make_experiment`.
+    variables: from `trained.restore_trained`.
+    output: directory of the spiking network.
+    early_exit: percent of training images whose answer may change where images leave early; None
+      to leave early exit out.
+
+  Returns:
+    What was written to results.json in `output`.
+
+  Raises:
+    ConversionFailed: if the accuracy differs from that of the network it was made from (before
+      anything is written), or the network read back from the one written.
+  """
+  config = experiment.config
+  network = spiking_network.convert(
+      experiment.model, variables, experiment.input_shape, experiment.spiking,
+      name=config.name, dataset=config.data.name, num_classes=experiment.dataset.num_classes,
+      preprocessing={"scale": 1 / 255, "mean": experiment.preprocess.mean,
+                     "std": experiment.preprocess.std},
+      readout=config.snn.readout)
+
+  def run(model, model_variables):
+    return evaluate_on_test(experiment, model, model_variables, experiment.reference(variables))
+
+  # Checked before anything is written, so that a good network is not replaced by a bad one; in the
+  # precision of the converted one, so that only folding can move anything.
+  simulated = run(in_float32(experiment.model), variables)
+  converted = run(network.model, network.variables)
+  moved = float(np.abs(converted.snn - simulated.snn).max())
+  tolerated = 100 * max(_TOLERATED_SHARE, _TOLERATED_IMAGES / converted.images)
+  if moved > tolerated:
+    raise ConversionFailed(f"accuracy moved by {moved:.2f} points at some T when BatchNorm was "
+                           f"folded, tolerated are {tolerated:.2f}; nothing was written")
+  if parallel.is_main_host():
+    spiking_network.save(network, output)
+  parallel.wait_for_hosts("saved")
+  loaded = spiking_network.load(output)
+  found = run(loaded.model, loaded.variables)
+  for name in ("snn", "agreement", "spikes_per_neuron"):
+    if not np.array_equal(getattr(found, name), getattr(converted, name)):
+      raise ConversionFailed(f"{output}: {name} of the network read back differs from that of the "
+                             "network written: the disk may be faulty")
+  results = {"config": config.name, **tables.summary(found),
+             "largest_change_by_folding": round(moved, 4)}
+  if early_exit is not None:
+    results["early_exit"] = measure_early_exit(experiment, loaded, early_exit)
+  if parallel.is_main_host():
+    tables.write_results(output, results, f"{config.name}, converted")
+  populations = [node.name for node in loaded.graph.nodes if node.op == "neurons"]
+  say(f"{len(populations)} populations of neurons: {', '.join(populations)}\n"
+      f"\n{tables.accuracy_table(results)}\n\n"
+      f"verified: {output} read back gives the same spikes; folding moved the accuracy by at most "
+      f"{moved:.2f} points at any T")
+  if early_exit is not None:
+    say("early exit at a margin of {margin:.4g}: {accuracy:.2f} % after {mean_steps:.2f} steps on "
+        "average, {accuracy_at_the_end:.2f} % after all {steps}".format(**results["early_exit"]))
+  return results
+
+
+def measure_early_exit(
+    experiment: Experiment, network: spiking_network.SpikingNetwork, changed: float
+) -> dict[str, Any]:
+  """Accuracy and steps on the test set where images leave early, by a margin of training images.
+
+  Args:
+    experiment: from `make_experiment`.
+    network: converted from its network.
+    changed: see `early_exit.choose_margin`.
+
+  Returns:
+    `margin`, `changed`, `steps`, `mean_steps`, `accuracy` and `accuracy_at_the_end`, in percent.
+  """
+  steps, key = experiment.evaluation.steps, jax.random.key(experiment.config.seed)
+
+  def batches(split: Examples):
+    for batch in evaluation_batches(split, min(experiment.config.eval.batch_size, len(split))):
+      keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
+      yield batch, experiment.preprocess(batch["image"]), keys
+
+  training = calibration_images(experiment.dataset, _MARGIN_IMAGES, experiment.config.seed)
+  # Without what fills the last batch, one image many times.
+  margin = choose_margin(network, ((x[batch["mask"]], keys[batch["mask"]])
+                                   for batch, x, keys in batches(training)), steps, changed)
+  count = correct = correct_at_the_end = taken = 0
+  for batch, x, keys in batches(experiment.dataset.test):
+    label, mask = batch["label"], batch["mask"]
+    early = answer_early(network, x, margin, steps, keys)
+    whole = np.asarray(network(x, steps, keys)).argmax(-1)
+    count += mask.sum()
+    taken += early.steps[mask].sum()
+    correct += np.sum(mask & (early.logits.argmax(-1) == label))
+    correct_at_the_end += np.sum(mask & (whole == label))
+  return {"margin": margin, "changed": changed, "steps": steps,
+          "mean_steps": round(float(taken / count), 4),
+          "accuracy": round(float(100 * correct / count), 4),
+          "accuracy_at_the_end": round(float(100 * correct_at_the_end / count), 4)}

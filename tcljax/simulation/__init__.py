@@ -1,0 +1,1 @@
+"""A network's spiking twin through time."""

@@ -1,0 +1,241 @@
+"""Simulation of a spiking network over T steps, K at a time.
+
+Layers know nothing of time: K steps are folded into the batch, [K*B, ...], for everything but the
+neurons, and an outer `lax.scan` walks the T/K chunks with the membrane potentials as carry. Memory
+grows with K and not with T; with gradients, each chunk is computed again on the way back, and the
+potentials between the T/K chunks are what is kept.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+from tcljax.layers.activations import IF, activation_paths, with_activation
+from tcljax.maths.encoding import frames
+from tcljax.simulation.settings import SpikingConfig, check_spiking
+
+LARGEST_CHUNK = 8
+_SHARE_OF_MEMORY = 0.25  # the rest is for weights, inputs and what layers need besides
+
+
+class Steps(NamedTuple):
+  """What an observer sees of K consecutive steps.
+
+  Attributes:
+    logits: the answer after each of these steps, [K, B, ...]: the mean output so far, without the
+      steps that `SpikingConfig.delay` leaves out.
+    spikes: the collection `spikes`: for each activation, `count`, the spikes of all its neurons in
+      each step and example, [K, B].
+  """
+
+  logits: jax.Array
+  spikes: Any
+
+
+class Simulation(NamedTuple):
+  """What a simulation hands back.
+
+  Attributes:
+    logits: mean output over the steps that are read out, [B, ...].
+    observed: what the observer returned, stacked over all T steps, [T, ...].
+    rates: where they were asked for, what each neuron did on average over all T steps: for each
+      activation `current` and `spikes`, both [B, ...].
+  """
+
+  logits: jax.Array
+  observed: Any
+  rates: Any = None
+
+
+def simulate(
+    model: nn.Module,
+    variables: Any,
+    x: jax.Array,
+    spiking: SpikingConfig,
+    *,
+    keys: jax.Array | None = None,
+    observe: Callable[[Steps], Any] = lambda steps: (),
+    rates: bool = False,
+) -> Simulation:
+  """Runs the spiking twin of `model` for T steps from rest.
+
+  A pure function: call it inside `jax.jit`, differentiate it, `vmap` it. Gradients reach
+  `variables` through the surrogate of the spikes.
+
+  Where `spiking.chunk` is 0, K is the largest divisor of T up to 8 with which the currents and
+  spikes of K steps take no more than a quarter of the device's memory. On CPUs it is at most 2: the
+  arrays of a chunk then stay in the caches, and larger products gain nothing. If you differentiate,
+  set it there to some 8: the potentials between the T/K chunks are kept.
+
+  Args:
+    model: a network with a field `act`; whatever activation it has is replaced by `IF`.
+    variables: its variables, the collection `clipping` included.
+    x: input, [B, ...].
+    spiking: T, K, reset, surrogate and encoding.
+    keys: random keys, [B], one an example, for encoding="poisson"; so the spikes of an example
+      depend on nothing but its key.
+    observe: called once a chunk with `Steps`; returns arrays [K, ...] to be kept for every step.
+      Reduce here what would be large.
+    rates: whether to keep the mean current and firing rate of every neuron and example.
+
+  Returns:
+    The mean output over the steps read out (accumulated output current, or firing rate times
+    threshold where the model ends in an activation), the observations, [T, ...], and the rates.
+
+  Raises:
+    ValueError: if encoding="poisson" comes without keys, an activation lacks its threshold, or the
+      model has no field `act`.
+  """
+  spiking = with_chunk(model, variables, x, spiking)
+  chunks = spiking.steps // spiking.chunk
+  start, run = in_chunks(model, variables, x, spiking, keys=keys, observe=observe, rates=rates)
+  if chunks == 1:
+    (state, total), observed = run(start, 0)
+  else:
+    (state, total), observed = jax.lax.scan(
+        jax.checkpoint(run, prevent_cse=False), start, spiking.chunk * jnp.arange(chunks))
+    observed = jax.tree.map(lambda a: a.reshape(spiking.steps, *a.shape[2:]), observed)
+  totals = state.get("totals", {}) if rates else None
+  return Simulation(total / (spiking.steps - spiking.delay), observed,
+                    jax.tree.map(lambda a: a / spiking.steps, totals))
+
+
+def simulate_any_steps(
+    model: nn.Module,
+    variables: Any,
+    x: jax.Array,
+    spiking: SpikingConfig,
+    steps: jax.Array,
+    *,
+    keys: jax.Array | None = None,
+) -> jax.Array:
+  """The logits of `simulate` for a T that is an argument of the compiled program.
+
+  One compilation serves every T, for which no reverse-mode gradient exists.
+
+  Args:
+    model: as in `simulate`.
+    variables: likewise.
+    x: likewise.
+    spiking: how to simulate; its `chunk` is set, and its `steps` mean nothing.
+    steps: T, a multiple of `spiking.chunk` and above `spiking.delay`; may be traced.
+    keys: as in `simulate`.
+
+  Returns:
+    The mean output over the steps read out, [B, ...].
+  """
+  start, run = in_chunks(model, variables, x, spiking, keys=keys)
+  _, total = jax.lax.fori_loop(
+      0, steps // spiking.chunk, lambda i, carry: run(carry, spiking.chunk * i)[0], start)
+  return total / (steps - spiking.delay)
+
+
+def with_chunk(
+    model: nn.Module, variables: Any, x: jax.Array, spiking: SpikingConfig, on_cpus: int = 2
+) -> SpikingConfig:
+  """The settings with K chosen, as `simulate` says, where they left it open.
+
+  Args:
+    model: as in `simulate`.
+    variables: likewise.
+    x: likewise.
+    spiking: how to simulate.
+    on_cpus: the largest K there, `LARGEST_CHUNK` for a simulation that is to be differentiated.
+  """
+  check_spiking(spiking)
+  if spiking.chunk:
+    return spiking
+  largest = _fitting_steps(model, variables, x)
+  if jax.default_backend() == "cpu":
+    largest = min(largest, on_cpus)
+  return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(largest))
+
+
+def _fitting_steps(model, variables, x):
+  """The largest K whose currents and spikes fit into their part of the device's memory."""
+  memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+  if memory is None:  # as on CPUs; counting neurons would trace the network in every call
+    return LARGEST_CHUNK
+  neurons = x.shape[0] * sum(count_neurons(model, variables, x.shape[1:]).values())
+  fitting = _SHARE_OF_MEMORY * memory / max(1, 2 * 4 * neurons)  # two arrays of float32
+  return max(1, math.floor(min(LARGEST_CHUNK, fitting)))
+
+
+def in_chunks(
+    model: nn.Module,
+    variables: Any,
+    x: jax.Array,
+    spiking: SpikingConfig,
+    *,
+    keys: jax.Array | None = None,
+    observe: Callable[[Steps], Any] = lambda steps: (),
+    rates: bool = False,
+) -> tuple[Any, Callable[[Any, jax.Array], tuple[Any, Any]]]:
+  """A simulation taken apart: where it starts, and the function that runs the next K steps.
+
+  Args:
+    model: as in `simulate`.
+    variables: likewise.
+    x: likewise.
+    spiking: how to simulate; its `chunk` is set, and its `steps` mean nothing.
+    keys: as in `simulate`.
+    observe: likewise.
+    rates: likewise; the sums are `totals` in the state.
+
+  Returns:
+    The carry (state of the neurons, sum of the outputs that are read out) before the first step,
+    and `run(carry, first_step) -> carry, observed`. An array of the carry holds the batch along its
+    first axis or is a scalar.
+
+  Raises:
+    ValueError: as `simulate` does.
+  """
+  if spiking.encoding == "poisson" and keys is None:
+    raise ValueError("encoding='poisson' needs keys: one random key for each example")
+  steps = spiking.chunk
+  network = with_activation(model, functools.partial(
+      IF, chunk=steps, reset=spiking.reset, surrogate=spiking.surrogate, width=spiking.width))
+  carried = ["membrane", "totals"] if rates else ["membrane"]
+
+  def apply(state, first_step):
+    inputs = frames(x, keys, first_step, steps, spiking.encoding)
+    output, state = network.apply({**variables, **state}, inputs, mutable=[*carried, "spikes"])
+    spikes = state.pop("spikes", {})
+    return output.astype(jnp.float32).reshape(steps, -1, *output.shape[1:]), state, spikes
+
+  def read_out(total, step):
+    """The sum and the answer after step t; one at a time, so that no bit depends on K."""
+    t, output = step
+    total = jnp.where(t == spiking.delay + 1, output, total + output)
+    return total, total / jnp.where(t > spiking.delay, t - spiking.delay, t)
+
+  def run(carry, first_step):
+    state, total = carry
+    output, state, spikes = apply(state, first_step)
+    total, answers = jax.lax.scan(read_out, total, (first_step + 1 + jnp.arange(steps), output))
+    return (state, total), observe(Steps(answers, spikes))
+
+  # The call that creates the potentials runs no neuron; its layers are dead code to XLA.
+  output, state, _ = apply({}, 0)
+  return (state, jnp.zeros_like(output[0])), run
+
+
+def count_neurons(model: nn.Module, variables: Any, input_shape: tuple[int, ...]) -> dict[str, int]:
+  """Neurons of each activation, by its path, for one input of `input_shape` (without the batch).
+
+  The activations stand in the order in which the network computes them.
+  """
+  x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+  network = with_activation(model, IF)
+  _, state = jax.eval_shape(
+      lambda variables, x: network.apply(variables, x, mutable=["membrane"]), variables, x)
+  flat = traverse_util.flatten_dict(state.get("membrane", {}), sep="/")
+  paths = ["/".join(path) for path in activation_paths(model, variables, x)]
+  return {path: math.prod(flat[f"{path}/v"].shape[1:]) for path in paths}

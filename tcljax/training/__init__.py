@@ -1,0 +1,1 @@
+"""How thresholds and weights are found: calibration, objectives, the training loop."""

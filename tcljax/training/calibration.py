@@ -1,0 +1,176 @@
+"""First thresholds for a network, from the activations it has on real inputs."""
+
+import functools
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from tcljax.checks import check_choice, check_least, check_percentile
+from tcljax.kernels import xla_options
+from tcljax.layers.activations import Activation, ReLU, with_activation
+from tcljax.maths import clipping
+from tcljax.maths.histogram import (
+  LIMIT,
+  Histogram,
+  histogram,
+  least_squares_threshold,
+  percentile_threshold,
+)
+
+METHODS = ("percentile", "maximum", "least_squares")
+
+
+class _Observed(Activation):
+  """ReLU that leaves a histogram of what it passes on.
+
+  Where it pools, that is the largest of each window: what the others are clipped or rounded to
+  reaches no layer.
+  """
+
+  per_channel: bool = False
+
+  @nn.compact
+  def __call__(self, x):
+    self.check_name()
+    self.check_first_use("observed", "histogram")
+    x = self.pooled(x)
+    self.sow("observed", "histogram", histogram(x, self.per_channel),
+             init_fn=lambda: None, reduce_fn=lambda _, new: new)
+    return nn.relu(x)
+
+
+def _refuse_relu(call, args, kwargs, context):
+  """Tells of an activation that the swap has not reached: it would stay without a threshold."""
+  if isinstance(context.module, ReLU):
+    raise ValueError(f"activation {'/'.join(context.module.path)!r} stays tcljax.ReLU when the "
+                     "model's field act is swapped: pass act=self.act on to inner modules")
+  return call(*args, **kwargs)
+
+
+class CalibrationError(ValueError):
+  """A network whose activations give no thresholds: not finite, out of range, or dead."""
+
+
+def check_calibration(
+    method: str, percentile: float, steps: int | None, v_init: float, instalments: int
+) -> None:
+  """Raises ValueError on an unknown method or on values it cannot work with."""
+  check_choice("calibration", method, METHODS)
+  check_percentile(percentile)
+  if method == "least_squares" and (steps is None or steps < 1):
+    raise ValueError(f"calibration='least_squares' knows T: steps={steps} must be at least 1")
+  if not math.isfinite(v_init):
+    raise ValueError(f"v_init={v_init} must be finite, such as 0.5")
+  check_least("instalments", instalments, 1)
+
+
+def calibrate(
+    model: nn.Module,
+    variables: Any,
+    batches: Iterable[jax.Array],
+    *,
+    method: str = "percentile",
+    percentile: float = 99.9,
+    steps: int | None = None,
+    per_channel: bool = False,
+    v_init: float = 0.5,
+    instalments: int = 1,
+) -> dict[str, Any]:
+  """Sets the thresholds of every activation from real inputs.
+
+  One pass; memory does not grow with the number of batches (`tcljax.maths.histogram`).
+
+  Args:
+    model: a network with a field `act`.
+    variables: its trained variables; a collection `clipping` already there is replaced.
+    batches: inputs [B, ...] as the network takes them, from the training set.
+    method: "percentile" of the activations (Rueckauer et al., 2017), their "maximum" (Diehl et
+      al., 2015), or the threshold of "least_squares" error of the T-step quantised activation. A
+      percentile that is zero (a layer seldom active) becomes the maximum.
+    percentile: in (0, 100), for method="percentile".
+    steps: T, for method="least_squares".
+    per_channel: one threshold a channel (the last axis) instead of one a layer. A channel that
+      never was active takes the threshold of its whole layer.
+    v_init: initial membrane potential as a fraction of the threshold. One half rounds to nearest,
+      the best for a constant current; a lower one waits for more of a current that varies.
+    instalments: S: `v_init` gets parts that are added before each of the first S steps, see
+      `clipping.instalments`; every part starts at the given value. Neurons can then wait at first
+      and still round to nearest in the end, which is worth most at few steps.
+
+  Returns:
+    The variables with the collection `clipping`: for each activation `raw_threshold` and
+    `v_init`, scalars or [C], the latter [S] or [S, C] if it comes in S > 1 instalments.
+
+  Raises:
+    ValueError: on an unknown method, a percentile outside (0, 100), no batches, a model without a
+      field `act`, or an activation that is used twice or that the swap does not reach.
+    CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never
+      was active.
+  """
+  check_calibration(method, percentile, steps, v_init, instalments)
+  if hasattr(batches, "ndim"):
+    raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
+  network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
+
+  @functools.partial(jax.jit, compiler_options=xla_options.saving_memory())
+  def observe(variables, x):
+    with nn.intercept_methods(_refuse_relu):
+      return network.apply(variables, x, mutable=["observed"])[1].get("observed", {})
+
+  totals: dict[tuple[str, ...], Histogram] = {}
+  for batch in batches:
+    observed = traverse_util.flatten_dict(jax.device_get(observe(variables, batch)))
+    for (*path, _), new in observed.items():
+      new = Histogram(new.counts.astype(np.int64), new.maximum)
+      totals[tuple(path)] = totals[tuple(path)] + new if tuple(path) in totals else new
+  if not totals:
+    raise ValueError("calibration needs at least one batch, and a model that uses its field act")
+
+  def choose(activations):
+    if method == "percentile":
+      return percentile_threshold(activations, percentile)
+    if method == "maximum":
+      return np.asarray(activations.maximum, np.float64)
+    return least_squares_threshold(activations, steps, v_init)
+
+  found = {}
+  for path, activations in totals.items():
+    name = "/".join(path)
+    if not np.isfinite(activations.maximum).all():
+      raise CalibrationError(f"activation {name!r} is not finite on the calibration inputs")
+    if activations.maximum.max() >= LIMIT:
+      raise CalibrationError(f"activation {name!r} reaches {activations.maximum.max():.3g}, more "
+                             f"than {LIMIT:.3g}: scale the inputs or the weights down")
+    thresholds = choose(activations)
+    if not thresholds.all():  # dead, or so seldom active that the percentile is zero
+      layer = Histogram(activations.counts.sum(axis=0, keepdims=True),
+                        activations.maximum.max(keepdims=True))
+      fallback = choose(layer)[0] or layer.maximum[0]
+      if not fallback > 0:
+        raise CalibrationError(f"activation {name!r} never is above zero on these inputs: "
+                         "the network is dead there, no threshold can be found")
+      thresholds = np.where(thresholds > 0, thresholds, fallback)
+    tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)
+    found[(*path, "raw_threshold")] = clipping.raw_from_threshold(tau)
+    parts = (instalments,) if instalments > 1 else ()
+    found[(*path, "v_init")] = jnp.full(parts + tau.shape, v_init, jnp.float32)
+  return {**variables, "clipping": traverse_util.unflatten_dict(found)}
+
+
+def thresholds(variables: Any) -> dict[str, np.ndarray]:
+  """tau of every activation, by its path: scalars or [C], in activation units.
+
+  Raises:
+    ValueError: if the variables have no collection `clipping`.
+  """
+  if "clipping" not in variables:
+    raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
+  flat = traverse_util.flatten_dict(variables["clipping"], sep="/")
+  return {path.removesuffix("/raw_threshold"): np.asarray(clipping.threshold_from_raw(raw))
+          for path, raw in flat.items() if path.endswith("/raw_threshold")}

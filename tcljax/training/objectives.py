@@ -1,0 +1,181 @@
+"""What each phase minimises.
+
+An objective is a function `(variables, batch, key) -> loss, (metrics, updated)`: the loss to
+differentiate, scalars to report, and collections that the forward pass itself changed.
+
+Where the variables hold a collection `teacher`, it holds those of the network whose answers are
+learned; they are never trained.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import traverse_util
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from tcljax.checks import check_choice
+from tcljax.distributed import parallel
+from tcljax.layers.activations import ReLU, with_activation
+from tcljax.maths.clipping import threshold_from_raw
+from tcljax.simulation.settings import SpikingConfig
+from tcljax.simulation.time_loop import LARGEST_CHUNK, simulate, with_chunk
+
+Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]
+OBJECTIVES = ("distillation", "cross_entropy")
+_NEGLIGIBLE = 1e-6  # a loss, in nats, that is not worth making smaller
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+  """Mean cross-entropy of logits [B, C] with class numbers [B], smoothed towards uniform."""
+  targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+  return optax.softmax_cross_entropy(logits, targets).mean()
+
+
+def distillation(logits: jax.Array, teacher: jax.Array) -> jax.Array:
+  """Mean Kullback-Leibler divergence of softmax(logits) from softmax(teacher), both [B, C].
+
+  Hinton et al. (2015) at temperature 1; zero where the two agree.
+  """
+  teacher = jax.lax.stop_gradient(teacher)
+  return optax.kl_divergence(jax.nn.log_softmax(logits), jax.nn.softmax(teacher)).mean()
+
+
+def geometric_mean(losses: jax.Array) -> jax.Array:
+  """Of losses at several numbers of steps, [N].
+
+  What counts is by which factor each of them falls. At T = 4 a loss may be ten times that at
+  T = 16, and would be nearly all of their sum. One that has come down to nothing has no gradient
+  any more.
+  """
+  if len(losses) == 1:  # to the bit, and with no limit to how small it may become
+    return losses[0]
+  return jnp.exp(jnp.mean(jnp.log(jnp.maximum(losses, _NEGLIGIBLE))))
+
+
+def _accuracy(logits, labels):
+  return 100.0 * jnp.mean(logits.argmax(axis=-1) == labels)
+
+
+def _loss(kind, teacher, smoothing):
+  """A function of variables and a batch to the loss that logits for this batch have."""
+
+  def of_batch(variables, x, labels):
+    if kind == "distillation":
+      target = teacher.apply(variables.get("teacher", variables), x)
+      return lambda logits: distillation(logits, target)
+    return lambda logits: cross_entropy(logits, labels, smoothing)
+
+  return of_batch
+
+
+def ann_objective(
+    model: nn.Module,
+    preprocess: Callable[..., jax.Array],
+    smoothing: float = 0.0,
+    kind: str = "cross_entropy",
+    teacher: nn.Module | None = None,
+) -> Objective:
+  """The loss of a network in training mode, on augmented images: phase 1, and joint training.
+
+  Args:
+    model: the network with the activation that it is trained with: ReLU in phase 1; TCL (Ho &
+      Chang, DAC 2021, eq. 8) or Quantized where thresholds are trained together with weights.
+    preprocess: called with images and a key.
+    smoothing: of the labels, for cross-entropy.
+    kind: "cross_entropy" with the labels, or "distillation" from the logits of `teacher`.
+    teacher: a network; its variables are the collection `teacher`.
+  """
+  check_choice("objective", kind, OBJECTIVES)
+  loss_of = _loss(kind, teacher, smoothing)
+
+  def objective(variables, batch, key):
+    x = preprocess(batch["image"], key)
+    logits, updated = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    loss = loss_of(variables, x, batch["label"])(logits)
+    return loss, ({"accuracy": _accuracy(logits, batch["label"])}, updated)
+
+  return objective
+
+
+def with_threshold_decay(objective: Objective, coefficient: float) -> Objective:
+  """The objective plus coefficient * sum of tau^2, over all thresholds.
+
+  Small thresholds are what makes a spiking network fast: the regularisation of Ho & Chang (DAC
+  2021), apart from that of the weights.
+  """
+  if not coefficient:
+    return objective
+
+  def regularized(variables, batch, key):
+    loss, aux = objective(variables, batch, key)
+    flat = traverse_util.flatten_dict(variables["clipping"])
+    squares = [jnp.sum(threshold_from_raw(raw)**2)
+               for path, raw in flat.items() if path[-1] == "raw_threshold"]
+    return loss + coefficient * sum(squares), aux
+
+  return regularized
+
+
+def check_at(at: Sequence[int], steps: int) -> None:
+  """Raises ValueError unless all of `at` are numbers of steps from 1 to T."""
+  for t in at:
+    if not (isinstance(t, (int, np.integer)) and 1 <= t <= steps):
+      raise ValueError(f"at={tuple(at)}: {t!r} is no number of steps from 1 to steps={steps}")
+
+
+def snn_objective(
+    model: nn.Module,
+    preprocess: Callable[..., jax.Array],
+    spiking: SpikingConfig,
+    mesh: Mesh,
+    kind: str = "distillation",
+    teacher: nn.Module | None = None,
+    at: Sequence[int] = (),
+    smoothing: float = 0.0,
+) -> Objective:
+  """The loss of the T-step spiking network, with gradients through all steps: phase 2.
+
+  BatchNorm runs on its running statistics and nothing but the loss leaves the simulation.
+
+  Args:
+    model: a network with a field `act`.
+    preprocess: called with images and a key.
+    spiking: how to simulate.
+    mesh: from `parallel.data_mesh`; each device simulates its part of the batch.
+    kind: "distillation" from the ANN's logits, or "cross_entropy" with the labels.
+    teacher: the network whose logits are learned, by default `model` with ReLU. Its variables are
+      the collection `teacher`, or else those of `model`.
+    at: numbers of steps after which the answer is to be good; the loss is the geometric mean of
+      theirs. Empty for T alone. With several, one set of thresholds serves a range of T.
+    smoothing: of the labels, for cross-entropy.
+
+  Raises:
+    ValueError: on an unknown kind, or a number of steps outside 1 to T.
+  """
+  check_choice("objective", kind, OBJECTIVES)
+  check_at(at, spiking.steps)
+  taken = np.asarray(sorted(at) or [spiking.steps]) - 1
+  loss_of = _loss(kind, teacher or with_activation(model, ReLU), smoothing)
+
+  def run(variables, x, keys):
+    answers = simulate(
+        model, variables, x, with_chunk(model, variables, x, spiking, LARGEST_CHUNK), keys=keys,
+        observe=lambda steps: steps.logits).observed
+    return answers[taken]
+
+  run = parallel.over_data(mesh, run, P(None, "data"))
+
+  def objective(variables, batch, key):
+    augment_key, input_key = jax.random.split(key)
+    x = preprocess(batch["image"], augment_key)
+    answers = run(variables, x, jax.random.split(input_key, x.shape[0]))
+    loss = geometric_mean(jax.vmap(loss_of(variables, x, batch["label"]))(answers))
+    return loss, ({"accuracy": _accuracy(answers[-1], batch["label"])}, {})
+
+  return objective

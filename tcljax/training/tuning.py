@@ -1,0 +1,102 @@
+"""Phase 2 as a library call: train the thresholds of a network through its T-step simulation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcljax.checks import check_least
+from tcljax.data import Split, training_batches
+from tcljax.distributed import parallel
+from tcljax.layers.activations import ReLU, with_activation
+from tcljax.simulation.settings import SpikingConfig, check_spiking
+from tcljax.training import loop, optimizers
+from tcljax.training.objectives import snn_objective
+from tcljax.training.optimizers import OptimizerConfig
+
+
+def _as_they_are(images: jax.Array, key: jax.Array) -> jax.Array:
+  del key
+  return jnp.asarray(images)
+
+
+def tune(
+    model: nn.Module,
+    variables: dict[str, Any],
+    images: np.ndarray,
+    labels: np.ndarray,
+    spiking: SpikingConfig = SpikingConfig(),
+    *,
+    steps: int = 500,
+    minutes: float = 0.0,
+    batch_size: int = 32,
+    optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.02),
+    objective: str = "distillation",
+    at: Sequence[int] = (),
+    preprocess: Callable[[jax.Array, jax.Array], jax.Array] = _as_they_are,
+    seed: int = 0,
+    on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+) -> dict[str, Any]:
+  """Trains thresholds and initial potentials; the weights stay as they are, to the bit.
+
+  Args:
+    model: a network with a field `act`.
+    variables: its variables with the collection `clipping`, from `calibrate`.
+    images: training inputs, [N, ...].
+    labels: class numbers, [N].
+    spiking: the simulation whose output is made better; `spiking.steps` is the T to tune for.
+    steps: training steps.
+    minutes: if positive, as many steps as fit into this time take the place of `steps`.
+    batch_size: a multiple of the number of devices.
+    optimizer: of the thresholds.
+    objective: "distillation" from the ANN's logits, or "cross_entropy" with the labels.
+    at: numbers of steps whose answers are to be good, for thresholds that serve a range of T; empty
+      for `spiking.steps` alone.
+    preprocess: applied to each batch of images, with a random key, on the device.
+    seed: of the order of the images and everything else random.
+    on_metrics: called after each step with its number and metrics, such as `loss` and `accuracy`.
+
+  Returns:
+    The variables with a new collection `clipping`.
+
+  Raises:
+    ValueError: on an unknown objective, a batch size that the devices cannot share, labels that
+      are not class numbers of this network, or thresholds that are missing.
+    TrainingDiverged: if the loss stops being finite.
+  """
+  if "clipping" not in variables:
+    raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
+  check_spiking(spiking)
+  if not isinstance(optimizer, OptimizerConfig):
+    raise ValueError(f"optimizer={optimizer!r} must be a tcljax.OptimizerConfig")
+  check_least("steps", steps, 1)
+  check_least("minutes", minutes, 0)
+  parallel.check_batch_size("batch_size", batch_size)
+  split = Split(np.asarray(images), np.asarray(labels))
+  example = jax.eval_shape(
+      preprocess, jax.ShapeDtypeStruct((1, *split.image_shape), split.image_dtype),
+      jax.eval_shape(jax.random.key, 0))
+  split.check_classes(
+      jax.eval_shape(with_activation(model, ReLU).apply, variables, example).shape[-1])
+  variables = flax.core.unfreeze(variables)
+  mesh = parallel.data_mesh()
+  trained = ("clipping",)
+  loss = snn_objective(model, preprocess, spiking, mesh, objective, at=at)
+
+  def start(steps):
+    transformation = optimizers.train_only({"clipping": optimizer.transformation(steps)})
+    state = parallel.replicate(mesh, loop.new_state(variables, transformation))
+    return state, loop.train_step(loss, transformation, trained)
+
+  state, step = start(steps)
+  if minutes:
+    batch = next(training_batches(split, batch_size, seed))
+    steps = loop.steps_within(minutes, state, step, batch, mesh=mesh)
+    state, step = start(steps)
+  run = loop.OneByOne(step, training_batches(split, batch_size, seed), mesh)
+  state = loop.fit(state, run, steps, seed=seed, on_metrics=on_metrics)
+  return state.variables
