@@ -36,13 +36,14 @@ def main(argv=None):
   """Runs the benchmark."""
   argv = sys.argv[1:] if argv is None else argv
   parser = argparse.ArgumentParser(
-      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-      allow_abbrev=False)
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+  )
   parser.add_argument("--batch_size", type=int, default=16)
   parser.add_argument("--channels", type=int, default=512, help="of image and result")
   parser.add_argument("--rounds", type=int, default=20, help="of each, in turns")
-  parser.add_argument("--output", type=pathlib.Path,
-                      default=ROOT / "benchmarks" / "results" / "convolution")
+  parser.add_argument(
+    "--output", type=pathlib.Path, default=ROOT / "benchmarks" / "results" / "convolution"
+  )
   args = parser.parse_args(argv)
   if min(args.batch_size, args.channels, args.rounds) < 1:
     parser.error("--batch_size, --channels and --rounds must be at least 1")
@@ -51,8 +52,13 @@ def main(argv=None):
   rows = [row for shape in _SHAPES for row in measure(*shape, args, product)]
   rows += [row for shape in _LOOPED for row in measure(*shape, args, product, _LOOP)]
   flags = [flag for flag in argv if not flag.startswith("--output=")]
-  found = {"command": " ".join(["python benchmarks/convolution.py", *flags]), "machine": machine(),
-           "batch_size": args.batch_size, "channels": args.channels, "rows": rows}
+  found = {
+    "command": " ".join(["python benchmarks/convolution.py", *flags]),
+    "machine": machine(),
+    "batch_size": args.batch_size,
+    "channels": args.channels,
+    "rows": rows,
+  }
   table = markdown(found)
   write_results(args.output, found, table)
   print(f"{table}\nwritten: {args.output}.json and .md")
@@ -67,8 +73,9 @@ def measure(size, stride, args, product, loop=0):
   operations = 2 * result.size * 9 * args.channels
 
   def convolution(way, image, kernel):
-    return way(image, kernel, (stride, stride), ((1, 1), (1, 1)),
-               dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return way(
+      image, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
   def gradient(operand, way, image, kernel, result):
     return jax.vjp(functools.partial(convolution, way), image, kernel)[1](result)[operand]
@@ -76,20 +83,33 @@ def measure(size, stride, args, product, loop=0):
   def looped(operand, way, image, kernel, result):
     def body(sum_of_all, factor):
       return sum_of_all + gradient(operand, way, image, kernel, factor * result), ()
+
     return jax.lax.scan(body, jnp.zeros_like((image, kernel)[operand]), jnp.arange(1.0, loop + 1))
 
   both = ("gradient to the image", "gradient to the kernel")
-  cases = ({f"{name}, in a loop": functools.partial(looped, i) for i, name in enumerate(both)}
-           if loop else {"forward": lambda way, image, kernel, result: convolution(
-               way, image, kernel), both[0]: functools.partial(gradient, 0)})
+  cases = (
+    {f"{name}, in a loop": functools.partial(looped, i) for i, name in enumerate(both)}
+    if loop
+    else {
+      "forward": lambda way, image, kernel, result: convolution(way, image, kernel),
+      both[0]: functools.partial(gradient, 0),
+    }
+  )
   for what, f in cases.items():
-    runs = {name: functools.partial(
-        jax.jit(functools.partial(f, way)), image, kernel, result) for name, way in _WAYS.items()}
-    seconds = in_turns({**runs, "product": product},
-                       min(args.rounds, _LOOP_ROUNDS) if loop else args.rounds)
+    runs = {
+      name: functools.partial(jax.jit(functools.partial(f, way)), image, kernel, result)
+      for name, way in _WAYS.items()
+    }
+    seconds = in_turns(
+      {**runs, "product": product}, min(args.rounds, _LOOP_ROUNDS) if loop else args.rounds
+    )
     rate = 2 * MATRIX**3 / seconds["product"]
-    yield {"pixels": size, "stride": stride, "what": what, **{
-        name: float(f"{max(1, loop) * operations / seconds[name] / rate:.3g}") for name in _WAYS}}
+    yield {
+      "pixels": size,
+      "stride": stride,
+      "what": what,
+      **{name: float(f"{max(1, loop) * operations / seconds[name] / rate:.3g}") for name in _WAYS},
+    }
 
 
 def in_turns(runs, rounds):
@@ -101,7 +121,7 @@ def in_turns(runs, rounds):
   for run in runs.values():
     jax.block_until_ready(run())
   for number in range(rounds):
-    for name, run in list(runs.items())[::-1 if number % 2 else 1]:
+    for name, run in list(runs.items())[:: -1 if number % 2 else 1]:
       start = time.perf_counter()
       jax.block_until_ready(run())
       seconds[name].append(time.perf_counter() - start)
@@ -110,13 +130,21 @@ def in_turns(runs, rounds):
 
 def markdown(found):
   """The table."""
-  lines = ["# Convolutions and their gradients", "",
-           f"Share of the rate of a {MATRIX}x{MATRIX} float32 product that a 3x3 convolution "
-           f"with {found['channels']} channels reaches, {found['batch_size']} images at a time. "
-           "Operations on padding count, and a way that leaves them out can exceed 1.", "",
-           "| image | stride | | `jax.lax` | `tcljax.convolve` |", "|---|---|---|---|---|"]
-  lines += [f"| {row['pixels']}x{row['pixels']} | {row['stride']} | {row['what']} | "
-            f"{row['lax']:.4f} | {row['tcljax']:.4f} |" for row in found["rows"]]
+  lines = [
+    "# Convolutions and their gradients",
+    "",
+    f"Share of the rate of a {MATRIX}x{MATRIX} float32 product that a 3x3 convolution "
+    f"with {found['channels']} channels reaches, {found['batch_size']} images at a time. "
+    "Operations on padding count, and a way that leaves them out can exceed 1.",
+    "",
+    "| image | stride | | `jax.lax` | `tcljax.convolve` |",
+    "|---|---|---|---|---|",
+  ]
+  lines += [
+    f"| {row['pixels']}x{row['pixels']} | {row['stride']} | {row['what']} | "
+    f"{row['lax']:.4f} | {row['tcljax']:.4f} |"
+    for row in found["rows"]
+  ]
   lines += ["", "```bash", found["command"], "```", "", found["machine"], ""]
   return "\n".join(lines)
 

@@ -39,14 +39,15 @@ def main(argv=None):
 
   argv = sys.argv[1:] if argv is None else argv
   parser = argparse.ArgumentParser(
-      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-      allow_abbrev=False)
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+  )
   parser.add_argument("--images", type=int, default=600, help="files, and images a round")
   parser.add_argument("--rounds", type=int, default=7, help="of each of the two")
   parser.add_argument("--workers", type=int, default=AUTOMATIC, help="processes; -1: one a core")
   parser.add_argument("--batch_size", type=int, default=64)
-  parser.add_argument("--output", type=pathlib.Path,
-                      default=ROOT / "benchmarks" / "results" / "input")
+  parser.add_argument(
+    "--output", type=pathlib.Path, default=ROOT / "benchmarks" / "results" / "input"
+  )
   args = parser.parse_args(argv)
   workers = resolve_workers(args.workers)
   if min(args.images, args.rounds, args.batch_size, workers) < 1:
@@ -54,14 +55,23 @@ def main(argv=None):
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     paths = make_files(folder, args.images)
-    split = load_dataset("photos", str(folder), test_split="validation", image_size=SHAPE[0],
-                         stream=True, workers=workers).train
+    split = load_dataset(
+      "photos",
+      str(folder),
+      test_split="validation",
+      image_size=SHAPE[0],
+      stream=True,
+      workers=workers,
+    ).train
     rates = {"tcljax": [], "bare loop": []}
     for number in range(args.rounds):
       rates["tcljax"].append(ours(split, args.batch_size, args.images))
       rates["bare loop"].append(bare(paths, workers))
-      print(f"round {number + 1}: " + ", ".join(
-          f"{name} {values[-1]:.0f} images/s" for name, values in rates.items()), flush=True)
+      print(
+        f"round {number + 1}: "
+        + ", ".join(f"{name} {values[-1]:.0f} images/s" for name, values in rates.items()),
+        flush=True,
+      )
     size = statistics.mean(path.stat().st_size for path in paths)
   found = results(rates, workers, size, args, argv)
   table = markdown(found)
@@ -91,7 +101,8 @@ def photograph(number):
   frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
   frequency[0, 0] = np.inf  # no mean
   planes = np.fft.irfft2(
-      np.fft.rfft2(rng.normal(size=(3, height, width))) / frequency, s=(height, width))
+    np.fft.rfft2(rng.normal(size=(3, height, width))) / frequency, s=(height, width)
+  )
   planes /= planes.std(axis=(1, 2), keepdims=True)
   pixels = np.moveaxis(planes, 0, -1) * (50, 15, 15) + 128  # luminance, and colours that vary less
   file = io.BytesIO()
@@ -118,7 +129,7 @@ def ours(split, batch_size, images):
 def bare(paths, workers):
   """Images per second that the processes of a pool read, decode and crop."""
   with multiprocessing.get_context("spawn").Pool(workers) as pool:
-    pool.map(_read_and_decode, paths[:8 * workers], chunksize=1)
+    pool.map(_read_and_decode, paths[: 8 * workers], chunksize=1)
     start = time.perf_counter()
     pool.map(_read_and_decode, paths, chunksize=8)
     return len(paths) / (time.perf_counter() - start)
@@ -135,27 +146,54 @@ def results(rates, workers, size, args, argv):
 
   medians = {name: statistics.median(values) for name, values in rates.items()}
   return {
-      "command": " ".join(["python benchmarks/input.py", *argv]), "machine": machine(),
-      "workers": workers, "batch_size": args.batch_size, "images": args.images,
-      "mean_kilobytes": round(size / 1000, 1), "ratio": round(
-          medians["tcljax"] / medians["bare loop"], 3),
-      "rows": [{"system": name, "median": round(medians[name], 1), "lowest": round(min(values), 1),
-                "highest": round(max(values), 1), "rounds": len(values)}
-               for name, values in rates.items()]}
+    "command": " ".join(["python benchmarks/input.py", *argv]),
+    "machine": machine(),
+    "workers": workers,
+    "batch_size": args.batch_size,
+    "images": args.images,
+    "mean_kilobytes": round(size / 1000, 1),
+    "ratio": round(medians["tcljax"] / medians["bare loop"], 3),
+    "rows": [
+      {
+        "system": name,
+        "median": round(medians[name], 1),
+        "lowest": round(min(values), 1),
+        "highest": round(max(values), 1),
+        "rounds": len(values),
+      }
+      for name, values in rates.items()
+    ],
+  }
 
 
 def markdown(found):
   """The table."""
   lines = [
-      "# Streamed input", "",
-      f"Images per second: {found['images']} JPEG files of about 500x400 pixels and "
-      f"{found['mean_kilobytes']:.0f} kB, decoded and cropped at random to 224x224 by "
-      f"{found['workers']} processes.", "",
-      "| | median | lowest | highest | rounds |", "|---|---|---|---|---|"]
-  lines += [f"| {row['system']} | {row['median']:.0f} | {row['lowest']:.0f} | {row['highest']:.0f} "
-            f"| {row['rounds']} |" for row in found["rows"]]
-  lines += ["", f"tcljax has {found['ratio']:.2f} of the bare loop.", "",
-            "```bash", found["command"], "```", "", found["machine"], ""]
+    "# Streamed input",
+    "",
+    f"Images per second: {found['images']} JPEG files of about 500x400 pixels and "
+    f"{found['mean_kilobytes']:.0f} kB, decoded and cropped at random to 224x224 by "
+    f"{found['workers']} processes.",
+    "",
+    "| | median | lowest | highest | rounds |",
+    "|---|---|---|---|---|",
+  ]
+  lines += [
+    f"| {row['system']} | {row['median']:.0f} | {row['lowest']:.0f} | {row['highest']:.0f} "
+    f"| {row['rounds']} |"
+    for row in found["rows"]
+  ]
+  lines += [
+    "",
+    f"tcljax has {found['ratio']:.2f} of the bare loop.",
+    "",
+    "```bash",
+    found["command"],
+    "```",
+    "",
+    found["machine"],
+    "",
+  ]
   return "\n".join(lines)
 
 

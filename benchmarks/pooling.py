@@ -43,7 +43,7 @@ def get_config():
   config.train.optimizer.warmup_steps = 100
   config.tune.steps = 200
   config.tune.batch_size = 32
-  config.eval.steps = max(_STEPS)
+  config.eval.time_steps = max(_STEPS)
   config.checkpoint_every = 100
   return config
 
@@ -77,20 +77,33 @@ def measure(config, workdir, steps):
     for thresholds, found in (("calibrated", calibrated), ("tuned", tuned)):
       network = spiking_network.convert(one.model, found, one.input_shape, one.spiking)
       curve = evaluate(
-          network.model, network.variables, made.dataset.test.images, made.dataset.test.labels,
-          one.evaluation, reference=(made.ann, variables), **settings).snn
+        network.model,
+        network.variables,
+        made.dataset.test.images,
+        made.dataset.test.labels,
+        one.evaluation,
+        reference=(made.ann, variables),
+        **settings,
+      ).snn
       say(f"{pooling}, {thresholds}: " + ", ".join(f"T={t} {curve[t - 1]:.2f}" for t in steps))
-      rows += [{"pooling": pooling, "thresholds": thresholds, "T": t,
-                "accuracy": round(float(curve[t - 1]), 2), "ann_pooled_so": round(pooled_so, 2)}
-               for t in steps]
+      rows += [
+        {
+          "pooling": pooling,
+          "thresholds": thresholds,
+          "T": t,
+          "accuracy": round(float(curve[t - 1]), 2),
+          "ann_pooled_so": round(pooled_so, 2),
+        }
+        for t in steps
+      ]
   return {"images": len(made.dataset.test.labels), "ann": round(ann, 2), "rows": rows}
 
 
 def main(argv=None):
   """Runs the benchmark."""
   parser = argparse.ArgumentParser(
-      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-      allow_abbrev=False)
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+  )
   parser.add_argument("--workdir", default="runs/pooling")
   parser.add_argument("--output", default=str(ROOT / "benchmarks" / "results" / "pooling"))
   args = parser.parse_args(argv)
@@ -107,23 +120,36 @@ def write(found, output):
   """Writes OUTPUT.json and OUTPUT.md."""
   steps = sorted({row["T"] for row in found["rows"]})
   lines = [
-      "# Accuracy against T: ways to pool a network trained with maxima", "",
-      "The paper's small CNN, trained with maximum pooling on 20,000 images of CIFAR-10; in "
-      f"percent of {found['images']} test images, its ANN has {found['ann']:.2f}. Weights "
-      "untouched, binary integrate-and-fire neurons, every step counted, thresholds tuned for "
-      "T = 8 alone.", "",
-      "| pooling | ANN pooled so | thresholds | " + " | ".join(f"T={t}" for t in steps) + " |",
-      "|---|---|---|" + "---|" * len(steps)]
+    "# Accuracy against T: ways to pool a network trained with maxima",
+    "",
+    "The paper's small CNN, trained with maximum pooling on 20,000 images of CIFAR-10; in "
+    f"percent of {found['images']} test images, its ANN has {found['ann']:.2f}. Weights "
+    "untouched, binary integrate-and-fire neurons, every step counted, thresholds tuned for "
+    "T = 8 alone.",
+    "",
+    "| pooling | ANN pooled so | thresholds | " + " | ".join(f"T={t}" for t in steps) + " |",
+    "|---|---|---|" + "---|" * len(steps),
+  ]
   curves = {}
   for row in found["rows"]:
     key = row["pooling"], f"{row['ann_pooled_so']:.2f}", row["thresholds"]
     curves.setdefault(key, {})[row["T"]] = row["accuracy"]
-  lines += [f"| {' | '.join(key)} | {' | '.join(f'{curve[t]:.2f}' for t in steps)} |"
-            for key, curve in curves.items()]
   lines += [
-      "", "`average`: means in place of the maxima. `before`: the maximum of the input currents in "
-      "each step. `gate`: as many spikes as the neuron that fired most.", "",
-      "```bash", found["command"], "```", "", found["machine"], ""]
+    f"| {' | '.join(key)} | {' | '.join(f'{curve[t]:.2f}' for t in steps)} |"
+    for key, curve in curves.items()
+  ]
+  lines += [
+    "",
+    "`average`: means in place of the maxima. `before`: the maximum of the input currents in "
+    "each step. `gate`: as many spikes as the neuron that fired most.",
+    "",
+    "```bash",
+    found["command"],
+    "```",
+    "",
+    found["machine"],
+    "",
+  ]
   write_results(output, found, "\n".join(lines))
   print(f"written: {output}.json and .md")
 

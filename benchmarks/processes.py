@@ -18,8 +18,9 @@ sys.exit(status)
 
 def run(command):
   """Runs a command; its last line as JSON or None, its peak memory in MiB and its seconds."""
-  done = subprocess.run([sys.executable, "-c", _MEASURED, *command], capture_output=True, text=True,
-                        check=False)
+  done = subprocess.run(
+    [sys.executable, "-c", _MEASURED, *command], capture_output=True, text=True, check=False
+  )
   if done.returncode:
     sys.exit(f"speed: {shlex.join(command)} failed: {done.stderr.strip().splitlines()[-1:]}")
   *lines, measured = done.stdout.strip().splitlines()

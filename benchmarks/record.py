@@ -15,8 +15,11 @@ def machine():
   processor = platform.processor() or platform.machine()
   cpuinfo = pathlib.Path("/proc/cpuinfo")
   if cpuinfo.exists():
-    names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines()
-             if line.startswith("model name")]
+    names = [
+      line.partition(":")[2].strip()
+      for line in cpuinfo.read_text().splitlines()
+      if line.startswith("model name")
+    ]
     processor = names[0] if names else processor
   device = jax.devices()[0]
   what = "CPU" if device.platform == "cpu" else device.device_kind

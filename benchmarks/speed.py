@@ -33,7 +33,7 @@ _FIRST_RESULT = """
 import jax.numpy as jnp, jax, tcljax
 model, x = tcljax.CNN(num_classes=10), jnp.ones((1, 32, 32, 3))
 variables = tcljax.calibrate(model, model.init(jax.random.key(0), x), [x])
-tcljax.convert(model, variables, x.shape[1:])(x, steps=8).block_until_ready()
+tcljax.convert(model, variables, x.shape[1:])(x, time_steps=8).block_until_ready()
 """
 
 
@@ -41,14 +41,15 @@ def main(argv=None):
   """Runs the benchmark."""
   argv = sys.argv[1:] if argv is None else argv
   parser = argparse.ArgumentParser(
-      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-      allow_abbrev=False)
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+  )
   parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--spikingjelly_vgg16", help="command of the rival's script")
   parser.add_argument("--spikingjelly_resnet20", help="likewise")
-  parser.add_argument("--output", type=pathlib.Path,
-                      default=ROOT / "benchmarks" / "results" / "speed")
+  parser.add_argument(
+    "--output", type=pathlib.Path, default=ROOT / "benchmarks" / "results" / "speed"
+  )
   args = parser.parse_args(argv)
   parts = args.parts or [part for part in PARTS if part != "gpu"]
   if unknown := set(parts) - set(PARTS):
@@ -59,8 +60,9 @@ def main(argv=None):
   for part in parts:
     rows = [{"benchmark": part, **row} for row in PARTS[part](args)]
     found["rows"] = sorted(
-        [row for row in found["rows"] if row["benchmark"] != part] + rows,
-        key=lambda row: list(PARTS).index(row["benchmark"]))
+      [row for row in found["rows"] if row["benchmark"] != part] + rows,
+      key=lambda row: list(PARTS).index(row["benchmark"]),
+    )
     write_results(args.output, found, _markdown(found))
   print(f"{_markdown(found)}\nwritten: {args.output}.json and .md")
   return 0
@@ -72,18 +74,21 @@ def _simulation(args):
   resnet20 = {}
   if args.spikingjelly_resnet20:
     resnet20["as it is"] = (
-        [*shlex.split(args.spikingjelly_resnet20), "--recipe=Max", "--images=300", "--steps=64"],
-        lambda answer: answer["image_steps_per_second"] / 64)
-  yield _beside("ResNet-20, batch 100, T = 64", _ours("simulation", "resnet20", 100, 64), resnet20,
-                args.rounds)
+      [*shlex.split(args.spikingjelly_resnet20), "--recipe=Max", "--images=300", "--steps=64"],
+      lambda answer: answer["image_steps_per_second"] / 64,
+    )
+  yield _beside(
+    "ResNet-20, batch 100, T = 64", _ours("simulation", "resnet20", 100, 64), resnet20, args.rounds
+  )
 
 
 def _gpu(args):
   rival = _rival_vgg16(args.spikingjelly_vgg16, batch=256, steps=32, rounds=args.rounds, gpu=True)
   ours = _ours("simulation", "vgg16", 256, 32)
   for dtype in ("float32", "bfloat16"):
-    yield _beside(f"VGG-16, batch 256, T = 32, {dtype}", [*ours, f"--dtype={dtype}"], rival,
-                  args.rounds)
+    yield _beside(
+      f"VGG-16, batch 256, T = 32, {dtype}", [*ours, f"--dtype={dtype}"], rival, args.rounds
+    )
 
 
 def _tuning(args):
@@ -91,12 +96,26 @@ def _tuning(args):
   yield _beside("VGG-16, batch 16, T = 8", _ours("tuning", "vgg16", 16, 8), rival, args.rounds)
 
 
-# Flags of benchmarks/workload.py beside --model=vgg16 --batch_size=16 --steps=8.
+# Flags of benchmarks/workload.py beside --model=vgg16 --batch_size=16 --time_steps=8.
 _GROWTH = {
-    "simulation": ((), ("--steps=32",), ("--batch_size=1",), ("--batch_size=64",), ("--chunk=8",),
-                   ("--dtype=bfloat16",), ("--model=resnet20",)),
-    "tuning": ((), ("--steps=32",), ("--batch_size=64",), ("--chunk=1",), ("--chunk=4",),
-               ("--dtype=bfloat16",), ("--model=resnet20",)),
+  "simulation": (
+    (),
+    ("--time_steps=32",),
+    ("--batch_size=1",),
+    ("--batch_size=64",),
+    ("--chunk=8",),
+    ("--dtype=bfloat16",),
+    ("--model=resnet20",),
+  ),
+  "tuning": (
+    (),
+    ("--time_steps=32",),
+    ("--batch_size=64",),
+    ("--chunk=1",),
+    ("--chunk=4",),
+    ("--dtype=bfloat16",),
+    ("--model=resnet20",),
+  ),
 }
 
 
@@ -109,15 +128,21 @@ def _growth(args):
 def _memory(args):
   for what, lengths in (("simulation", (16, 256)), ("tuning", (8, 64))):
     for steps in lengths:
-      yield _beside(f"{what}, VGG-16, batch 16, T = {steps}",
-                    [*_ours(what, "vgg16", 16, steps), "--rounds=1"], {}, 1)
+      yield _beside(
+        f"{what}, VGG-16, batch 16, T = {steps}",
+        [*_ours(what, "vgg16", 16, steps), "--rounds=1"],
+        {},
+        1,
+      )
 
 
 def _loading(args):
   command = _workload("loading", "--batch_size=128")
   rates = [run(command)[0]["images_per_second"] for _ in range(args.rounds)]
-  yield {"case": "images of 32x32 from memory, augmented, batch 128",
-         "images_per_second": _rounded(statistics.median(rates))}
+  yield {
+    "case": "images of 32x32 from memory, augmented, batch 128",
+    "images_per_second": _rounded(statistics.median(rates)),
+  }
 
 
 def _start_up(args):
@@ -131,12 +156,22 @@ def _start_up(args):
         seconds[name].append(taken)
   for name, taken in seconds.items():
     ratios = [a / b for a, b in zip(taken, seconds["import jax, flax, optax"], strict=True)]
-    yield {"case": name, "seconds": _rounded(statistics.median(taken)),
-           "over_import_of_jax_flax_optax": _rounded(statistics.median(ratios))}
+    yield {
+      "case": name,
+      "seconds": _rounded(statistics.median(taken)),
+      "over_import_of_jax_flax_optax": _rounded(statistics.median(ratios)),
+    }
 
 
-PARTS = {"simulation": _simulation, "tuning": _tuning, "growth": _growth, "memory": _memory,
-         "loading": _loading, "start-up": _start_up, "gpu": _gpu}
+PARTS = {
+  "simulation": _simulation,
+  "tuning": _tuning,
+  "growth": _growth,
+  "memory": _memory,
+  "loading": _loading,
+  "start-up": _start_up,
+  "gpu": _gpu,
+}
 
 
 def _workload(what, *flags):
@@ -144,15 +179,21 @@ def _workload(what, *flags):
 
 
 def _ours(what, model, batch, steps):
-  return _workload(what, f"--model={model}", f"--batch_size={batch}", f"--steps={steps}")
+  return _workload(what, f"--model={model}", f"--batch_size={batch}", f"--time_steps={steps}")
 
 
 def _rival_vgg16(command, batch, steps, rounds, train=False, gpu=False):
   """Commands of its two layouts, each with the way to read its answer."""
   if not command:
     return {}
-  common = [*shlex.split(command), f"--batch={batch}", f"--steps={steps}", f"--repeats={rounds}",
-            *["--train"] * train, *["--device=cuda"] * gpu]
+  common = [
+    *shlex.split(command),
+    f"--batch={batch}",
+    f"--steps={steps}",
+    f"--repeats={rounds}",
+    *["--train"] * train,
+    *["--device=cuda"] * gpu,
+  ]
   rate = lambda answer: answer["snn_images_per_second"]
   return {"default": (common, rate), "channels last": ([*common, "--channels-last"], rate)}
 
@@ -170,8 +211,11 @@ def _beside(case, ours, rivals, rounds):
       answer, peak, _ = run(command)
       rates[mode].append(rate(answer))
       rivals_peaks[mode].append(peak)
-    print(f"{case}, round {number + 1}: {answers[-1]['images_per_second']:.1f} images/s" + "".join(
-        f", SpikingJelly ({mode}) {values[-1]:.1f}" for mode, values in rates.items()), flush=True)
+    print(
+      f"{case}, round {number + 1}: {answers[-1]['images_per_second']:.1f} images/s"
+      + "".join(f", SpikingJelly ({mode}) {values[-1]:.1f}" for mode, values in rates.items()),
+      flush=True,
+    )
   row = {"case": case, "device": answers[0]["device"], "peak_mib": round(statistics.median(peaks))}
   for key in answers[0]:
     if key != "device":
@@ -179,11 +223,15 @@ def _beside(case, ours, rivals, rounds):
   if rivals:
     ours_rates = [answer["images_per_second"] for answer in answers]
     row["spikingjelly"] = {
-        mode: {"images_per_second": _rounded(statistics.median(values)),
-               "peak_mib": round(statistics.median(rivals_peaks[mode])),
-               "ratio": _rounded(statistics.median(
-                   a / b for a, b in zip(ours_rates, values, strict=True)))}
-        for mode, values in rates.items()}
+      mode: {
+        "images_per_second": _rounded(statistics.median(values)),
+        "peak_mib": round(statistics.median(rivals_peaks[mode])),
+        "ratio": _rounded(
+          statistics.median(a / b for a, b in zip(ours_rates, values, strict=True))
+        ),
+      }
+      for mode, values in rates.items()
+    }
     row["over_spikingjelly"] = min(mode["ratio"] for mode in row["spikingjelly"].values())
   return row
 
@@ -194,8 +242,11 @@ def _rounded(value):
 
 def _command(args):
   """The command of the whole table; where the rival's scripts lie is no part of it."""
-  rivals = [f"--{name}=COMMAND" for name in ("spikingjelly_vgg16", "spikingjelly_resnet20")
-            if getattr(args, name)]
+  rivals = [
+    f"--{name}=COMMAND"
+    for name in ("spikingjelly_vgg16", "spikingjelly_resnet20")
+    if getattr(args, name)
+  ]
   return " ".join(["python benchmarks/speed.py", *rivals])
 
 
@@ -209,32 +260,50 @@ def _known_rows(output):
 
 
 # Heading of a column, and the field of a row that it shows.
-_WORK = {"images/s": "images_per_second", "time over T x ANN": "over_ann",
-         "ANN's share of the product rate": "ann_share_of_product",
-         "compiling, s": "compile_seconds", "peak MiB": "peak_mib",
-         "times SpikingJelly's fastest": "over_spikingjelly"}
+_WORK = {
+  "images/s": "images_per_second",
+  "time over T x ANN": "over_ann",
+  "ANN's share of the product rate": "ann_share_of_product",
+  "compiling, s": "compile_seconds",
+  "peak MiB": "peak_mib",
+  "times SpikingJelly's fastest": "over_spikingjelly",
+}
 _COLUMNS = {
-    "simulation": _WORK, "tuning": _WORK,
-    "growth": {name: _WORK[name] for name in list(_WORK)[:-1]},
-    "memory": {"peak MiB of the process": "peak_mib", "of it temporary": "temporary_mib"},
-    "loading": {"images/s": "images_per_second"},
-    "start-up": {"s": "seconds", "over the import of them": "over_import_of_jax_flax_optax"},
-    "gpu": _WORK}
+  "simulation": _WORK,
+  "tuning": _WORK,
+  "growth": {name: _WORK[name] for name in list(_WORK)[:-1]},
+  "memory": {"peak MiB of the process": "peak_mib", "of it temporary": "temporary_mib"},
+  "loading": {"images/s": "images_per_second"},
+  "start-up": {"s": "seconds", "over the import of them": "over_import_of_jax_flax_optax"},
+  "gpu": _WORK,
+}
 
 
 def _markdown(found):
-  lines = ["# Speed and memory", "", "Medians; a ratio is that of two processes that ran one after "
-           f"the other. The product is of two {MATRIX}x{MATRIX} float32 matrices. "
-           "Growth is that of VGG-16, batch 16, T = 8, unless its flags say otherwise."]
+  lines = [
+    "# Speed and memory",
+    "",
+    "Medians; a ratio is that of two processes that ran one after "
+    f"the other. The product is of two {MATRIX}x{MATRIX} float32 matrices. "
+    "Growth is that of VGG-16, batch 16, T = 8, unless its flags say otherwise.",
+  ]
   for part, columns in _COLUMNS.items():
     rows = [row for row in found["rows"] if row["benchmark"] == part]
     if rows:
       title = "GPU" if part == "gpu" else part.capitalize()
-      lines += ["", f"## {title}", "", f"| | {' | '.join(columns)} |",
-                "|---|" + "---|" * len(columns)]
+      lines += [
+        "",
+        f"## {title}",
+        "",
+        f"| | {' | '.join(columns)} |",
+        "|---|" + "---|" * len(columns),
+      ]
       for row in rows:
-        lines.append("| " + " | ".join(
-            [row["case"], *(str(row.get(field, "")) for field in columns.values())]) + " |")
+        lines.append(
+          "| "
+          + " | ".join([row["case"], *(str(row.get(field, "")) for field in columns.values())])
+          + " |"
+        )
         for mode, figures in row.get("spikingjelly", {}).items():
           cells = [str(figures.get(field, "")) for field in columns.values()]
           lines.append(f"| SpikingJelly, {mode} | {' | '.join(cells)} |")

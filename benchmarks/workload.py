@@ -1,6 +1,6 @@
 """One piece of work in a process of its own, so that memory and compiling are those of it alone.
 
-    python benchmarks/workload.py --what=simulation --model=vgg16 --batch_size=16 --steps=8
+    python benchmarks/workload.py --what=simulation --model=vgg16 --batch_size=16 --time_steps=8
 
 Weights are random: figures are times, not accuracies. `simulation` hands back what an evaluation
 needs, the answer after every step; `tuning` is a whole step of phase 2, the optimizer's included.
@@ -36,12 +36,12 @@ _LOADED = 50_000
 def main(argv=None):
   """Runs it and prints the figures."""
   parser = argparse.ArgumentParser(
-      description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-      allow_abbrev=False)
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+  )
   parser.add_argument("--what", choices=("simulation", "tuning", "loading"), required=True)
   parser.add_argument("--model", choices=tuple(MODELS), default="vgg16")
   parser.add_argument("--batch_size", type=int, default=16)
-  parser.add_argument("--steps", type=int, default=8, help="T")
+  parser.add_argument("--time_steps", type=int, default=8, help="T")
   parser.add_argument("--chunk", type=int, default=0, help="K; 0: automatic")
   parser.add_argument("--dtype", default="float32", help="what layers compute in")
   parser.add_argument("--rounds", type=int, default=5)
@@ -55,38 +55,45 @@ def work(args):
   model = create_model(args.model, _CLASSES, dtype=args.dtype, **MODELS[args.model])
   x = jax.random.normal(jax.random.key(1), (args.batch_size, *_SHAPE))
   variables = calibrate(model, jax.jit(model.init)(jax.random.key(0), x), [x])
-  spiking = SpikingConfig(args.steps, args.chunk)
+  spiking = SpikingConfig(args.time_steps, args.chunk)
 
   start = time.perf_counter()
   run, temporary = {"simulation": _simulation, "tuning": _tuning}[args.what](
-      model, variables, x, spiking)
+    model, variables, x, spiking
+  )
   compiling = time.perf_counter() - start
   network = with_activation(model, ReLU)
   # Compiled as the run is.
   options = xla_options.saving_memory() if args.what == "tuning" else {}
   ann = jax.jit(network.apply, compiler_options=options)
   matrix = jnp.ones((MATRIX, MATRIX))
-  seconds = in_turns({
-      "run": run, "ann": functools.partial(ann, variables, x),
-      "product": functools.partial(jax.jit(jnp.matmul), matrix, matrix)}, args.rounds)
+  seconds = in_turns(
+    {
+      "run": run,
+      "ann": functools.partial(ann, variables, x),
+      "product": functools.partial(jax.jit(jnp.matmul), matrix, matrix),
+    },
+    args.rounds,
+  )
   rate = 2 * MATRIX**3 / seconds["product"]
   return {
-      "device": jax.devices()[0].device_kind,
-      "images_per_second": args.batch_size / seconds["run"],
-      "over_ann": seconds["run"] / (args.steps * seconds["ann"]),
-      "ann_images_per_second": args.batch_size / seconds["ann"],
-      "ann_share_of_product": operations(network.apply, variables, x) / seconds["ann"] / rate,
-      "product_gflops": rate / 1e9,
-      "compile_seconds": compiling,
-      "temporary_mib": temporary / 2**20,
+    "device": jax.devices()[0].device_kind,
+    "images_per_second": args.batch_size / seconds["run"],
+    "over_ann": seconds["run"] / (args.time_steps * seconds["ann"]),
+    "ann_images_per_second": args.batch_size / seconds["ann"],
+    "ann_share_of_product": operations(network.apply, variables, x) / seconds["ann"] / rate,
+    "product_gflops": rate / 1e9,
+    "compile_seconds": compiling,
+    "temporary_mib": temporary / 2**20,
   }
 
 
 def loading(args):
   """Images per second from a split in memory to augmented arrays on the device."""
   rng = np.random.default_rng(0)
-  split = Split(rng.integers(0, 256, (_LOADED, *_SHAPE), np.uint8),
-                rng.integers(0, _CLASSES, _LOADED))
+  split = Split(
+    rng.integers(0, 256, (_LOADED, *_SHAPE), np.uint8), rng.integers(0, _CLASSES, _LOADED)
+  )
   preprocess = jax.jit(Preprocessing(shift=4, flip=True))
   mesh, batches = parallel.data_mesh(), training_batches(split, args.batch_size, seed=0)
   count = max(1, _LOADED // args.batch_size)
@@ -102,25 +109,25 @@ def loading(args):
 def _simulation(model, variables, x, spiking):
   @jax.jit
   def run(variables, x):
-    done = simulate(model, variables, x, spiking, observe=lambda steps: steps.logits.argmax(-1))
+    done = simulate(model, variables, x, spiking, observe=lambda chunk: chunk.logits.argmax(-1))
     return done.logits, done.observed
 
   compiled = run.lower(variables, x).compile()
-  return (functools.partial(compiled, variables, x),
-          compiled.memory_analysis().temp_size_in_bytes)
+  return (functools.partial(compiled, variables, x), compiled.memory_analysis().temp_size_in_bytes)
 
 
 def _tuning(model, variables, x, spiking):
   mesh = parallel.data_mesh()
   objective = objectives.snn_objective(model, lambda images, key: images, spiking, mesh)
   transformation = optimizers.train_only(
-      {"clipping": optimizers.OptimizerConfig("adamw", 0.02).transformation(1000)})
+    {"clipping": optimizers.OptimizerConfig("adamw", 0.02).transformation(1000)}
+  )
   state = parallel.replicate(mesh, loop.new_state(variables, transformation))
-  batch = parallel.shard(
-      mesh, {"image": np.asarray(x), "label": np.arange(len(x)) % _CLASSES})
+  batch = parallel.shard(mesh, {"image": np.asarray(x), "label": np.arange(len(x)) % _CLASSES})
   key = jax.random.key(0)
-  compiled = loop.train_step(objective, transformation, ("clipping",)).lower(
-      state, batch, key).compile()
+  compiled = (
+    loop.train_step(objective, transformation, ("clipping",)).lower(state, batch, key).compile()
+  )
 
   def run():
     nonlocal state

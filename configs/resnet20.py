@@ -19,8 +19,8 @@ def get_config(variants=""):
   config.model.name = "resnet20"
   config.train.steps = 200 * 50_000 // 128
   config.train.optimizer.weight_decay = 1e-4
-  # One set of thresholds for every T; `tcljax-latency` tunes others for each T beside it.
-  config.snn.steps = 16
+  # One set of thresholds for every T; `tcljax-compare` tunes others for each T beside it.
+  config.snn.time_steps = 16
   config.snn.delay = 1
   config.tune.at = (4, 8, 16)
   config.tune.steps = 3 * 500  # as many as sets of their own for the three would get

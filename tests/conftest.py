@@ -9,8 +9,8 @@ import tempfile
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
-# Many tests run the same small networks: what one compiles, the others and their processes find. Set
-# JAX_COMPILATION_CACHE_DIR to keep it for the next run.
+# Many tests run the same small networks: what one compiles, the others and their processes find.
+# Set JAX_COMPILATION_CACHE_DIR to keep it for the next run.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-by-tests-")
   atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
@@ -39,10 +39,11 @@ def vgg():
   variables = dict(model.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32)))
   rng = np.random.default_rng(1)
   variables["batch_stats"] = jax.tree.map(
-      lambda a: np.asarray(a + rng.uniform(-0.1, 0.1, a.shape), np.float32),
-      variables["batch_stats"])
+    lambda a: np.asarray(a + rng.uniform(-0.1, 0.1, a.shape), np.float32), variables["batch_stats"]
+  )
   variables["params"] = jax.tree.map(
-      lambda a: np.asarray(a + rng.normal(0, 0.1, a.shape), np.float32), variables["params"])
+    lambda a: np.asarray(a + rng.normal(0, 0.1, a.shape), np.float32), variables["params"]
+  )
   return model, variables
 
 
@@ -62,8 +63,12 @@ def workdir(tmp_path_factory):
 @pytest.fixture
 def tiny_state(rng):
   """A state dict of the network that `run_train` makes."""
-  shapes = {"features.0": (4, 1, 3, 3), "features.4": (8, 4, 3, 3),
-            "classifier.0": (16, 32), "classifier.3": (10, 16)}
+  shapes = {
+    "features.0": (4, 1, 3, 3),
+    "features.4": (8, 4, 3, 3),
+    "classifier.0": (16, 32),
+    "classifier.3": (10, 16),
+  }
   state = {f"{name}.weight": rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
   state |= {f"{name}.bias": rng.normal(0, 0.1, shape[0]) for name, shape in shapes.items()}
   for name, width in (("features.1", 4), ("features.5", 8)):

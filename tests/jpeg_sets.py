@@ -53,12 +53,16 @@ def write_set(data_dir, *, name="photos", corrupt=(), label=lambda i: i % NUM_CL
     label: from the number of an example to its label.
     **splits: the number of examples of each split.
   """
+
   def example(split, i):
     data, file_name = jpeg(i, mode_of(i)), name_of(split, i)
-    return data[:len(data) // 2] if file_name in corrupt else data, label(i), file_name
+    return data[: len(data) // 2] if file_name in corrupt else data, label(i), file_name
 
-  write_files(data_dir, name, {
-      split: [example(split, i) for i in range(count)] for split, count in splits.items()})
+  write_files(
+    data_dir,
+    name,
+    {split: [example(split, i) for i in range(count)] for split, count in splits.items()},
+  )
 
 
 def write_files(data_dir, name, splits):
@@ -73,28 +77,50 @@ def write_files(data_dir, name, splits):
   path.mkdir(parents=True)
   infos = []
   for split, examples in splits.items():
-    shards = examples[:len(examples) // 2], examples[len(examples) // 2:]
+    shards = examples[: len(examples) // 2], examples[len(examples) // 2 :]
     for number, shard in enumerate(shards):
       writer = array_record_module.ArrayRecordWriter(
-          str(path / f"{name}-{split}.array_record-{number:05}-of-00002"), "group_size:1")
+        str(path / f"{name}-{split}.array_record-{number:05}-of-00002"), "group_size:1"
+      )
       for example in shard:
         writer.write(_serialized(*example))
       writer.close()
-    infos.append({"name": split, "shardLengths": [str(len(shard)) for shard in shards],
-                  "numBytes": "1",
-                  "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"})
-  (path / "dataset_info.json").write_text(json.dumps(
-      {"name": name, "version": "1.0.0", "fileFormat": "array_record", "splits": infos}))
+    infos.append(
+      {
+        "name": split,
+        "shardLengths": [str(len(shard)) for shard in shards],
+        "numBytes": "1",
+        "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+      }
+    )
+  (path / "dataset_info.json").write_text(
+    json.dumps({"name": name, "version": "1.0.0", "fileFormat": "array_record", "splits": infos})
+  )
   features = "tensorflow_datasets.core.features."
-  (path / "features.json").write_text(json.dumps({
-      "pythonClassName": features + "features_dict.FeaturesDict",
-      "featuresDict": {"features": {
-          "file_name": {"pythonClassName": features + "text_feature.Text", "text": {}},
-          "image": {"pythonClassName": features + "image_feature.Image", "image": {
-              "dtype": "uint8", "encodingFormat": "jpeg",
-              "shape": {"dimensions": ["-1", "-1", "3"]}}},
-          "label": {"pythonClassName": features + "class_label_feature.ClassLabel",
-                    "classLabel": {"numClasses": str(NUM_CLASSES)}}}}}))
+  (path / "features.json").write_text(
+    json.dumps(
+      {
+        "pythonClassName": features + "features_dict.FeaturesDict",
+        "featuresDict": {
+          "features": {
+            "file_name": {"pythonClassName": features + "text_feature.Text", "text": {}},
+            "image": {
+              "pythonClassName": features + "image_feature.Image",
+              "image": {
+                "dtype": "uint8",
+                "encodingFormat": "jpeg",
+                "shape": {"dimensions": ["-1", "-1", "3"]},
+              },
+            },
+            "label": {
+              "pythonClassName": features + "class_label_feature.ClassLabel",
+              "classLabel": {"numClasses": str(NUM_CLASSES)},
+            },
+          }
+        },
+      }
+    )
+  )
 
 
 def _serialized(data, label, name):

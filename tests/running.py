@@ -11,10 +11,19 @@ from tcljax.layers.activations import ReLU
 
 ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = f"--config={ROOT / 'configs' / 'digits.py'}"
-TINY = ("--config.model.stages=((4,),(8,))", "--config.model.dense=(16,)",
-        "--config.train.steps=40", "--config.train.batch_size=64", "--config.tune.steps=6",
-        "--config.tune.batch_size=32", "--config.tune.images=128", "--config.snn.steps=4",
-        "--config.eval.steps=8", "--config.log_every=10", "--config.checkpoint_every=3")
+TINY = (
+  "--config.model.stages=((4,),(8,))",
+  "--config.model.dense=(16,)",
+  "--config.train.steps=40",
+  "--config.train.batch_size=64",
+  "--config.tune.steps=6",
+  "--config.tune.batch_size=32",
+  "--config.tune.images=128",
+  "--config.snn.time_steps=4",
+  "--config.eval.time_steps=8",
+  "--config.log_every=10",
+  "--config.checkpoint_every=3",
+)
 
 
 def run_train(workdir, *overrides):

@@ -34,11 +34,13 @@ def test_one_set_of_variables_serves_all_three(net_and_variables, rng):
     return a @ variables["params"]["second"]["kernel"]
 
   np.testing.assert_allclose(
-      model.clone(act=ReLU).apply(variables, x), out(jnp.maximum(hidden, 0)), rtol=1e-5, atol=1e-6)
+    model.clone(act=ReLU).apply(variables, x), out(jnp.maximum(hidden, 0)), rtol=1e-5, atol=1e-6
+  )
   np.testing.assert_allclose(
-      model.apply(variables, x), out(jnp.clip(hidden, 0, 0.7)), rtol=1e-5, atol=1e-6)
+    model.apply(variables, x), out(jnp.clip(hidden, 0, 0.7)), rtol=1e-5, atol=1e-6
+  )
   for steps in (1, 3, 8):
-    logits = tcljax.simulate(model, variables, x, tcljax.SpikingConfig(steps=steps)).logits
+    logits = tcljax.simulate(model, variables, x, tcljax.SpikingConfig(time_steps=steps)).logits
     rate = tcljax.quantized_clip(hidden, 0.7, steps, v_init=0.25)
     np.testing.assert_allclose(logits, out(rate), rtol=1e-5, atol=1e-5)
 
@@ -79,14 +81,21 @@ def test_instalments_of_the_initial_potential_come_before_their_steps(rng, chunk
   x = jnp.asarray(rng.uniform(-0.5, 1.0, size=(5, 2, 3)), jnp.float32)
   parts = jnp.asarray(rng.uniform(-0.5, 1.5, size=(4, 3) if per_channel else (4,)), jnp.float32)
   tau = np.float32([0.5, 0.8, 1.1] if per_channel else 0.8)
-  variables = {"clipping": {"only": {
-      "raw_threshold": tcljax.raw_from_threshold(tau), "v_init": parts}}}
+  variables = {
+    "clipping": {"only": {"raw_threshold": tcljax.raw_from_threshold(tau), "v_init": parts}}
+  }
   charges = tau * np.asarray(parts).reshape(4, 1, 1, -1)
   currents = jnp.stack([x] * 6).at[1:4].add(charges[1:] / 4)
   tau = jnp.broadcast_to(tau, x.shape)
   expected, _ = tcljax.integrate(currents, x * 0 + charges[0], tau)
-  found = tcljax.simulate(Neurons(), variables, x, tcljax.SpikingConfig(steps=6, chunk=chunk),
-                          observe=lambda steps: steps.spikes["only"]["count"], rates=True)
+  found = tcljax.simulate(
+    Neurons(),
+    variables,
+    x,
+    tcljax.SpikingConfig(time_steps=6, chunk=chunk),
+    observe=lambda chunk: chunk.spikes["only"]["count"],
+    rates=True,
+  )
   np.testing.assert_array_equal(found.observed, expected.sum(axis=(2, 3)))
   np.testing.assert_allclose(found.logits, tau * expected.mean(axis=0), rtol=1e-5)
   np.testing.assert_allclose(found.rates["only"]["current"], x, rtol=1e-5, atol=1e-6)
@@ -95,22 +104,27 @@ def test_instalments_of_the_initial_potential_come_before_their_steps(rng, chunk
 def test_one_instalment_is_the_initial_potential(net_and_variables, rng):
   model, variables = net_and_variables
   x = jnp.asarray(rng.normal(size=(5, 4)), jnp.float32)
-  spiking = tcljax.SpikingConfig(steps=6)
+  spiking = tcljax.SpikingConfig(time_steps=6)
   held = variables["clipping"]["hidden"]
   alone = {**variables, "clipping": {"hidden": {**held, "v_init": held["v_init"][None]}}}
-  np.testing.assert_array_equal(tcljax.simulate(model, variables, x, spiking).logits,
-                                tcljax.simulate(model, alone, x, spiking).logits)
+  np.testing.assert_array_equal(
+    tcljax.simulate(model, variables, x, spiking).logits,
+    tcljax.simulate(model, alone, x, spiking).logits,
+  )
 
 
-def test_instalments_add_up_in_the_quantised_activation(rng):
+def test_instalments_add_up_in_the_quantized_activation(rng):
   # All currents and their instalments stay below tau, so that no neuron has more than it can fire.
   x = jnp.asarray(rng.uniform(-0.3, 0.6, size=(7, 3)), jnp.float32)
   parts = jnp.asarray(rng.uniform(0.1, 0.4, size=(3, 3)), jnp.float32)
-  variables = {"clipping": {"only": {
-      "raw_threshold": tcljax.raw_from_threshold(jnp.ones(3)), "v_init": parts}}}
+  variables = {
+    "clipping": {"only": {"raw_threshold": tcljax.raw_from_threshold(jnp.ones(3)), "v_init": parts}}
+  }
   for steps in (2, 3, 8):
-    spiking = tcljax.simulate(Neurons(), variables, x, tcljax.SpikingConfig(steps=steps)).logits
-    reference = Neurons(act=functools.partial(Quantized, steps=steps)).apply(variables, x)
+    spiking = tcljax.simulate(
+      Neurons(), variables, x, tcljax.SpikingConfig(time_steps=steps)
+    ).logits
+    reference = Neurons(act=functools.partial(Quantized, time_steps=steps)).apply(variables, x)
     np.testing.assert_allclose(spiking, reference, atol=1e-5)
 
 
@@ -120,7 +134,7 @@ def test_every_instalment_has_a_gradient(rng):
   np.testing.assert_array_equal(made["clipping"]["only"]["v_init"], np.full((4, 3), 0.5))
 
   def loss(variables):
-    spiking = tcljax.SpikingConfig(steps=4)
+    spiking = tcljax.SpikingConfig(time_steps=4)
     return jnp.square(tcljax.simulate(Neurons(), variables, x, spiking).logits).sum()
 
   assert jnp.all(jnp.abs(jax.grad(loss)(made)["clipping"]["only"]["v_init"]) > 1e-3)

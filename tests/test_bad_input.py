@@ -11,15 +11,17 @@ from running import ROOT, complaint, run_train
 from tcljax.commands import convert, train
 
 
-@pytest.mark.parametrize("override, message", [
+@pytest.mark.parametrize(
+  "override, message",
+  [
     ("--config.data.name=digit", "data set 'digit' is unknown; the nearest is 'digits'"),
     ("--config.data.name=mnist", "not prepared in .*; run: pip install .* tfds build mnist"),
     ("--config.data.workers=-2", "data.workers=-2 must be a number of processes"),
     ("--config.data.stream=True", "data.stream=True: digits are not stored on disk"),
-    ("--config.snn.steps=0", "snn.steps=0: a simulation takes at least 1 step"),
-    ("--config.snn.chunk=3", "snn.chunk=3 does not divide steps=4"),
-    ("--config.eval.steps=0", "eval.steps=0 must be at least 1"),
-    ("--config.snn.delay=4", "snn.delay=4 must be at least 0 and below steps=4"),
+    ("--config.snn.time_steps=0", "snn.time_steps=0: a simulation takes at least 1 step"),
+    ("--config.snn.chunk=3", "snn.chunk=3 does not divide time_steps=4"),
+    ("--config.eval.time_steps=0", "eval.time_steps=0 must be at least 1"),
+    ("--config.snn.delay=4", "snn.delay=4 must be at least 0 and below time_steps=4"),
     ("--config.tune.at=(2,5)", r"tune.at=\(2, 5\): 5 is no number of steps from 1 to steps=4"),
     ("--config.tune.minutes=-1.0", "tune.minutes=-1.0 must be at least 0"),
     ("--config.snn.readout=mean", "snn.readout='mean' is unknown: choose one of membrane, rate"),
@@ -34,8 +36,8 @@ from tcljax.commands import convert, train
     ("--config.model.pooling=max", "pooling='max' is unknown: choose one of average, before, gate"),
     ("--config.model.dtype=half", "dtype='half' is unknown: choose one of float32, bfloat16"),
     ("--config.qwerty=1", "--config has no field 'qwerty'; see tcljax/runs/config.py"),
-    ("--config.snn.steps=many", "--config.snn.steps=many: invalid literal for int"),
-    ("--confg.snn.steps=4", "Unknown command line flag 'confg.snn.steps'"),
+    ("--config.snn.time_steps=many", "--config.snn.time_steps=many: invalid literal for int"),
+    ("--confg.snn.time_steps=4", "Unknown command line flag 'confg.snn.time_steps'"),
     ("steps=4", "'steps=4' is not a flag"),
     ("--config.tune.percentile=100.0", "tune.percentile=100.0 must lie strictly between 0 and 100"),
     ("--config.tune.percentile=0.0", "tune.percentile=0.0 must lie strictly between 0 and 100"),
@@ -46,11 +48,14 @@ from tcljax.commands import convert, train
     ("--config.train.label_smoothing=1.0", "train.label_smoothing=1.0 must be in"),
     ("--config.train.optimizer.name=lion", "train.optimizer.name='lion' is unknown"),
     ("--config.model.name=alexnet", "model.name='alexnet' is unknown: choose one of cnn, vgg11"),
-    ("--config.model.stages=((4,),(4,))",  # joins the two stages of TINY
-     "image size 8x8 is too small for the model's 4 halvings: it takes at least 16x16"),
+    (
+      "--config.model.stages=((4,),(4,))",  # joins the two stages of TINY
+      "image size 8x8 is too small for the model's 4 halvings: it takes at least 16x16",
+    ),
     ("--config.preprocessing.mean=(0.1,0.2)", "preprocessing.mean=.* has 2 values for 1 channels"),
     ("--config.preprocessing.shift=-1", "preprocessing.shift=-1"),
-])
+  ],
+)
 def test_bad_overrides_are_told_in_one_line(tmp_path, capsys, monkeypatch, override, message):
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "nothing"))
   assert run_train(tmp_path / "run", override) == 2
@@ -71,8 +76,10 @@ def test_bad_command_lines(tmp_path, capsys):
   broken.write_text("def get_config(:\n")
   assert train.main(["train.py", f"--config={broken}"]) == 2
   assert "the config cannot be read: SyntaxError" in complaint(capsys)
-  broken.write_text("from tcljax.config import base_config\n\n\ndef get_config():\n"
-                    "  config = base_config()\n  config.eval.batchsize = 3\n  return config\n")
+  broken.write_text(
+    "from tcljax.config import base_config\n\n\ndef get_config():\n"
+    "  config = base_config()\n  config.eval.batchsize = 3\n  return config\n"
+  )
   assert train.main(["train.py", f"--config={broken}"]) == 2
   assert "--config has no field 'batchsize'; did you mean 'batch_size'?" in complaint(capsys)
   for command in (train, convert):
@@ -83,9 +90,11 @@ def test_bad_command_lines(tmp_path, capsys):
 
 def test_workdir_of_another_config(workdir, capsys):
   before = {f: f.read_bytes() for f in workdir.rglob("*") if f.is_file()}
-  assert run_train(workdir, "--config.snn.steps=2", "--config.train.optimizer.momentum=0.5") == 2
+  assert (
+    run_train(workdir, "--config.snn.time_steps=2", "--config.train.optimizer.momentum=0.5") == 2
+  )
   line = complaint(capsys)
-  assert "snn.steps: 4 -> 2; train.optimizer.momentum: 0.9 -> 0.5" in line
+  assert "snn.time_steps: 4 -> 2; train.optimizer.momentum: 0.9 -> 0.5" in line
   assert before == {f: f.read_bytes() for f in workdir.rglob("*") if f.is_file()}
 
 
@@ -130,14 +139,25 @@ def test_convert_of_an_unfinished_run_and_into_a_foreign_directory(workdir, tmp_
 
 
 def test_divergence_stops_the_run(tmp_path, capsys):
-  assert run_train(tmp_path / "run", "--config.train.optimizer.learning_rate=1e30",
-                   "--config.train.optimizer.warmup_steps=0") == 1
+  assert (
+    run_train(
+      tmp_path / "run",
+      "--config.train.optimizer.learning_rate=1e30",
+      "--config.train.optimizer.warmup_steps=0",
+    )
+    == 1
+  )
   assert "at step" in complaint(capsys)
 
 
 def test_the_files_at_the_top_run_the_commands(tmp_path):
   for name in ("train.py", "convert.py"):
-    done = subprocess.run([sys.executable, ROOT / name, "--nonsense"], cwd=tmp_path,
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+      [sys.executable, ROOT / name, "--nonsense"],
+      cwd=tmp_path,
+      capture_output=True,
+      text=True,
+      check=False,
+    )
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "Unknown command line flag 'nonsense'" in done.stderr

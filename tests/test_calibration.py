@@ -31,7 +31,8 @@ def inputs(rng):
 
 def calibrate(inputs, batches=4, **options):
   return tcljax.thresholds(
-      tcljax.calibrate(Net(), VARIABLES, np.split(inputs, batches), **options))["only"]
+    tcljax.calibrate(Net(), VARIABLES, np.split(inputs, batches), **options)
+  )["only"]
 
 
 def test_percentile_per_layer_and_per_channel(inputs):
@@ -50,17 +51,18 @@ def test_maximum_is_exact(inputs):
 
 
 def test_least_squares_knows_the_steps(inputs):
-  few, many = (calibrate(inputs, method="least_squares", steps=steps) for steps in (1, 64))
+  few, many = (calibrate(inputs, method="least_squares", time_steps=steps) for steps in (1, 64))
   assert few < many <= 10
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_split_into_batches_does_not_matter(inputs, method):
   # 4000 = 7 * 571 + 3: the last batch is smaller
-  batches = [inputs[i:i + 571] for i in range(0, 4000, 571)]
-  variables = tcljax.calibrate(Net(), VARIABLES, batches, method=method, steps=8)
+  batches = [inputs[i : i + 571] for i in range(0, 4000, 571)]
+  variables = tcljax.calibrate(Net(), VARIABLES, batches, method=method, time_steps=8)
   np.testing.assert_array_equal(
-      tcljax.thresholds(variables)["only"], calibrate(inputs, 1, method=method, steps=8))
+    tcljax.thresholds(variables)["only"], calibrate(inputs, 1, method=method, time_steps=8)
+  )
 
 
 def test_initial_potential_and_shapes(inputs):
@@ -69,7 +71,9 @@ def test_initial_potential_and_shapes(inputs):
   assert variables["params"] is VARIABLES["params"]
   variables = tcljax.calibrate(Net(), VARIABLES, [inputs])
   assert jax.tree.map(jnp.shape, variables["clipping"]["only"]) == {
-      "raw_threshold": (), "v_init": ()}
+    "raw_threshold": (),
+    "v_init": (),
+  }
 
 
 def test_all_activations_of_a_real_model(vgg, images):
@@ -81,7 +85,9 @@ def test_all_activations_of_a_real_model(vgg, images):
     np.testing.assert_allclose(threshold, intermediates[name]["__call__"][0].max(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("inputs, options, message", [
+@pytest.mark.parametrize(
+  "inputs, options, message",
+  [
     ([], {}, "at least one batch"),
     (np.ones((3, 1), np.float32), {}, "batches is a single array"),
     ([np.ones(3, np.float32)], {"v_init": float("nan")}, "v_init=nan must be finite"),
@@ -92,7 +98,8 @@ def test_all_activations_of_a_real_model(vgg, images):
     ([np.ones(3, np.float32)], {"instalments": 0}, "instalments=0 must be at least 1"),
     ([np.full(3, np.inf, np.float32)], {}, "'only' is not finite"),
     ([np.full(3, 1e8, np.float32)], {}, "'only' reaches 1e.09, more than 1.68e.07: scale the"),
-])
+  ],
+)
 def test_bad_input(inputs, options, message):
   with pytest.raises(ValueError, match=message):
     tcljax.calibrate(Net(), VARIABLES, inputs, **options)

@@ -8,10 +8,14 @@ import pytest
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import CheckpointError, Checkpoints
 
-STATE = {"step": jnp.int32(7),
-         "variables": {"params": {"kernel": jnp.arange(2000.0).reshape(40, 50)},
-                       "clipping": {"act": {"raw_threshold": jnp.ones(())}}},
-         "opt_state": (jnp.zeros(3), {"mu": jnp.ones((2, 2))})}
+STATE = {
+  "step": jnp.int32(7),
+  "variables": {
+    "params": {"kernel": jnp.arange(2000.0).reshape(40, 50)},
+    "clipping": {"act": {"raw_threshold": jnp.ones(())}},
+  },
+  "opt_state": (jnp.zeros(3), {"mu": jnp.ones((2, 2))}),
+}
 
 
 @pytest.fixture
@@ -36,7 +40,11 @@ def test_round_trip_and_pruning(tmp_path, abstract):
   assert int(found["step"]) == 3
   jax.tree.map(np.testing.assert_array_equal, {**found, "step": STATE["step"]}, STATE)
   assert sorted(f.name for f in (tmp_path / "a").iterdir()) == [
-      "2", "2.files.json", "3", "3.files.json"]
+    "2",
+    "2.files.json",
+    "3",
+    "3.files.json",
+  ]
 
 
 def test_a_part_can_be_read(tmp_path, abstract):
@@ -52,9 +60,12 @@ def test_every_file_cut_short_or_missing_is_told_or_harmless(tmp_path, abstract)
   assert len(files) > 5
   for file in files:
     whole = file.read_bytes()
-    file.write_bytes(whole[:len(whole) // 2])
-    with pytest.raises(CheckpointError, match=rf"2 is damaged: .*{file.name} has .* of {len(whole)}"
-                       " bytes; delete it to resume from step 1"):
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(
+      CheckpointError,
+      match=rf"2 is damaged: .*{file.name} has .* of {len(whole)}"
+      " bytes; delete it to resume from step 1",
+    ):
       read(tmp_path / "a", abstract)
     file.unlink()
     with pytest.raises(CheckpointError, match=f"{file.name} is missing"):
@@ -67,15 +78,21 @@ def test_missing_collection_wrong_shape_and_nothing_at_all(tmp_path, abstract):
   with pytest.raises(CheckpointError, match=r"no checkpoint in .*a: run train.py"):
     read(tmp_path / "a", abstract)
   write(tmp_path / "a", [1])
-  more = {**abstract, "variables": {
-      **abstract["variables"], "batch_stats": abstract["variables"]["params"]}}
-  with pytest.raises(CheckpointError, match="it lacks variables/batch_stats/kernel; if its files "
-                     "are damaged, delete it to start this phase anew"):
+  more = {
+    **abstract,
+    "variables": {**abstract["variables"], "batch_stats": abstract["variables"]["params"]},
+  }
+  with pytest.raises(
+    CheckpointError,
+    match="it lacks variables/batch_stats/kernel; if its files "
+    "are damaged, delete it to start this phase anew",
+  ):
     read(tmp_path / "a", more)
   with pytest.raises(CheckpointError, match="it lacks optimizer"):
     read(tmp_path / "a", {**abstract, "optimizer": abstract["step"]})
-  kernel = jax.ShapeDtypeStruct((9, 50), jnp.float32,
-                                sharding=jax.tree.leaves(abstract)[0].sharding)
+  kernel = jax.ShapeDtypeStruct(
+    (9, 50), jnp.float32, sharding=jax.tree.leaves(abstract)[0].sharding
+  )
   other = {"variables": {"params": {"kernel": kernel}}}
   with pytest.raises(CheckpointError, match="1 cannot be read"):
     read(tmp_path / "a", other)

@@ -8,7 +8,8 @@ from tcljax.maths import clipping
 def test_softplus_and_its_inverse():
   tau = jnp.array([1e-4, 0.1, 1.0, 5.0, 50.0, 500.0])
   np.testing.assert_allclose(
-      clipping.threshold_from_raw(clipping.raw_from_threshold(tau)), tau, rtol=1e-5)
+    clipping.threshold_from_raw(clipping.raw_from_threshold(tau)), tau, rtol=1e-5
+  )
   np.testing.assert_allclose(clipping.threshold_from_raw(0.0), np.log(2), rtol=1e-6)
   assert np.all(clipping.threshold_from_raw(jnp.array([-80.0, -10.0, 10.0])) > 0)
 
@@ -41,13 +42,13 @@ def test_clip_per_channel():
 def test_quantized_clip_by_hand():
   # T = 4, tau = 2: levels 0, 0.5, 1, 1.5, 2, rounded to nearest with v_init = 1/2
   x = jnp.array([[-1.0, 0.2, 0.3, 0.74, 0.76, 1.9, 9.0]])
+  np.testing.assert_array_equal(clipping.quantized_clip(x, 2.0, 4), [[0, 0, 0.5, 0.5, 1, 2, 2]])
   np.testing.assert_array_equal(
-      clipping.quantized_clip(x, 2.0, 4), [[0, 0, 0.5, 0.5, 1, 2, 2]])
-  np.testing.assert_array_equal(
-      clipping.quantized_clip(x, 2.0, 4, v_init=0.0), [[0, 0, 0, 0.5, 0.5, 1.5, 2]])
+    clipping.quantized_clip(x, 2.0, 4, v_init=0.0), [[0, 0, 0, 0.5, 0.5, 1.5, 2]]
+  )
 
 
-def test_gradient_of_the_quantised_clip_by_hand():
+def test_gradient_of_the_quantized_clip_by_hand():
   """Straight through `floor`; T = 4, tau = 2, v_init = 1/2: a current of 1/2 is one step."""
   x = np.array([-0.5, -0.1, 0.3, 0.9, 1.7, 1.8, 3.0], np.float32)
   value = clipping.quantized_clip(x, 2.0, 4)
@@ -55,5 +56,5 @@ def test_gradient_of_the_quantised_clip_by_hand():
   slope = jax.vmap(jax.grad(lambda x: clipping.quantized_clip(x, 2.0, 4)))(x)
   np.testing.assert_array_equal(slope, [0, 1, 1, 1, 1, 0, 0])
   to_tau = jax.vmap(jax.grad(lambda tau, x: clipping.quantized_clip(x, tau, 4)), (None, 0))(2.0, x)
-  # Below the clip nothing, above it 1, between (quantised - x) / tau
+  # Below the clip nothing, above it 1, between (quantized - x) / tau
   np.testing.assert_allclose(to_tau, [0, 0.05, 0.1, 0.05, -0.1, 1, 1], atol=1e-6)

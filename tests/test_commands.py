@@ -34,19 +34,27 @@ def final_state(workdir, phase):
   def make():
     if phase == phases.ANN:
       return experiment.initial_variables()
-    return {**experiment.initial_variables(), "clipping": jax.tree.map(
-        lambda a: jnp.zeros(a.shape, a.dtype), experiment.abstract_clipping())}
+    return {
+      **experiment.initial_variables(),
+      "clipping": jax.tree.map(
+        lambda a: jnp.zeros(a.shape, a.dtype), experiment.abstract_clipping()
+      ),
+    }
 
-  trained, optimizer = {phases.ANN: ("params", experiment.train_optimizer),
-                        phases.TUNED: ("clipping", experiment.tune_optimizer)}[phase]
+  trained, optimizer = {
+    phases.ANN: ("params", experiment.train_optimizer),
+    phases.TUNED: ("clipping", experiment.tune_optimizer),
+  }[phase]
   transformation = optimizers.train_only({trained: optimizer.transformation(1)})
   with Checkpoints(workdir / phase) as checkpoints:
     return loop.restore_or_new(checkpoints, parallel.data_mesh(), make, transformation)
 
 
 def bits(tree):
-  return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
-          for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+  return {
+    jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
 
 
 def test_train_reports(workdir, capsys):
@@ -59,7 +67,12 @@ def test_train_reports(workdir, capsys):
   assert list((workdir / "tensorboard").glob("*/events*"))
   records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
   assert [(r["phase"], r["step"]) for r in records] == [
-      ("ann", 10), ("ann", 20), ("ann", 30), ("ann", 40), ("tuned", 6)]
+    ("ann", 10),
+    ("ann", 20),
+    ("ann", 30),
+    ("ann", 40),
+    ("tuned", 6),
+  ]
   # Run again: nothing is trained, and the report is the same.
   before = (workdir / "results.json").read_text()
   assert run_train(workdir) == 0
@@ -83,11 +96,16 @@ def test_weights_are_frozen_in_phase_2(workdir):
 @pytest.mark.parametrize("phase", [phases.ANN, phases.TUNED])
 def test_killed_and_resumed_ends_with_the_same_bits(workdir, tmp_path, phase):
   stopped, every_step = tmp_path / "stopped", "--config.log_every=1"
-  code = ("import sys, os; os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'; "
-          "from tcljax.commands.train import main; sys.exit(main())")
+  code = (
+    "import sys, os; os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'; "
+    "from tcljax.commands.train import main; sys.exit(main())"
+  )
   process = subprocess.Popen(
-      [sys.executable, "-c", code, DIGITS, f"--workdir={stopped}", *TINY, every_step], cwd=ROOT,
-      env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL)
+    [sys.executable, "-c", code, DIGITS, f"--workdir={stopped}", *TINY, every_step],
+    cwd=ROOT,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    stdout=subprocess.DEVNULL,
+  )
   deadline = time.monotonic() + 120
   while not list((stopped / phase).glob("*.files.json")) and process.poll() is None:
     assert time.monotonic() < deadline
@@ -100,15 +118,19 @@ def test_killed_and_resumed_ends_with_the_same_bits(workdir, tmp_path, phase):
   assert run_train(stopped, every_step) == 0
   assert bits(final_state(stopped, phases.TUNED)) == bits(final_state(workdir, phases.TUNED))
   assert (stopped / "results.json").read_text() == (workdir / "results.json").read_text()
-  steps = [(r["phase"], r["step"]) for r in map(
-      json.loads, (stopped / "metrics.jsonl").read_text().splitlines())]
+  steps = [
+    (r["phase"], r["step"])
+    for r in map(json.loads, (stopped / "metrics.jsonl").read_text().splitlines())
+  ]
   assert steps == [("ann", n) for n in range(1, 41)] + [("tuned", n) for n in range(1, 7)]
 
 
 def test_the_log_of_a_stopped_run_is_cut_back_to_its_checkpoint(tmp_path):
   path = tmp_path / "metrics.jsonl"
-  lines = [{"phase": phase, "step": step, "loss": 0.0}
-           for phase, step in [("ann", 1), ("ann", 2), ("tuned", 1), ("tuned", 2), ("tuned", 3)]]
+  lines = [
+    {"phase": phase, "step": step, "loss": 0.0}
+    for phase, step in [("ann", 1), ("ann", 2), ("tuned", 1), ("tuned", 2), ("tuned", 3)]
+  ]
   path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"phase": "tu')
   PhaseLog(tmp_path, "tuned", start=1, steps=9, every=1).close()
   assert [json.loads(line) for line in path.read_text().splitlines()] == lines[:3]
@@ -125,22 +147,33 @@ def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys):
   for steps, percent in trained["snn"].items():
     assert abs(converted["snn"][steps] - percent) <= 100 * 2 / 360 + 1e-3
   network = tcljax.load(output)
-  assert network.spiking.steps == 4 and network.metadata["dataset"] == "digits"
+  assert network.spiking.time_steps == 4 and network.metadata["dataset"] == "digits"
   assert network(np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)
   # Again into the same place: replaced.
   assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={output}"]) == 0
 
 
 def test_rate_readout_poisson_input_and_cross_entropy(tmp_path):
-  assert run_train(
-      tmp_path / "run", "--config.snn.readout=rate", "--config.snn.encoding=poisson",
-      "--config.tune.objective=cross_entropy", "--config.tune.calibration=least_squares",
-      "--config.tune.per_channel=False", "--config.data.validation=100",
-      "--config.train.optimizer.name=adamw", "--config.train.optimizer.learning_rate=0.01") == 0
+  assert (
+    run_train(
+      tmp_path / "run",
+      "--config.snn.readout=rate",
+      "--config.snn.encoding=poisson",
+      "--config.tune.objective=cross_entropy",
+      "--config.tune.calibration=least_squares",
+      "--config.tune.per_channel=False",
+      "--config.data.validation=100",
+      "--config.train.optimizer.name=adamw",
+      "--config.train.optimizer.learning_rate=0.01",
+    )
+    == 0
+  )
   results = json.loads((tmp_path / "run" / "results.json").read_text())
   assert "readout" in results["thresholds"]
-  assert convert.main(["convert.py", f"--workdir={tmp_path / 'run'}",
-                       f"--output={tmp_path / 'snn'}"]) == 0
+  assert (
+    convert.main(["convert.py", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}"])
+    == 0
+  )
   assert tcljax.load(tmp_path / "snn").graph.nodes[-1].name == "readout"
 
 
@@ -169,12 +202,22 @@ def test_two_hosts_do_what_one_does(tmp_path):
     port = free.getsockname()[1]
 
   def run(command, *arguments):
-    processes = [subprocess.Popen(
-        [sys.executable, ROOT / command, *arguments, "--multihost"], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-             "JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2",
-             "JAX_PROCESS_ID": str(i)}) for i in (0, 1)]
+    processes = [
+      subprocess.Popen(
+        [sys.executable, ROOT / command, *arguments, "--multihost"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+          **os.environ,
+          "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+          "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+          "JAX_NUM_PROCESSES": "2",
+          "JAX_PROCESS_ID": str(i),
+        },
+      )
+      for i in (0, 1)
+    ]
     outputs = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert "test images" in outputs[0] and "test images" not in outputs[1]
@@ -183,9 +226,13 @@ def test_two_hosts_do_what_one_does(tmp_path):
   run("train.py", DIGITS, f"--workdir={tmp_path / 'run'}", *short)
   assert train.main(["train.py", DIGITS, f"--workdir={tmp_path / 'alone'}", *short]) == 0
   # The same batches and the same arithmetic, but for the order of sums over devices.
-  alone, together = ([json.loads(line)["loss"] for line in
-                      (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-                     for name in ("alone", "run"))
+  alone, together = (
+    [
+      json.loads(line)["loss"]
+      for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+    ]
+    for name in ("alone", "run")
+  )
   np.testing.assert_allclose(together, alone, rtol=0.02)
   two = json.loads((tmp_path / "run" / "results.json").read_text())
   run("convert.py", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}")
@@ -228,11 +275,11 @@ def test_variants_of_configs(name):
   _, plain = get_config(name)
   _, config = get_config(name, "cifar100,joint")
   assert (config.name, config.data.name) == (f"{name}-cifar100-joint", "cifar100")
-  assert config.joint.through == "snn" and config.snn.steps == 4 and config.tune.at == ()
+  assert config.joint.through == "snn" and config.snn.time_steps == 4 and config.tune.at == ()
   changed = {line.partition(":")[0] for line in configs.differences(plain, config)}
   assert not {field for field in changed if field.startswith(("train.", "model.", "eval."))}
   _, config = get_config(name, "quantized")
-  assert config.joint.through == "quantized" and config.snn.steps == 8
+  assert config.joint.through == "quantized" and config.snn.time_steps == 8
   _, config = get_config(name, "scratch")
   assert config.joint.start == "scratch" and config.joint.optimizer == config.train.optimizer
   with pytest.raises(ValueError, match="variant of the config='joined' is unknown"):
@@ -241,8 +288,13 @@ def test_variants_of_configs(name):
 
 def test_the_argument_of_a_config_reaches_it(capsys):
   # It names a set that is not prepared, and a field that is given beside it still counts.
-  status = train.main(["train.py", f"--config={ROOT / 'configs/vgg16.py'}:cifar100",
-                       "--config.data.data_dir=/nowhere"])
+  status = train.main(
+    [
+      "train.py",
+      f"--config={ROOT / 'configs/vgg16.py'}:cifar100",
+      "--config.data.data_dir=/nowhere",
+    ]
+  )
   assert status == 2
   assert "data set 'cifar100' is not prepared in /nowhere" in capsys.readouterr().err
   assert train.main(["train.py", f"--config={ROOT / 'configs/vgg16.py'}:imagenet"]) == 2
@@ -260,8 +312,12 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 def run_digits(workdir, seed):
   """The config as it stands, on one device as a user has it; its results."""
   done = subprocess.run(
-      [sys.executable, ROOT / "train.py", DIGITS, f"--workdir={workdir}", f"--config.seed={seed}"],
-      env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True, check=False)
+    [sys.executable, ROOT / "train.py", DIGITS, f"--workdir={workdir}", f"--config.seed={seed}"],
+    env={**os.environ, "XLA_FLAGS": ""},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
   assert done.returncode == 0, done.stderr
   return json.loads((workdir / "results.json").read_text())
 

@@ -19,7 +19,9 @@ def fresh():
 
 def test_options_are_those_that_the_compiler_knows(fresh, monkeypatch):
   assert set(xla_options.saving_memory()) == {
-      "xla_cpu_scheduler_type", "xla_cpu_use_fusion_emitters"}
+    "xla_cpu_scheduler_type",
+    "xla_cpu_use_fusion_emitters",
+  }
   xla_options.saving_memory.cache_clear()
   monkeypatch.setattr(xla_options, "_ON_CPUS", {"xla_cpu_no_such_option": True})
   assert xla_options.saving_memory() == {}
@@ -37,6 +39,7 @@ def _temporary(function, *arguments, **options):
 
 def test_arrays_are_made_when_they_are_needed():
   """Twenty products that are independent of one another, each reduced at once."""
+
   def total(x):
     return sum(jnp.sin((x * i) @ x).sum() for i in range(1, 21))
 

@@ -12,7 +12,8 @@ def network(vgg, images):
   model, variables = vgg
   variables = tcljax.calibrate(model, variables, [images], per_channel=True, percentile=99)
   return tcljax.convert(
-      model, variables, (8, 8, 3), tcljax.SpikingConfig(steps=6, reset="hard"), name="test")
+    model, variables, (8, 8, 3), tcljax.SpikingConfig(time_steps=6, reset="hard"), name="test"
+  )
 
 
 def test_round_trip_gives_the_same_bits(network, images, tmp_path):
@@ -20,7 +21,7 @@ def test_round_trip_gives_the_same_bits(network, images, tmp_path):
   assert loaded.graph == network.graph and loaded.spiking == network.spiking
   assert loaded.input_shape == (8, 8, 3) and loaded.metadata == {"name": "test"}
   np.testing.assert_array_equal(loaded(images), network(images))
-  np.testing.assert_array_equal(loaded(images, steps=3), network(images, steps=3))
+  np.testing.assert_array_equal(loaded(images, time_steps=3), network(images, time_steps=3))
   assert sorted(f.name for f in tmp_path.iterdir()) == ["net"]
 
 
@@ -34,8 +35,9 @@ def test_simulates_what_the_model_does(vgg, images, network):
 def test_a_loaded_network_can_be_calibrated_tuned_and_converted_again(network, images):
   labels = np.arange(16) % 10
   variables = tcljax.calibrate(network.model, network.variables, [images])
-  tuned = tcljax.tune(network.model, variables, images, labels, network.spiking, steps=2,
-                      batch_size=8)
+  tuned = tcljax.tune(
+    network.model, variables, images, labels, network.spiking, steps=2, batch_size=8
+  )
   again = tcljax.convert(network.model, tuned, network.input_shape)
   assert again.graph == network.graph
 
@@ -109,8 +111,9 @@ def test_numpy_integers_are_taken(vgg, images, tmp_path):
   model, variables = vgg
   variables = tcljax.calibrate(model, variables, [images])
   network = tcljax.convert(
-      model, variables, np.array([8, 8, 3]), tcljax.SpikingConfig(steps=np.int64(3)))
-  assert tcljax.load(tcljax.save(network, tmp_path / "net")).spiking.steps == 3
+    model, variables, np.array([8, 8, 3]), tcljax.SpikingConfig(time_steps=np.int64(3))
+  )
+  assert tcljax.load(tcljax.save(network, tmp_path / "net")).spiking.time_steps == 3
 
 
 def test_damaged_files_are_told(network, tmp_path):
@@ -155,4 +158,4 @@ def test_errors(vgg, images, network):
   with pytest.raises(ValueError, match=r"inputs have shape \(16, 8, 8\), expected \(batch, 8,"):
     network(images[..., 0])
   with pytest.raises(ValueError, match="steps=0"):
-    network(images, steps=0)
+    network(images, time_steps=0)

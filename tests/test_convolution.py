@@ -19,8 +19,10 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 def _operands(image, window, seed=0):
   rng = np.random.default_rng(seed)
-  return (jnp.asarray(rng.normal(size=(3, *image, 4)), jnp.float32),
-          jnp.asarray(rng.normal(size=(*window, 4, 5)), jnp.float32))
+  return (
+    jnp.asarray(rng.normal(size=(3, *image, 4)), jnp.float32),
+    jnp.asarray(rng.normal(size=(*window, 4, 5)), jnp.float32),
+  )
 
 
 def _operations(f, *args):
@@ -34,26 +36,41 @@ def _operations(f, *args):
   return set(names(jax.make_jaxpr(f)(*args).jaxpr))
 
 
-@pytest.mark.parametrize(("image", "window", "strides", "padding"), [
-    ((1, 1), (3, 3), (1, 1), "SAME"), ((2, 2), (3, 3), (1, 1), ((1, 1), (1, 1))),
-    ((2, 2), (3, 3), (2, 2), ((1, 1), (1, 1))), ((4, 4), (3, 3), (2, 2), "SAME"),
-    ((1, 5), (2, 3), (1, 2), "SAME"), ((5, 1), (2, 3), (2, 1), ((0, 3), (2, 0))),
-    ((4, 4), (5, 5), (1, 1), "SAME"), ((3, 3), (3, 3), (1, 1), "VALID"),
+@pytest.mark.parametrize(
+  ("image", "window", "strides", "padding"),
+  [
+    ((1, 1), (3, 3), (1, 1), "SAME"),
+    ((2, 2), (3, 3), (1, 1), ((1, 1), (1, 1))),
+    ((2, 2), (3, 3), (2, 2), ((1, 1), (1, 1))),
+    ((4, 4), (3, 3), (2, 2), "SAME"),
+    ((1, 5), (2, 3), (1, 2), "SAME"),
+    ((5, 1), (2, 3), (2, 1), ((0, 3), (2, 0))),
+    ((4, 4), (5, 5), (1, 1), "SAME"),
+    ((3, 3), (3, 3), (1, 1), "VALID"),
     ((2, 2), (3, 3), (1, 1), "VALID"),  # no output at all
     ((1, 1), (2, 2), (3, 3), ((2, 2), (2, 2))),  # windows that see padding alone
-    ((3, 3), (2, 3), (1, 1), ((-1, 1), (1, 0))), ((3, 3), (1, 1), (2, 2), "SAME"),
-    ((8, 8), (3, 3), (1, 1), "SAME"), ((8, 7), (3, 3), (2, 2), "SAME"),
+    ((3, 3), (2, 3), (1, 1), ((-1, 1), (1, 0))),
+    ((3, 3), (1, 1), (2, 2), "SAME"),
+    ((8, 8), (3, 3), (1, 1), "SAME"),
+    ((8, 7), (3, 3), (2, 2), "SAME"),
     ((9, 8), (2, 3), (3, 2), "SAME"),
-    ((8, 9), (3, 2), (2, 3), "VALID"), ((7, 8), (3, 3), (1, 2), ((4, 0), (-1, 3)))])
+    ((8, 9), (3, 2), (2, 3), "VALID"),
+    ((7, 8), (3, 3), (1, 2), ((4, 0), (-1, 3))),
+  ],
+)
 def test_values_and_gradients_are_those_of_lax(image, window, strides, padding):
   x, kernel = _operands(image, window)
 
   def run(convolve):
     @jax.jit
     def value_and_gradients(x, kernel):
-      y, pull = jax.vjp(lambda x, kernel: convolve(
-          x, kernel, strides, padding, dimension_numbers=_LAYOUT), x, kernel)
+      y, pull = jax.vjp(
+        lambda x, kernel: convolve(x, kernel, strides, padding, dimension_numbers=_LAYOUT),
+        x,
+        kernel,
+      )
       return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+
     return value_and_gradients(x, kernel)
 
   for ours, theirs in zip(run(tcljax.convolve), run(jax.lax.conv_general_dilated), strict=True):
@@ -61,52 +78,92 @@ def test_values_and_gradients_are_those_of_lax(image, window, strides, padding):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize(("count", "image", "channels", "taken"), [
-    (8, (8, 16), (32, 32), True), (1, (8, 8), (32, 32), False), (5, (16, 14), (40, 33), True),
-    (8, (15, 16), (32, 32), False), (8, (16, 16), (16, 64), False),
-    (24, (32, 32), (32, 64), True)])  # in two portions
+@pytest.mark.parametrize(
+  ("count", "image", "channels", "taken"),
+  [
+    (8, (8, 16), (32, 32), True),
+    (1, (8, 8), (32, 32), False),
+    (5, (16, 14), (40, 33), True),
+    (8, (15, 16), (32, 32), False),
+    (8, (16, 16), (16, 64), False),
+    (24, (32, 32), (32, 64), True),
+  ],
+)  # in two portions
 def test_winograds_filtering_is_the_convolution(rng, count, image, channels, taken):
   x = jnp.asarray(rng.normal(size=(count, *image, channels[0])), jnp.float32)
   kernel = jnp.asarray(rng.normal(size=(3, 3, *channels)) / 20, jnp.float32)
 
   def run(convolve, x, kernel):
-    y, pull = jax.vjp(lambda x, kernel: convolve(
-        x, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT), x, kernel)
+    y, pull = jax.vjp(
+      lambda x, kernel: convolve(x, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT), x, kernel
+    )
     return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
   tolerances = (2e-5, 2e-5, 2e-3)  # the last sums over all pixels
   for ours, theirs, tolerance in zip(
-      jax.jit(functools.partial(run, tcljax.convolve))(x, kernel),
-      run(jax.lax.conv_general_dilated, x, kernel), tolerances, strict=True):
+    jax.jit(functools.partial(run, tcljax.convolve))(x, kernel),
+    run(jax.lax.conv_general_dilated, x, kernel),
+    tolerances,
+    strict=True,
+  ):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=tolerance)
-  forward = _operations(functools.partial(
-      tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT), x, kernel)
+  forward = _operations(
+    functools.partial(
+      tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT
+    ),
+    x,
+    kernel,
+  )
   assert ("dot_general" in forward, "conv_general_dilated" in forward) == (taken, not taken)
-  coarse = _operations(functools.partial(
-      tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT),
-      x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+  coarse = _operations(
+    functools.partial(
+      tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT
+    ),
+    x.astype(jnp.bfloat16),
+    kernel.astype(jnp.bfloat16),
+  )
   assert "dot_general" not in coarse  # its sums would lose what bfloat16 has
 
 
-@pytest.mark.parametrize(("count", "values", "portion"), [
-    (16, 16384, 16), (128, 16384, 16), (24, 16384, 12), (128, 300_000, 1), (7, 2**16, 1),
-    (7, 1000, 7), (1009, 1000, 1009)])
+@pytest.mark.parametrize(
+  ("count", "values", "portion"),
+  [
+    (16, 16384, 16),
+    (128, 16384, 16),
+    (24, 16384, 12),
+    (128, 300_000, 1),
+    (7, 2**16, 1),
+    (7, 1000, 7),
+    (1009, 1000, 1009),
+  ],
+)
 def test_images_are_taken_in_equal_portions_that_fit_the_caches(count, values, portion):
   assert winograd._portion(count, values) == portion
 
 
 def test_portions_are_a_loop():
   x, kernel = jnp.ones((24, 32, 32, 64)), jnp.ones((3, 3, 64, 64))
-  found = lambda x: _operations(functools.partial(
-      tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT), x, kernel)
+  found = lambda x: _operations(
+    functools.partial(
+      tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT
+    ),
+    x,
+    kernel,
+  )
   assert "scan" in found(x)
   assert "scan" not in found(x[:12])
 
 
-@pytest.mark.parametrize(("image", "strides", "product"), [
-    ((2, 2), (1, 1), True), ((2, 4), (1, 1), True), ((3, 3), (1, 1), False),
+@pytest.mark.parametrize(
+  ("image", "strides", "product"),
+  [
+    ((2, 2), (1, 1), True),
+    ((2, 4), (1, 1), True),
+    ((3, 3), (1, 1), False),
     ((4, 4), (2, 2), True),  # its gradient has the four pixels of the output
-    ((8, 8), (2, 2), False)])
+    ((8, 8), (2, 2), False),
+  ],
+)
 def test_the_product_is_taken_where_pixels_are_fewer_than_the_kernel_has(image, strides, product):
   def f(x, kernel):
     return tcljax.convolve(x, kernel, strides, "SAME", dimension_numbers=_LAYOUT)
@@ -120,15 +177,21 @@ def test_the_product_is_taken_where_pixels_are_fewer_than_the_kernel_has(image, 
 
 def test_only_the_middle_of_a_kernel_meets_a_single_pixel():
   x, kernel = _operands((1, 1), (3, 3))
-  jaxpr = jax.make_jaxpr(lambda x, k: tcljax.convolve(
-      x, k, (1, 1), "SAME", dimension_numbers=_LAYOUT))(x, kernel)
-  product, = (eqn for eqn in jaxpr.eqns if str(eqn.primitive) == "dot_general")
+  jaxpr = jax.make_jaxpr(
+    lambda x, k: tcljax.convolve(x, k, (1, 1), "SAME", dimension_numbers=_LAYOUT)
+  )(x, kernel)
+  (product,) = (eqn for eqn in jaxpr.eqns if str(eqn.primitive) == "dot_general")
   assert product.invars[1].aval.shape == (4, 5)
 
 
-@pytest.mark.parametrize("settings", [
-    {"dimension_numbers": None}, {"dimension_numbers": _LAYOUT, "feature_group_count": 2},
-    {"dimension_numbers": _LAYOUT, "rhs_dilation": (2, 2)}])
+@pytest.mark.parametrize(
+  "settings",
+  [
+    {"dimension_numbers": None},
+    {"dimension_numbers": _LAYOUT, "feature_group_count": 2},
+    {"dimension_numbers": _LAYOUT, "rhs_dilation": (2, 2)},
+  ],
+)
 def test_all_else_is_left_to_lax(settings):
   x, kernel = _operands((2, 2), (3, 3))
   if settings["dimension_numbers"] is None:
@@ -142,17 +205,26 @@ def test_all_else_is_left_to_lax(settings):
 def test_other_devices_get_the_convolution(monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   x, kernel = _operands((2, 2), (3, 3))
-  found = _operations(lambda x, k: tcljax.convolve(
-      x, k, (1, 1), "SAME", dimension_numbers=_LAYOUT), x, kernel)
+  found = _operations(
+    lambda x, k: tcljax.convolve(x, k, (1, 1), "SAME", dimension_numbers=_LAYOUT), x, kernel
+  )
   assert "conv_general_dilated" in found
 
 
 def test_precision_and_type_reach_the_product():
   x, kernel = (a.astype(jnp.bfloat16) for a in _operands((2, 2), (3, 3)))
-  jaxpr = jax.make_jaxpr(lambda x, k: tcljax.convolve(
-      x, k, (1, 1), "SAME", dimension_numbers=_LAYOUT, precision=jax.lax.Precision.HIGHEST,
-      preferred_element_type=jnp.float32))(x, kernel)
-  product, = (eqn for eqn in jaxpr.eqns if str(eqn.primitive) == "dot_general")
+  jaxpr = jax.make_jaxpr(
+    lambda x, k: tcljax.convolve(
+      x,
+      k,
+      (1, 1),
+      "SAME",
+      dimension_numbers=_LAYOUT,
+      precision=jax.lax.Precision.HIGHEST,
+      preferred_element_type=jnp.float32,
+    )
+  )(x, kernel)
+  (product,) = (eqn for eqn in jaxpr.eqns if str(eqn.primitive) == "dot_general")
   assert product.outvars[0].aval.dtype == jnp.float32
   assert product.params["precision"] == (jax.lax.Precision.HIGHEST,) * 2
 
@@ -169,11 +241,17 @@ def test_a_traced_network_keeps_its_convolutions():
 
 def test_the_benchmark_writes_its_table(tmp_path):
   output = tmp_path / "new" / "convolution"
-  assert load_benchmark("convolution").main(
-      ["--batch_size=1", "--channels=2", "--rounds=1", f"--output={output}"]) == 0
+  assert (
+    load_benchmark("convolution").main(
+      ["--batch_size=1", "--channels=2", "--rounds=1", f"--output={output}"]
+    )
+    == 0
+  )
   found = json.loads(output.with_suffix(".json").read_text())
   assert {(row["pixels"], row["stride"], row["what"]) for row in found["rows"]} >= {
-      (2, 1, "forward"), (4, 2, "gradient to the image"),
-      (8, 1, "gradient to the kernel, in a loop")}
+    (2, 1, "forward"),
+    (4, 2, "gradient to the image"),
+    (8, 1, "gradient to the kernel, in a loop"),
+  }
   assert all(row["lax"] > 0 < row["tcljax"] for row in found["rows"])
   assert "| 2x2 | 1 | forward |" in output.with_suffix(".md").read_text()

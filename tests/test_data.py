@@ -8,23 +8,25 @@ import numpy as np
 import pytest
 
 from tcljax.data import (
-    Preprocessing,
-    Split,
-    evaluation_batches,
-    load_dataset,
-    training_batches,
+  Preprocessing,
+  Split,
+  evaluation_batches,
+  load_dataset,
+  training_batches,
 )
 
 CIFAR = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "")) / "cifar10"
 needs_cifar = pytest.mark.skipif(
-    not os.environ.get("TFDS_DATA_DIR") or not CIFAR.is_dir(),
-    reason="TFDS_DATA_DIR does not hold cifar10")
+  not os.environ.get("TFDS_DATA_DIR") or not CIFAR.is_dir(),
+  reason="TFDS_DATA_DIR does not hold cifar10",
+)
 
 
 def split(count):
   labels = np.arange(count, dtype=np.int32)
-  return Split(np.broadcast_to(labels[:, None, None, None], (count, 2, 2, 1)).astype(np.uint8),
-               labels)
+  return Split(
+    np.broadcast_to(labels[:, None, None, None], (count, 2, 2, 1)).astype(np.uint8), labels
+  )
 
 
 def rows(images):
@@ -94,8 +96,12 @@ def test_augmentation_shifts_flips_and_cuts_out():
   padded = np.pad(np.asarray(plain), ((0, 0), (1, 1), (1, 1), (0, 0)))
   offsets = set()
   for image, border in zip(shifted, padded):
-    hits = [(i, j) for i in range(3) for j in range(3)
-            if np.array_equal(image, border[i:i + 6, j:j + 6])]
+    hits = [
+      (i, j)
+      for i in range(3)
+      for j in range(3)
+      if np.array_equal(image, border[i : i + 6, j : j + 6])
+    ]
     assert len(hits) == 1
     offsets.add(hits[0])
   assert len(offsets) == 9
@@ -105,16 +111,21 @@ def test_augmentation_shifts_flips_and_cuts_out():
   np.testing.assert_array_equal(cut[cut != 0], np.asarray(plain)[cut != 0])
 
 
-@pytest.mark.parametrize("options, message", [
+@pytest.mark.parametrize(
+  "options, message",
+  [
     ({"name": "digit"}, "data set 'digit' is unknown; the nearest is 'digits'"),
     ({"name": "cifar11", "data_dir": "nowhere"}, "'cifar11' is unknown; the nearest is 'cifar10"),
-    ({"name": "mnist", "data_dir": "nowhere"},
-     "'mnist' is not prepared in nowhere; run: .*tfds build mnist --file_format=array_record"),
+    (
+      {"name": "mnist", "data_dir": "nowhere"},
+      "'mnist' is not prepared in nowhere; run: .*tfds build mnist --file_format=array_record",
+    ),
     ({"name": "digits", "train_split": "train[:5]"}, "digits has the splits 'train' and 'test'"),
     ({"name": "digits", "image_size": 32}, "image_size=32: the images of digits are 8x8"),
     ({"name": "cifar10", "image_size": -3}, "data.image_size=-3 must be at least 1"),
     ({"name": "digits", "validation": 2000}, "data.validation=2000 must be at least 0 and leave"),
-])
+  ],
+)
 def test_bad_data_sets(options, message):
   with pytest.raises(ValueError, match=message):
     load_dataset(**options)
@@ -137,14 +148,17 @@ def test_cifar10_is_read_without_tensorflow():
 
 
 @needs_cifar
-@pytest.mark.parametrize("train, test, message", [
+@pytest.mark.parametrize(
+  "train, test, message",
+  [
     ("train", "train[:10]", "'train' and 'train.:10.' share images"),
     ("train[:60%]", "train[50%:]", "share images"),
     ("train+test", "test", "share images"),
     ("valid", "test", "data split 'valid' is not understood; there are train, test"),
     ("train[:x]", "test", "is not understood"),
     ("train[3:3]", "test", "is empty"),
-])
+  ],
+)
 def test_splits_must_exist_and_be_disjoint(train, test, message):
   with pytest.raises(ValueError, match=message):
     load_dataset("cifar10", train_split=train, test_split=test)

@@ -24,33 +24,38 @@ class Net(nn.Module):
 def network(tau_b, tau_a, second, v_init=0.5):
   raw = lambda tau: tcljax.raw_from_threshold(jnp.asarray(tau, jnp.float32))
   return Net(), {
-      "params": {"one": {"kernel": jnp.eye(3)}, "two": {"kernel": jnp.asarray(second)[:, None]}},
-      "clipping": {name: {"raw_threshold": raw(tau), "v_init": jnp.float32(v_init)}
-                   for name, tau in (("b", tau_b), ("a", tau_a))}}
+    "params": {"one": {"kernel": jnp.eye(3)}, "two": {"kernel": jnp.asarray(second)[:, None]}},
+    "clipping": {
+      name: {"raw_threshold": raw(tau), "v_init": jnp.float32(v_init)}
+      for name, tau in (("b", tau_b), ("a", tau_a))
+    },
+  }
 
 
 def test_errors_of_a_constant_current_by_hand():
   # T = 4, tau = 1, v_init 1/2: 0.3 gives floor(1.7) = 1 spike of 4, 2.0 gives 4,
-  # -1 gives none. Errors 0.05 of quantisation and 1 of clipping; rms of the ANN's (0.3, 2, 0).
+  # -1 gives none. Errors 0.05 of quantization and 1 of clipping; rms of the ANN's (0.3, 2, 0).
   model, variables = network(1.0, 1.0, [0.0, 0.0, 0.0])
   x = np.array([[0.3, 2.0, -1.0]], np.float32)
-  found = tcljax.diagnose(model, variables, x, tcljax.SpikingConfig(steps=4))
+  found = tcljax.diagnose(model, variables, x, tcljax.SpikingConfig(time_steps=4))
   assert list(found) == ["b", "a"]
   size = np.sqrt(0.3**2 + 2.0**2)
   b = found["b"]
   np.testing.assert_allclose(
-      [b.total, b.inherited, b.clipping, b.quantisation, b.unevenness],
-      [np.hypot(0.05, 1.0) / size, 0, 1 / size, 0.05 / size, 0], atol=1e-6)
+    [b.total, b.inherited, b.clipping, b.quantization, b.unevenness],
+    [np.hypot(0.05, 1.0) / size, 0, 1 / size, 0.05 / size, 0],
+    atol=1e-6,
+  )
   np.testing.assert_allclose([b.dead, b.saturated], [1 / 3, 1 / 3], rtol=1e-6)
   a = found["a"]  # silent, as it is in the ANN
   assert (a.total, a.dead, a.saturated) == (0, 1, 0)
 
 
 def test_spikes_that_come_too_late_are_unevenness():
-  # The mean currents lie on levels of the quantised clip, so that no other part is left.
+  # The mean currents lie on levels of the quantized clip, so that no other part is left.
   model, variables = network(1.0, 1.0, [4.0, -1.0, 0.0], v_init=0.0)
   x = np.array([[0.5, 1.0, 0.0]], np.float32)
-  spiking = tcljax.SpikingConfig(steps=4)
+  spiking = tcljax.SpikingConfig(time_steps=4)
   rates = tcljax.simulate(model, variables, x, spiking, rates=True).rates
   # b: neuron 0 fires at steps 2 and 4, neuron 1 always. Currents of a: -1, 3, -1, 3, mean 1.
   np.testing.assert_allclose(rates["b"]["spikes"], [[0.5, 1.0, 0.0]])
@@ -59,30 +64,42 @@ def test_spikes_that_come_too_late_are_unevenness():
   np.testing.assert_allclose(rates["a"]["spikes"], [[0.5]])
   a = tcljax.diagnose(model, variables, x, spiking)["a"]
   np.testing.assert_allclose(
-      [a.total, a.inherited, a.clipping, a.quantisation, a.unevenness], [0.5, 0, 0, 0, 0.5],
-      atol=1e-6)
+    [a.total, a.inherited, a.clipping, a.quantization, a.unevenness], [0.5, 0, 0, 0, 0.5], atol=1e-6
+  )
 
 
 def test_parts_add_up_and_batches_do_not_matter(vgg, images):
   model, variables = vgg
   variables = tcljax.calibrate(model, variables, [images], percentile=95, per_channel=True)
-  spiking = tcljax.SpikingConfig(steps=6)
+  spiking = tcljax.SpikingConfig(time_steps=6)
   whole = tcljax.diagnose(model, variables, images, spiking)
   assert list(whole) == list(count_neurons(model, variables, (8, 8, 3)))
   parts = tcljax.diagnose(model, variables, images, spiking, batch_size=5)
   for name, one in whole.items():
     np.testing.assert_allclose(
-        [getattr(one, part) for part in PARTS], [getattr(parts[name], part) for part in PARTS],
-        rtol=1e-4, atol=1e-6)
+      [getattr(one, part) for part in PARTS],
+      [getattr(parts[name], part) for part in PARTS],
+      rtol=1e-4,
+      atol=1e-6,
+    )
     assert one.total <= sum(getattr(one, part) for part in PARTS) + 1e-6
   assert whole["act1_1"].inherited < 1e-5 < 0.01 < whole["act2_1"].inherited
-  # A threshold much too low clips, one much too high quantises.
-  low, high = (jax.tree.map(lambda a, f=f: a * f, {"tau": tcljax.thresholds(variables)["act1_1"]})
-               for f in (0.2, 20))
-  for tau, part in ((low, "clipping"), (high, "quantisation")):
-    moved = {**variables, "clipping": {**variables["clipping"], "act1_1": {
-        "raw_threshold": tcljax.raw_from_threshold(tau["tau"]),
-        "v_init": variables["clipping"]["act1_1"]["v_init"]}}}
+  # A threshold much too low clips, one much too high quantizes.
+  low, high = (
+    jax.tree.map(lambda a, f=f: a * f, {"tau": tcljax.thresholds(variables)["act1_1"]})
+    for f in (0.2, 20)
+  )
+  for tau, part in ((low, "clipping"), (high, "quantization")):
+    moved = {
+      **variables,
+      "clipping": {
+        **variables["clipping"],
+        "act1_1": {
+          "raw_threshold": tcljax.raw_from_threshold(tau["tau"]),
+          "v_init": variables["clipping"]["act1_1"]["v_init"],
+        },
+      },
+    }
     found = tcljax.diagnose(model, moved, images, spiking)["act1_1"]
     assert getattr(found, part) > 0.3 > sum(getattr(found, p) for p in PARTS if p != part)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from running import DIGITS, TINY, complaint, run_train
 
-from tcljax.commands import latency
+from tcljax.commands import compare
 from tcljax.runs import config as configs
 from tcljax.runs.experiment import make_experiment
 from tcljax.runs.resume import restore_trained
@@ -27,7 +27,7 @@ def bits(tree):
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-  """A run that trained weights through the quantised clip, with labels, and did not tune."""
+  """A run that trained weights through the quantized clip, with labels, and did not tune."""
   path = tmp_path_factory.mktemp("earlier") / "labelled"
   assert run_train(path, *JOINT, "--config.joint.through=quantized", "--config.tune.steps=0") == 0
   return path
@@ -35,7 +35,7 @@ def labelled(tmp_path_factory):
 
 def test_thresholds_for_another_t_go_on_from_the_tuned_ones(workdir, tmp_path):
   path = tmp_path / "run"
-  assert run_train(path, f"--config.pretrained={workdir}", "--config.snn.steps=8") == 0
+  assert run_train(path, f"--config.pretrained={workdir}", "--config.snn.time_steps=8") == 0
   assert not (path / "ann").exists() and not (path / "calibrated").exists()
   results, earlier = (json.loads((p / "results.json").read_text()) for p in (path, workdir))
   assert results["earlier_stages"] == {"earlier run": earlier["snn"]}
@@ -48,8 +48,12 @@ def test_thresholds_for_another_t_go_on_from_the_tuned_ones(workdir, tmp_path):
 def test_joint_training_in_two_stages(labelled, tmp_path, capsys):
   """The second stage learns from what the first has made, clipped at its thresholds."""
   path, before = tmp_path / "run", ended_with(labelled)
-  overrides = (*JOINT, "--config.joint.through=snn", "--config.joint.objective=distillation",
-               f"--config.pretrained={labelled}")
+  overrides = (
+    *JOINT,
+    "--config.joint.through=snn",
+    "--config.joint.objective=distillation",
+    f"--config.pretrained={labelled}",
+  )
   assert run_train(path, *overrides) == 0
   results, earlier = (json.loads((p / "results.json").read_text()) for p in (path, labelled))
   assert list(results["earlier_stages"]) == ["earlier run", "tuned"]
@@ -66,9 +70,11 @@ def test_joint_training_in_two_stages(labelled, tmp_path, capsys):
 def test_what_comes_of_an_earlier_run_that_does_not_fit(workdir, labelled, tmp_path, capsys):
   run = tmp_path / "run"
   for overrides, message in (
-      (["--config.tune.instalments=2"], "holds another network (tune.instalments: 8 -> 2): set"),
-      (["--config.snn.readout=rate"],
-       "holds another network (snn.readout: 'membrane' -> 'rate'): set"),
+    (["--config.tune.instalments=2"], "holds another network (tune.instalments: 8 -> 2): set"),
+    (
+      ["--config.snn.readout=rate"],
+      "holds another network (snn.readout: 'membrane' -> 'rate'): set",
+    ),
   ):
     assert run_train(run, f"--config.pretrained={workdir}", *overrides) == 2
     assert message in complaint(capsys)
@@ -78,17 +84,37 @@ def test_what_comes_of_an_earlier_run_that_does_not_fit(workdir, labelled, tmp_p
   (tmp_path / "begun" / "config.json").write_text((workdir / "config.json").read_text())
   assert run_train(run, f"--config.pretrained={tmp_path / 'begun'}") == 2
   assert "is not finished, 0 of 6 steps of phase 'tuned' are done" in complaint(capsys)
-  # Recipes for thresholds are compared on a network that can do without any.
-  status = latency.main(["latency", DIGITS, *TINY, f"--workdir={run}", "--steps=2",
-                         f"--config.pretrained={labelled}"])
+  # Methods for thresholds are compared on a network that can do without any.
+  status = compare.main(
+    [
+      "compare",
+      DIGITS,
+      *TINY,
+      f"--workdir={run}",
+      "--time_steps=2",
+      f"--config.pretrained={labelled}",
+    ]
+  )
   assert status == 2
   assert "trained its weights together with thresholds" in complaint(capsys)
   assert not run.exists()
 
 
-def test_recipes_are_compared_on_the_weights_of_an_earlier_run(workdir, tmp_path):
-  assert latency.main(["latency", DIGITS, *TINY, f"--workdir={tmp_path / 'run'}", "--steps=2",
-                       "--recipes=least squares", f"--config.pretrained={workdir}"]) == 0
-  results = json.loads((tmp_path / "run" / "latency.json").read_text())
+def test_methods_are_compared_on_the_weights_of_an_earlier_run(workdir, tmp_path):
+  assert (
+    compare.main(
+      [
+        "compare",
+        DIGITS,
+        *TINY,
+        f"--workdir={tmp_path / 'run'}",
+        "--time_steps=2",
+        "--methods=least_squares",
+        f"--config.pretrained={workdir}",
+      ]
+    )
+    == 0
+  )
+  results = json.loads((tmp_path / "run" / "compare.json").read_text())
   ann = json.loads((workdir / "results.json").read_text())["ann"]
   assert results["ann"] == pytest.approx(ann, abs=1e-3)

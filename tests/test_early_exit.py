@@ -15,20 +15,35 @@ from tcljax.runs import conversion_run
 def network(vgg, images):
   model, variables = vgg
   variables = tcljax.calibrate(model, variables, [images], per_channel=True, percentile=99)
-  return tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(steps=16))
+  return tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(time_steps=16))
 
 
-
-@pytest.mark.parametrize("spiking", [
-    {}, {"delay": 3}, {"chunk": 4}, {"chunk": 4, "delay": 5}, {"encoding": "poisson"}])
+@pytest.mark.parametrize(
+  "spiking", [{}, {"delay": 3}, {"chunk": 4}, {"chunk": 4, "delay": 5}, {"encoding": "poisson"}]
+)
 def test_an_image_leaves_at_the_first_step_with_a_wide_margin(vgg, images, network, spiking):
-  network = tcljax.SpikingNetwork(network.graph, network.variables, network.input_shape,
-                                  tcljax.SpikingConfig(steps=16, **spiking))
+  network = tcljax.SpikingNetwork(
+    network.graph,
+    network.variables,
+    network.input_shape,
+    tcljax.SpikingConfig(time_steps=16, **spiking),
+  )
   x = np.concatenate([images, 2 * images, images[::-1] - 1])  # 48: the batch shrinks twice
   keys = jax.random.split(jax.random.key(0), len(x)) if "encoding" in spiking else None
-  whole = np.stack(jax.jit(lambda x, keys: tcljax.simulate(
-      network.model, network.variables, x, network.spiking, keys=keys,
-      observe=lambda steps: steps.logits).observed)(x, keys))
+  whole = np.stack(
+    jax.jit(
+      lambda x, keys: (
+        tcljax.simulate(
+          network.model,
+          network.variables,
+          x,
+          network.spiking,
+          keys=keys,
+          observe=lambda chunk: chunk.logits,
+        ).observed
+      )
+    )(x, keys)
+  )
   gaps = np.sort(whole, axis=-1)
   gaps = gaps[..., -1] - gaps[..., -2]
   delay, chunk = network.spiking.delay, network.spiking.chunk or 1
@@ -40,21 +55,23 @@ def test_an_image_leaves_at_the_first_step_with_a_wide_margin(vgg, images, netwo
   found = tcljax.answer_early(network, x, margin, keys=keys)
   np.testing.assert_array_equal(found.steps, expected)
   np.testing.assert_allclose(
-      found.logits, whole[np.array(expected) - 1, np.arange(48)], rtol=1e-4, atol=1e-4)
+    found.logits, whole[np.array(expected) - 1, np.arange(48)], rtol=1e-4, atol=1e-4
+  )
 
 
 def test_with_an_unreachable_margin_all_stay_to_the_end(network, images):
   found = tcljax.answer_early(network, images, np.inf)
   assert set(found.steps) == {16}
   np.testing.assert_allclose(found.logits, network(images), rtol=1e-5, atol=1e-5)
-  assert set(tcljax.answer_early(network, images, 0.0, steps=5).steps) == {1}
+  assert set(tcljax.answer_early(network, images, 0.0, time_steps=5).steps) == {1}
 
 
 def test_the_batch_shrinks_by_halves(monkeypatch, network, images):
   sizes = []
   advance = early_exit._next_steps
-  monkeypatch.setattr(early_exit, "_next_steps", lambda *args: (
-      sizes.append(len(args[3])), advance(*args))[1])
+  monkeypatch.setattr(
+    early_exit, "_next_steps", lambda *args: (sizes.append(len(args[3])), advance(*args))[1]
+  )
   x = np.concatenate([images] * 4 + [images[:4]])  # 68
   margin = np.quantile(early_exit.margins(np.asarray(network(x))), 0.3)
   steps = tcljax.answer_early(network, x, margin).steps
@@ -71,30 +88,34 @@ def test_the_margin_is_the_least_that_changes_so_few_answers(network, images):
     return 100 * np.mean(tcljax.answer_early(network, x, margin).logits.argmax(-1) != final)
 
   assert percent_changed(0.0) > 10
-  margins = [tcljax.choose_margin(network, [x[:20], x[20:]], changed=changed)
-             for changed in (0.0, 10.0)]
+  margins = [
+    tcljax.choose_margin(network, [x[:20], x[20:]], changed=changed) for changed in (0.0, 10.0)
+  ]
   assert margins[0] > margins[1] > 0
   assert percent_changed(margins[0]) == 0 and 0 < percent_changed(margins[1]) <= 10
-  assert tcljax.choose_margin(network, [x], steps=1) <= 1  # nothing comes later
+  assert tcljax.choose_margin(network, [x], time_steps=1) <= 1  # nothing comes later
   early = tcljax.answer_early(network, x, margins[1])
   assert early.steps.mean() < 14
 
 
 def test_one_compilation_serves_every_number_of_steps(monkeypatch, network, images):
   chex.clear_trace_counter()
-  for module, name in ((early_exit, "in_chunks"), (spiking_network, "simulate_any_steps")):
+  for module, name in ((early_exit, "in_chunks"), (spiking_network, "simulate_any_time_steps")):
     monkeypatch.setattr(module, name, chex.assert_max_traces(getattr(module, name), n=2))
   x = images[:5]  # no other test has this size
   for steps in (3, 8, 21):
-    network(x, steps=steps)
-    tcljax.answer_early(network, x, np.inf, steps=steps)
+    network(x, time_steps=steps)
+    tcljax.answer_early(network, x, np.inf, time_steps=steps)
 
 
-@pytest.mark.parametrize("arguments, message", [
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
     ({"margin": -0.5}, "margin=-0.5 must be at least 0"),
     ({"margin": float("nan")}, "margin=nan must be at least 0"),
     ({"margin": 1.0, "steps": 0}, "steps=0: a simulation takes at least 1 step"),
-])
+  ],
+)
 def test_bad_input_is_told(network, images, arguments, message):
   with pytest.raises(ValueError, match=message):
     tcljax.answer_early(network, images, **arguments)
@@ -111,16 +132,20 @@ def test_bad_input_for_the_margin_is_told(network, images):
 
 def test_convert_measures_early_exit(workdir, tmp_path, capsys, monkeypatch):
   chosen_on = []
-  monkeypatch.setattr(conversion_run, "choose_margin", lambda network, batches, *rest: (
-      early_exit.choose_margin(network, [chosen_on.append(len(x)) or (x, keys)
-                                         for x, keys in batches], *rest)))
+  monkeypatch.setattr(
+    conversion_run,
+    "choose_margin",
+    lambda network, batches, *rest: early_exit.choose_margin(
+      network, [chosen_on.append(len(x)) or (x, keys) for x, keys in batches], *rest
+    ),
+  )
   flags = ["convert.py", f"--workdir={workdir}", f"--output={tmp_path / 'snn'}"]
   assert convert.main([*flags, "--early_exit=5"]) == 0
   assert "early exit at a margin of" in capsys.readouterr().out
   results = json.loads((tmp_path / "snn" / "results.json").read_text())
   found = results["early_exit"]
   assert sum(chosen_on) == 1797 - 360 and chosen_on[-1] < chosen_on[0]  # each image once
-  assert 1 <= found["mean_steps"] < found["steps"] == 8 and found["margin"] > 0
+  assert 1 <= found["mean_time_steps"] < found["steps"] == 8 and found["margin"] > 0
   assert abs(found["accuracy_at_the_end"] - results["snn"]["8"]) <= 100 * 2 / 360 + 1e-3
   assert abs(found["accuracy"] - found["accuracy_at_the_end"]) < 10
   assert convert.main([*flags, "--early_exit=-1"]) == 2

@@ -6,7 +6,7 @@ import pytest
 
 import tcljax
 from tcljax.evaluation import accuracy
-from tcljax.evaluation.accuracy import reported_steps
+from tcljax.evaluation.accuracy import reported_time_steps
 from tcljax.layers.activations import TCL, ReLU
 
 
@@ -26,7 +26,7 @@ def case(vgg):
 @pytest.mark.parametrize("batch_size", [8, 16, 64])
 def test_every_image_counts_once_whatever_the_batch(case, batch_size):
   model, variables, images, labels = case
-  spiking = tcljax.SpikingConfig(steps=6)
+  spiking = tcljax.SpikingConfig(time_steps=6)
   found = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=batch_size)
   assert found.images == 37
   np.testing.assert_allclose(found.ann, 100 * 30 / 37)
@@ -34,7 +34,7 @@ def test_every_image_counts_once_whatever_the_batch(case, batch_size):
   np.testing.assert_allclose(found.clipped, 100 * np.mean(clipped == labels))
   ann = model.apply(variables, images).argmax(-1)
   for steps in (1, 2, 6):
-    config = tcljax.SpikingConfig(steps=steps)
+    config = tcljax.SpikingConfig(time_steps=steps)
     answers = tcljax.simulate(model, variables, images, config).logits.argmax(-1)
     np.testing.assert_allclose(found.snn[steps - 1], 100 * np.mean(answers == labels))
     np.testing.assert_allclose(found.agreement[steps - 1], 100 * np.mean(answers == ann))
@@ -42,7 +42,7 @@ def test_every_image_counts_once_whatever_the_batch(case, batch_size):
 
 def test_one_compilation_serves_a_whole_evaluation(case, monkeypatch):
   model, variables, images, labels = case
-  spiking = tcljax.SpikingConfig(steps=3, width=0.7)  # which no other test has compiled
+  spiking = tcljax.SpikingConfig(time_steps=3, width=0.7)  # which no other test has compiled
   monkeypatch.setattr(accuracy, "simulate", chex.assert_max_traces(accuracy.simulate, n=1))
   first = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=8)  # 5 batches
   again = tcljax.evaluate(model, variables, images[:30], labels[:30], spiking, batch_size=8)
@@ -53,23 +53,28 @@ def test_one_compilation_serves_a_whole_evaluation(case, monkeypatch):
 
 def test_spikes_are_those_of_the_simulation(case):
   model, variables, images, labels = case
-  spiking = tcljax.SpikingConfig(steps=5)
+  spiking = tcljax.SpikingConfig(time_steps=5)
   found = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=16)
   spikes = tcljax.simulate(
-      model, variables, images, spiking, observe=lambda steps: steps.spikes).observed
+    model, variables, images, spiking, observe=lambda chunk: chunk.spikes
+  ).observed
   total = sum(np.asarray(s).sum(axis=1) for s in jax.tree.leaves(spikes))
   neurons = 512 + 512 + 256 + 32
   np.testing.assert_allclose(found.spikes_per_neuron, total.cumsum() / (37 * neurons), rtol=1e-5)
   np.testing.assert_allclose(
-      found.firing_rates["act_dense1"],
-      np.asarray(spikes["act_dense1"]["count"]).sum() / (37 * 32 * 5), rtol=1e-5)
+    found.firing_rates["act_dense1"],
+    np.asarray(spikes["act_dense1"]["count"]).sum() / (37 * 32 * 5),
+    rtol=1e-5,
+  )
 
 
 def test_poisson_input_does_not_depend_on_the_batch_size(case):
   model, variables, images, labels = case
-  spiking = tcljax.SpikingConfig(steps=4, encoding="poisson")
-  a, b = (tcljax.evaluate(model, variables, images, labels, spiking, batch_size=n, seed=5)
-          for n in (8, 32))
+  spiking = tcljax.SpikingConfig(time_steps=4, encoding="poisson")
+  a, b = (
+    tcljax.evaluate(model, variables, images, labels, spiking, batch_size=n, seed=5)
+    for n in (8, 32)
+  )
   np.testing.assert_allclose(a.spikes_per_neuron, b.spikes_per_neuron, rtol=1e-4)
   c = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=8, seed=6)
   assert not np.allclose(a.spikes_per_neuron, c.spikes_per_neuron, rtol=1e-6)
@@ -114,7 +119,6 @@ def test_bad_data(case):
     tcljax.evaluate(model, variables, images[:0], labels[:0], tcljax.SpikingConfig())
 
 
-@pytest.mark.parametrize("steps, reported", [
-    (1, [1]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])])
-def test_reported_steps(steps, reported):
-  assert reported_steps(steps) == reported
+@pytest.mark.parametrize("steps, reported", [(1, [1]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])])
+def test_reported_time_steps(steps, reported):
+  assert reported_time_steps(steps) == reported

@@ -36,7 +36,8 @@ def to_tune(case):
   head = variables["params"]["head"]
   params = {**variables["params"], "head": {**head, "kernel": 4 * head["kernel"]}}
   return tcljax.calibrate(
-      model, {**variables, "params": params}, [images], method="maximum", per_channel=True)
+    model, {**variables, "params": params}, [images], method="maximum", per_channel=True
+  )
 
 
 ADAM = tcljax.OptimizerConfig("adamw", learning_rate=0.05)
@@ -48,14 +49,22 @@ def test_tuning_moves_thresholds_and_nothing_else(case, to_tune):
   frozen = {c: leaves(variables[c]) for c in ("params", "batch_stats")}
   seen = []
   tuned = tcljax.tune(
-      model, variables, images, labels, SpikingConfig(steps=4), steps=20, batch_size=32,
-      optimizer=ADAM,
-      on_metrics=lambda step, metrics: seen.append((step, metrics["loss"])))
+    model,
+    variables,
+    images,
+    labels,
+    SpikingConfig(time_steps=4),
+    steps=20,
+    batch_size=32,
+    optimizer=ADAM,
+    on_metrics=lambda step, metrics: seen.append((step, metrics["loss"])),
+  )
   for collection, before in frozen.items():
     for a, b in zip(before, leaves(tuned[collection]), strict=True):
       assert a.tobytes() == b.tobytes()
-  moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).min()), variables["clipping"],
-                       tuned["clipping"])
+  moved = jax.tree.map(
+    lambda a, b: float(jnp.abs(a - b).min()), variables["clipping"], tuned["clipping"]
+  )
   assert min(jax.tree.leaves(moved)) > 0  # every threshold and every initial potential
   assert [step for step, _ in seen] == list(range(1, 21))
   losses = [loss for _, loss in seen]
@@ -68,8 +77,13 @@ def test_the_loss_is_the_geometric_mean_over_the_steps_asked_for(case):
 
   def loss(steps, kind, at=()):
     objective = objectives.snn_objective(
-        model, lambda x, key: jnp.asarray(x), SpikingConfig(steps=steps), parallel.data_mesh(),
-        kind, at=at)
+      model,
+      lambda x, key: jnp.asarray(x),
+      SpikingConfig(time_steps=steps),
+      parallel.data_mesh(),
+      kind,
+      at=at,
+    )
     return objective(variables, batch, jax.random.key(0))[0]
 
   for kind in objectives.OBJECTIVES:
@@ -88,9 +102,18 @@ def test_a_loss_of_nothing_among_several_leaves_the_others_their_gradient():
 def test_one_set_can_serve_several_numbers_of_steps(case, to_tune):
   model, _, images, labels = case
   losses = []
-  tcljax.tune(model, to_tune, images, labels, SpikingConfig(steps=8), at=(2, 8), steps=20,
-              batch_size=32, optimizer=ADAM,
-              on_metrics=lambda step, metrics: losses.append(metrics["loss"]))
+  tcljax.tune(
+    model,
+    to_tune,
+    images,
+    labels,
+    SpikingConfig(time_steps=8),
+    at=(2, 8),
+    steps=20,
+    batch_size=32,
+    optimizer=ADAM,
+    on_metrics=lambda step, metrics: losses.append(metrics["loss"]),
+  )
   assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
 
 
@@ -101,8 +124,15 @@ def test_as_many_steps_as_fit_into_a_time(case, monkeypatch):
   monkeypatch.setattr(loop.time, "perf_counter", lambda: next(seconds))
   seen = []
   run = functools.partial(
-      tcljax.tune, model, variables, images, labels, SpikingConfig(steps=2), batch_size=16,
-      on_metrics=lambda step, metrics: seen.append(step))
+    tcljax.tune,
+    model,
+    variables,
+    images,
+    labels,
+    SpikingConfig(time_steps=2),
+    batch_size=16,
+    on_metrics=lambda step, metrics: seen.append(step),
+  )
   run(minutes=0.25)  # 15 seconds: 4 for the trial, 1 to compile again, 10 steps
   assert seen == list(range(1, 11))
   seen.clear()
@@ -163,11 +193,14 @@ def test_schedule_warms_up_and_decays():
   np.testing.assert_allclose(limited[0], 0.5)
 
 
-@pytest.mark.parametrize("fields, message", [
+@pytest.mark.parametrize(
+  "fields, message",
+  [
     ({"name": "adagrad"}, "optimizer.name='adagrad' is unknown: choose one of sgd, adamw"),
     ({"learning_rate": -1.0}, "optimizer.learning_rate=-1.0 must be finite and not negative"),
     ({"clip_norm": float("inf")}, "optimizer.clip_norm=inf"),
-])
+  ],
+)
 def test_bad_optimizers(fields, message):
   with pytest.raises(ValueError, match=message):
     optimizers.OptimizerConfig(**fields)
@@ -175,11 +208,13 @@ def test_bad_optimizers(fields, message):
 
 def test_cross_entropy_and_distillation_by_hand():
   logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
-  np.testing.assert_allclose(
-      objectives.cross_entropy(logits, jnp.array([0])), np.log(2), rtol=1e-6)
+  np.testing.assert_allclose(objectives.cross_entropy(logits, jnp.array([0])), np.log(2), rtol=1e-6)
   # smoothing 0.3: targets 0.8, 0.1, 0.1
-  np.testing.assert_allclose(objectives.cross_entropy(logits, jnp.array([0]), 0.3),
-                             0.8 * np.log(2) + 0.2 * np.log(4), rtol=1e-6)
+  np.testing.assert_allclose(
+    objectives.cross_entropy(logits, jnp.array([0]), 0.3),
+    0.8 * np.log(2) + 0.2 * np.log(4),
+    rtol=1e-6,
+  )
   teacher = jnp.log(jnp.array([[0.25, 0.25, 0.5]]))
   np.testing.assert_allclose(objectives.distillation(logits, teacher), 0.25 * np.log(2), rtol=1e-5)
   np.testing.assert_allclose(objectives.distillation(logits, logits + 3), 0, atol=1e-6)
@@ -193,12 +228,20 @@ def test_gradients_on_eight_devices_are_those_on_one(case, kind):
   batch = {"image": images[:16], "label": labels[:16]}
 
   def gradients(devices):
-    mesh = jax.make_mesh((devices,), ("data",), axis_types=(jax.sharding.AxisType.Auto,),
-                         devices=jax.devices()[:devices])
+    mesh = jax.make_mesh(
+      (devices,),
+      ("data",),
+      axis_types=(jax.sharding.AxisType.Auto,),
+      devices=jax.devices()[:devices],
+    )
     objective = objectives.snn_objective(
-        model, lambda x, key: jnp.asarray(x), SpikingConfig(steps=4, chunk=2), mesh, kind)
-    run = jax.jit(jax.value_and_grad(lambda c, batch: objective(
-        {**variables, "clipping": c}, batch, jax.random.key(0))[0]))
+      model, lambda x, key: jnp.asarray(x), SpikingConfig(time_steps=4, chunk=2), mesh, kind
+    )
+    run = jax.jit(
+      jax.value_and_grad(
+        lambda c, batch: objective({**variables, "clipping": c}, batch, jax.random.key(0))[0]
+      )
+    )
     return run(parallel.replicate(mesh, variables["clipping"]), parallel.shard(mesh, batch))
 
   one, eight = (jax.device_get(gradients(n)) for n in (1, 8))
@@ -211,12 +254,14 @@ def test_one_compilation_for_a_whole_run(case):
   mesh = parallel.data_mesh()
   transformation = optimizers.train_only({"clipping": optax.adam(0.01)})
   objective = objectives.snn_objective(
-      model, lambda x, key: jnp.asarray(x), SpikingConfig(steps=2), mesh)
+    model, lambda x, key: jnp.asarray(x), SpikingConfig(time_steps=2), mesh
+  )
   counted = chex.assert_max_traces(objective, n=1)
   step = loop.train_step(counted, transformation, ["clipping"])
   state = parallel.replicate(mesh, loop.new_state(variables, transformation))
-  state = loop.fit(state, step, training_batches(Split(images, labels), 16, 0), 4,
-                      mesh=mesh, seed=0)
+  state = loop.fit(
+    state, step, training_batches(Split(images, labels), 16, 0), 4, mesh=mesh, seed=0
+  )
   assert int(state.step) == 4
 
 
@@ -235,10 +280,19 @@ def test_divergence_names_the_step_and_saves_nothing(case, tmp_path):
 
   with Checkpoints(tmp_path / "phase") as checkpoints:
     state = parallel.replicate(mesh, loop.new_state(variables, transformation))
-    with pytest.raises(tcljax.TrainingDiverged,
-                       match=r"is nan at step 5; the last good checkpoint is .*phase/4;"):
-      loop.fit(state, loop.train_step(objective, transformation, ["params"]), batches(), 8,
-                  mesh=mesh, seed=0, checkpoints=checkpoints, checkpoint_every=1)
+    with pytest.raises(
+      tcljax.TrainingDiverged, match=r"is nan at step 5; the last good checkpoint is .*phase/4;"
+    ):
+      loop.fit(
+        state,
+        loop.train_step(objective, transformation, ["params"]),
+        batches(),
+        8,
+        mesh=mesh,
+        seed=0,
+        checkpoints=checkpoints,
+        checkpoint_every=1,
+      )
     assert checkpoints.latest_step() == 4
 
 
@@ -252,9 +306,16 @@ def test_an_update_beyond_all_numbers_is_not_saved(case, tmp_path):
   with Checkpoints(tmp_path / "phase") as checkpoints:
     state = parallel.replicate(mesh, loop.new_state(variables, transformation))
     with pytest.raises(tcljax.TrainingDiverged, match="update norm is inf at step 1; no"):
-      loop.fit(state, loop.train_step(objective, transformation, ["params"]),
-                  training_batches(Split(images, labels), 16, 0), 4, mesh=mesh, seed=0,
-                  checkpoints=checkpoints, checkpoint_every=1)
+      loop.fit(
+        state,
+        loop.train_step(objective, transformation, ["params"]),
+        training_batches(Split(images, labels), 16, 0),
+        4,
+        mesh=mesh,
+        seed=0,
+        checkpoints=checkpoints,
+        checkpoint_every=1,
+      )
     assert checkpoints.latest_step() is None
 
 

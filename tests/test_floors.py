@@ -16,8 +16,11 @@ def floors():
   """From each room to its floor, 0 on top; rooms on one floor import nothing of each other."""
   text = (ROOT / "docs" / "architecture.md").read_text()
   table = re.search(r"## Floors\n.*?```text\n(.*?)```", text, re.DOTALL)[1]
-  return {room.rstrip("/"): number for number, line in enumerate(table.splitlines())
-          for room in re.findall(r"\S+/|\S+\.py", line.partition("  ")[0])}
+  return {
+    room.rstrip("/"): number
+    for number, line in enumerate(table.splitlines())
+    for room in re.findall(r"\S+/|\S+\.py", line.partition("  ")[0])
+  }
 
 
 def room(path):
@@ -41,29 +44,41 @@ def upward(path, source, floor):
 
 
 def modules():
-  return [path.relative_to(ROOT) for path in sorted((ROOT / "tcljax").rglob("*.py"))
-          if path != ROOT / "tcljax" / "__init__.py"]
+  return [
+    path.relative_to(ROOT)
+    for path in sorted((ROOT / "tcljax").rglob("*.py"))
+    if path != ROOT / "tcljax" / "__init__.py"
+  ]
 
 
 def test_imports_go_down():
   floor = floors()
   assert {room(path) for path in modules()} == set(floor)
-  assert [found for path in modules()
-          for found in upward(path, (ROOT / path).read_text(), floor)] == []
+  assert [
+    found for path in modules() for found in upward(path, (ROOT / path).read_text(), floor)
+  ] == []
 
 
 @pytest.mark.parametrize("name", sorted(set(floors()) - {"commands"}))
 def test_an_import_upwards_is_found(name):
   floor = floors()
-  path = pathlib.Path("tcljax", name) if name.endswith(".py") else pathlib.Path("tcljax", name, "a.py")
+  path = (
+    pathlib.Path("tcljax", name) if name.endswith(".py") else pathlib.Path("tcljax", name, "a.py")
+  )
   higher = max((other for other in floor if floor[other] < floor[name]), key=floor.get)
-  for source in (f"import tcljax.{higher}.b", f"def f():\n  from tcljax.{higher}.b import c",
-                 f"from tcljax import {higher}"):
+  for source in (
+    f"import tcljax.{higher}.b",
+    f"def f():\n  from tcljax.{higher}.b import c",
+    f"from tcljax import {higher}",
+  ):
     assert list(upward(path, source, floor))
 
 
 def test_the_library_imports_nothing_heavy():
   found = subprocess.run(
-      [sys.executable, "-c", "import sys, tcljax; print(*{m.split('.')[0] for m in sys.modules})"],
-      capture_output=True, text=True, check=True).stdout
+    [sys.executable, "-c", "import sys, tcljax; print(*{m.split('.')[0] for m in sys.modules})"],
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
   assert not HEAVY & set(found.split())

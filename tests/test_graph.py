@@ -30,8 +30,14 @@ def randomized(model, x, seed=0):
   rng = np.random.default_rng(seed)
   variables = model.init(jax.random.key(seed), x)
   return jax.tree.map(
-      lambda a: np.asarray(np.abs(a + rng.normal(0, 0.2, a.shape)) if "var" in str(a) else
-                           a + rng.normal(0, 0.1, a.shape), np.float32), variables)
+    lambda a: np.asarray(
+      np.abs(a + rng.normal(0, 0.2, a.shape))
+      if "var" in str(a)
+      else a + rng.normal(0, 0.1, a.shape),
+      np.float32,
+    ),
+    variables,
+  )
 
 
 def test_folding_batch_norm_changes_logits_by_rounding_only(vgg, images):
@@ -42,8 +48,18 @@ def test_folding_batch_norm_changes_logits_by_rounding_only(vgg, images):
   assert relative_error(folded, expected) < 1e-4
   graph, arrays = fold(*trace(model, variables, (8, 8, 3)))
   ops = [node.op for node in graph.nodes]
-  assert ops == ["conv", "neurons"] * 2 + ["sum_pool", "affine", "conv", "neurons", "sum_pool",
-                 "affine", "reshape", "dense", "neurons", "dense"]
+  assert ops == ["conv", "neurons"] * 2 + [
+    "sum_pool",
+    "affine",
+    "conv",
+    "neurons",
+    "sum_pool",
+    "affine",
+    "reshape",
+    "dense",
+    "neurons",
+    "dense",
+  ]
   assert set(arrays["conv:1"]) == {"kernel", "bias"}
 
 
@@ -84,10 +100,10 @@ def test_the_three_activations_agree_on_the_graph(images):
   variables = tcljax.calibrate(model, randomized(model, images), [images], percentile=90)
   assert relative_error(*both(model, variables, images, TCL)[1:]) < 1e-5
   network = tcljax.convert(model, variables, (8, 8, 3))
-  config = tcljax.SpikingConfig(steps=6)
+  config = tcljax.SpikingConfig(time_steps=6)
   expected = tcljax.simulate(model, variables, images, config).logits
   # rounding may move a spike by a step in a few neurons
-  assert relative_error(network(images, steps=6), expected) < 0.05
+  assert relative_error(network(images, time_steps=6), expected) < 0.05
 
 
 def test_dense_networks_and_convolutions_of_one_dimension(rng):
@@ -136,7 +152,9 @@ def test_what_is_read_twice_is_not_folded_into(rng, use_bias):
   np.testing.assert_allclose(folded, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("operation, message", [
+@pytest.mark.parametrize(
+  "operation, message",
+  [
     (nn.relu, r"`max`.*: write self.act\(name=...\)\(x\) in place of nn.relu"),
     (lambda x: nn.max_pool(x[:, :, None, None], (2, 1)), "`reduce_window_max`.*: use average"),
     (jnp.square, "between two activations convert can read convolutions"),
@@ -148,14 +166,17 @@ def test_what_is_read_twice_is_not_folded_into(rng, use_bias):
     (lambda x: x + jnp.arange(2.0)[:, None], "`add`"),
     (lambda x: jax.lax.fori_loop(0, 3, lambda i, y: 0.5 * y, x), "`scan`"),
     (lambda x: jax.lax.scan(lambda c, _: (0.5 * c, None), x, None, length=3)[0], "`scan`"),
-    (lambda x: nn.pool(x[:, :, None], 0.0, lambda a, b: a + b, (2,), (2,), "VALID"),
-     "`reduce_window`"),
+    (
+      lambda x: nn.pool(x[:, :, None], 0.0, lambda a, b: a + b, (2,), (2,), "VALID"),
+      "`reduce_window`",
+    ),
     (lambda x: jnp.pad(x, ((0, 0), (1, 1)), constant_values=2.0), "`pad`"),
     (lambda x: jnp.pad(x, ((1, 1), (0, 0)))[1:-1], "`pad`"),
     (lambda x: x[:1] + x[1:], "`slice`"),
     (lambda x: jnp.concatenate([x, x])[:2], "`concatenate`"),
     (lambda x: jnp.concatenate([x, jnp.ones((2, 1))], axis=1), "`concatenate`"),
-])
+  ],
+)
 def test_what_spikes_cannot_carry_is_named(operation, message):
   class Bad(nn.Module):
     act: object = ReLU

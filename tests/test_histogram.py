@@ -4,13 +4,13 @@ import pytest
 
 from tcljax.maths import clipping
 from tcljax.maths.histogram import (
-    BINS,
-    LIMIT,
-    Histogram,
-    bin_edges,
-    histogram,
-    least_squares_threshold,
-    percentile_threshold,
+  BINS,
+  LIMIT,
+  Histogram,
+  bin_edges,
+  histogram,
+  least_squares_threshold,
+  percentile_threshold,
 )
 
 
@@ -46,10 +46,13 @@ def test_percentile_is_that_of_numpy(rng, percentile):
   x = rng.gamma(2, 1, (100_000, 2)).astype(np.float32) * np.array([1, 100], np.float32)
   x[rng.random(x.shape) < 0.3] = 0
   np.testing.assert_allclose(
-      percentile_threshold(observed(x, per_channel=True), percentile),
-      np.percentile(x, percentile, axis=0), rtol=4e-3)
+    percentile_threshold(observed(x, per_channel=True), percentile),
+    np.percentile(x, percentile, axis=0),
+    rtol=4e-3,
+  )
   np.testing.assert_allclose(
-      percentile_threshold(observed(x), percentile)[0], np.percentile(x, percentile), rtol=4e-3)
+    percentile_threshold(observed(x), percentile)[0], np.percentile(x, percentile), rtol=4e-3
+  )
 
 
 @pytest.mark.parametrize("percentile", [0, 100, -1, 101, float("nan")])

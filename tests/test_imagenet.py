@@ -21,12 +21,25 @@ from tcljax.runs.experiment import make_experiment
 from tcljax.training import loop, optimizers
 from tcljax.training.objectives import ann_objective, snn_objective
 
-FEW = ("--config.data.name=photos", "--config.train.batch_size=8", "--config.train.steps=2",
-       "--config.tune.batch_size=8", "--config.tune.steps=2", "--config.tune.images=8",
-       "--config.tune.at=()", "--config.snn.steps=2", "--config.eval.steps=2",
-       "--config.eval.batch_size=8", "--config.log_every=1")
-SMALL = ("--config.data.image_size=32", "--config.data.workers=0",
-         "--config.model.stages=((4,),(8,))", "--config.model.dense=(16,)")
+FEW = (
+  "--config.data.name=photos",
+  "--config.train.batch_size=8",
+  "--config.train.steps=2",
+  "--config.tune.batch_size=8",
+  "--config.tune.steps=2",
+  "--config.tune.images=8",
+  "--config.tune.at=()",
+  "--config.snn.time_steps=2",
+  "--config.eval.time_steps=2",
+  "--config.eval.batch_size=8",
+  "--config.log_every=1",
+)
+SMALL = (
+  "--config.data.image_size=32",
+  "--config.data.workers=0",
+  "--config.model.stages=((4,),(8,))",
+  "--config.model.dense=(16,)",
+)
 
 
 @pytest.fixture
@@ -37,8 +50,13 @@ def data_dir(tmp_path):
 
 
 def arguments(config, data_dir, workdir, *overrides):
-  return [f"--config={ROOT / 'configs' / config}.py", f"--config.data.data_dir={data_dir}",
-          f"--workdir={workdir}", *FEW, *overrides]
+  return [
+    f"--config={ROOT / 'configs' / config}.py",
+    f"--config.data.data_dir={data_dir}",
+    f"--workdir={workdir}",
+    *FEW,
+    *overrides,
+  ]
 
 
 def test_a_streamed_run(data_dir, tmp_path, capsys):
@@ -51,8 +69,9 @@ def test_a_streamed_run(data_dir, tmp_path, capsys):
 
 def test_a_damaged_test_image_ends_a_command_in_one_line(tmp_path, capsys):
   write_set(tmp_path, train=2, validation=5, corrupt={name_of("validation", 2)})
-  test = load_dataset("photos", str(tmp_path), test_split="validation", image_size=8, stream=True,
-                      workers=0).test
+  test = load_dataset(
+    "photos", str(tmp_path), test_split="validation", image_size=8, stream=True, workers=0
+  ).test
   command = Command("train", "", ["train.py"])
   assert command.run(lambda: lambda: list(evaluation_batches(test, 8))) == 2
   assert "image 'validation_002.JPEG' cannot be read" in complaint(capsys)
@@ -71,9 +90,16 @@ def test_images_too_small_for_the_stem_and_an_unprepared_set(data_dir, tmp_path,
 def test_resnet34_at_full_resolution(data_dir, tmp_path):
   """As a user runs it: worker processes leave no message and no process behind."""
   done = subprocess.run(
-      [sys.executable, ROOT / "train.py",
-       *arguments("imagenet_resnet34", data_dir, tmp_path / "run", "--config.data.workers=2")],
-      env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    [
+      sys.executable,
+      ROOT / "train.py",
+      *arguments("imagenet_resnet34", data_dir, tmp_path / "run", "--config.data.workers=2"),
+    ],
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
   assert done.returncode == 0 and done.stderr == "", done.stderr
   assert json.loads((tmp_path / "run" / "results.json").read_text())["images"] == 5
 
@@ -85,7 +111,7 @@ def test_a_step_of_each_phase_at_full_resolution(data_dir, name):
   exec(compile((ROOT / "configs" / f"{name}.py").read_text(), name, "exec"), scope)
   config = scope["get_config"]()
   config.data.name, config.data.data_dir, config.data.workers = "photos", str(data_dir), 0
-  config.snn.steps, config.tune.at, config.tune.images = 2, (), 2
+  config.snn.time_steps, config.tune.at, config.tune.images = 2, (), 2
   experiment = make_experiment(config)
   assert experiment.input_shape == (224, 224, 3)
   # Two images cannot be shared by eight devices.
@@ -95,7 +121,8 @@ def test_a_step_of_each_phase_at_full_resolution(data_dir, name):
   def step(objective, variables, collection, optimizer):
     transformation = optimizers.train_only({collection: optimizer.transformation(10)})
     state, metrics = loop.train_step(objective, transformation, (collection,))(
-        loop.new_state(variables, transformation), batch, jax.random.key(0))
+      loop.new_state(variables, transformation), batch, jax.random.key(0)
+    )
     assert np.isfinite(metrics["loss"]) and metrics["gradient_norm"] > 0
     return state.variables
 
@@ -104,7 +131,9 @@ def test_a_step_of_each_phase_at_full_resolution(data_dir, name):
   assert variables["params"]["head"]["bias"].shape == (NUM_CLASSES,)
   tune = config.tune
   variables = stages.calibrate(
-      experiment, variables, tune.calibration, tune.per_channel, tune.v_init, 2)
+    experiment, variables, tune.calibration, tune.per_channel, tune.v_init, 2
+  )
   objective = snn_objective(
-      experiment.model, lambda images, key: experiment.preprocess(images), experiment.spiking, mesh)
+    experiment.model, lambda images, key: experiment.preprocess(images), experiment.spiking, mesh
+  )
   step(objective, variables, "clipping", experiment.tune_optimizer)

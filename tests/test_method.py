@@ -23,7 +23,8 @@ def digits():
   optimizer = optimizers.OptimizerConfig("adamw", 0.01).transformation(steps)
   transformation = optimizers.train_only({"params": optimizer})
   step = loop.train_step(
-      objectives.ann_objective(model, lambda x, key: PREPROCESS(x)), transformation, trained)
+    objectives.ann_objective(model, lambda x, key: PREPROCESS(x)), transformation, trained
+  )
   state = parallel.replicate(mesh, loop.new_state(variables, transformation))
   state = loop.fit(state, step, training_batches(data.train, 64, 0), steps, mesh=mesh, seed=0)
   variables = tcljax.calibrate(model, state.variables, [PREPROCESS(data.train.images[:512])])
@@ -32,23 +33,37 @@ def digits():
 
 def evaluate(model, variables, data, steps):
   return tcljax.evaluate(
-      model, variables, data.test.images, data.test.labels, tcljax.SpikingConfig(steps=steps),
-      batch_size=360, preprocess=PREPROCESS)
+    model,
+    variables,
+    data.test.images,
+    data.test.labels,
+    tcljax.SpikingConfig(time_steps=steps),
+    batch_size=360,
+    preprocess=PREPROCESS,
+  )
 
 
 def tune(digits, variables, steps):
   model, _, data = digits
   return tcljax.tune(
-      model, variables, PREPROCESS(data.train.images), data.train.labels,
-      tcljax.SpikingConfig(steps=steps), steps=40, batch_size=64,
-      optimizer=tcljax.OptimizerConfig("adamw", 0.05))
+    model,
+    variables,
+    PREPROCESS(data.train.images),
+    data.train.labels,
+    tcljax.SpikingConfig(time_steps=steps),
+    steps=40,
+    batch_size=64,
+    optimizer=tcljax.OptimizerConfig("adamw", 0.05),
+  )
 
 
 def test_the_lower_the_latency_the_lower_the_threshold(digits):
   # Both start from the same percentile, so that the difference is what training found.
   _, variables, _ = digits
-  few, many = ([t.mean() for t in tcljax.thresholds(tune(digits, variables, steps)).values()]
-               for steps in (4, 64))
+  few, many = (
+    [t.mean() for t in tcljax.thresholds(tune(digits, variables, steps)).values()]
+    for steps in (4, 64)
+  )
   assert np.mean(few) < 0.95 * np.mean(many)
   start = [t.mean() for t in tcljax.thresholds(variables).values()]
   assert np.mean(few) < np.mean(start)
@@ -57,14 +72,15 @@ def test_the_lower_the_latency_the_lower_the_threshold(digits):
 def test_tuning_mends_thresholds_that_are_too_high(digits):
   model, variables, data = digits
   variables = tcljax.calibrate(
-      model, variables, [PREPROCESS(data.train.images[:512])], method="maximum")
+    model, variables, [PREPROCESS(data.train.images[:512])], method="maximum"
+  )
   before = evaluate(model, variables, data, 2).snn[-1]
   after = evaluate(model, tune(digits, variables, 2), data, 2).snn[-1]
   assert after > before + 10, (before, after)
 
 
 def test_the_spiking_network_ends_at_the_clipped_one(digits):
-  found = evaluate(*digits, steps=128)
+  found = evaluate(*digits, time_steps=128)
   assert found.ann > 95
   assert abs(found.snn[-1] - found.clipped) <= 100 * 1.5 / 360
   assert found.agreement[-1] > 99 and found.agreement[-1] > found.agreement[0]

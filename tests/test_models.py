@@ -20,7 +20,8 @@ def test_vgg16_on_cifar_has_the_known_size():
   widths = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
   convolutions = sum(9 * a * b for a, b in itertools.pairwise(widths))
   assert count(VGG16(num_classes=10), (32, 32, 3)) == (
-      convolutions + 3 * sum(widths[1:]) + 512 * 512 + 512 + 5130)
+    convolutions + 3 * sum(widths[1:]) + 512 * 512 + 512 + 5130
+  )
 
 
 def test_vgg16_of_the_paper_on_imagenet():
@@ -29,20 +30,29 @@ def test_vgg16_of_the_paper_on_imagenet():
   assert count(model.clone(batch_norm=False), (224, 224, 3)) == 138_357_544
 
 
-@pytest.mark.parametrize("name, plain, normalised", [
-    ("vgg11", 132_863_336, 132_868_840), ("vgg13", 133_047_848, 133_053_736),
+@pytest.mark.parametrize(
+  "name, plain, normalised",
+  [
+    ("vgg11", 132_863_336, 132_868_840),
+    ("vgg13", 133_047_848, 133_053_736),
     ("vgg19", 143_667_240, 143_678_248),
-])
+  ],
+)
 def test_vggs_have_the_sizes_of_torchvision(name, plain, normalised):
   model = create_model(name, 1000, dense=(4096, 4096))
   assert count(model.clone(batch_norm=False), (224, 224, 3)) == plain
   assert count(model, (224, 224, 3)) == normalised
 
 
-@pytest.mark.parametrize("name, shortcut, published", [
-    ("resnet20", "pad", 269_722), ("resnet20", "projection", 272_474),
-    ("resnet32", "pad", 464_154), ("resnet110", "pad", 1_727_962),
-])
+@pytest.mark.parametrize(
+  "name, shortcut, published",
+  [
+    ("resnet20", "pad", 269_722),
+    ("resnet20", "projection", 272_474),
+    ("resnet32", "pad", 464_154),
+    ("resnet110", "pad", 1_727_962),
+  ],
+)
 def test_cifar_resnets_have_the_published_sizes(name, shortcut, published):
   assert count(create_model(name, 10, shortcut=shortcut), (32, 32, 3)) == published
 
@@ -60,8 +70,9 @@ def test_option_a_takes_every_second_pixel_and_pads_channels_on_both_sides():
   # Without the branch of the second block its output is the shortcut alone
   params["stage2_block1"]["norm2"]["scale"] = jnp.zeros(6)
   _, state = model.apply(variables, x, capture_intermediates=True)
-  before, after = (np.asarray(state["intermediates"][f"stage{i}_block1"]["__call__"][0])
-                   for i in (1, 2))
+  before, after = (
+    np.asarray(state["intermediates"][f"stage{i}_block1"]["__call__"][0]) for i in (1, 2)
+  )
   expected = np.zeros((2, 2, 2, 6), np.float32)
   expected[..., 2:4] = before[:, ::2, ::2]
   np.testing.assert_array_equal(after, expected)
@@ -77,8 +88,9 @@ def test_every_named_model_is_converted(name, rng):
   """A sixteenth as wide, on images of the least size; the graph computes what the model does."""
   model = create_model(name, 3)
   if isinstance(model, VGG):
-    model = model.clone(dense=(4,), stages=tuple(
-        tuple(width // 16 for width in stage) for stage in model.stages))
+    model = model.clone(
+      dense=(4,), stages=tuple(tuple(width // 16 for width in stage) for stage in model.stages)
+    )
   else:
     model = model.clone(widths=tuple(width // 16 for width in model.widths))
   x = rng.normal(size=(2, *[model.smallest_image()] * 2, 3)).astype(np.float32)
@@ -88,10 +100,13 @@ def test_every_named_model_is_converted(name, rng):
   network = tcljax.convert(model, variables, x.shape[1:])
   paths = activation_paths(model, variables, x)
   assert [node.name for node in network.graph.nodes if node.op == "neurons"] == [
-      ".".join(path) for path in paths]
+    ".".join(path) for path in paths
+  ]
   if len(paths) < 20:  # the others repeat the blocks of these
-    found, expected = (jax.jit(m.clone(act=TCL).apply)(v, x) for m, v in (
-        (network.model, network.variables), (model, variables)))
+    found, expected = (
+      jax.jit(m.clone(act=TCL).apply)(v, x)
+      for m, v in ((network.model, network.variables), (model, variables))
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
@@ -107,13 +122,16 @@ def test_batch_norm_uses_the_batch_only_while_training(vgg, images):
   np.testing.assert_allclose(plain[:4], model.apply(variables, images[:4]), rtol=1e-4, atol=1e-5)
   trained, updated = model.apply(variables, images, train=True, mutable=["batch_stats"])
   assert not np.allclose(plain, trained)
-  assert not np.allclose(updated["batch_stats"]["norm1_1"]["mean"],
-                         variables["batch_stats"]["norm1_1"]["mean"])
+  assert not np.allclose(
+    updated["batch_stats"]["norm1_1"]["mean"], variables["batch_stats"]["norm1_1"]["mean"]
+  )
 
 
 def test_errors():
-  with pytest.raises(ValueError, match="image size 16x40 is too small for the model's 5 halvings: "
-                     "it takes at least 32x32"):
+  with pytest.raises(
+    ValueError,
+    match="image size 16x40 is too small for the model's 5 halvings: it takes at least 32x32",
+  ):
     check_image_size(VGG16(num_classes=10), (16, 40))
   with pytest.raises(ValueError, match=r"stages=\(\(4,\), \(\)\): every stage has at least one"):
     create_model("cnn", 10, stages=((4,), ())).init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))

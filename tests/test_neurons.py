@@ -42,8 +42,11 @@ def test_counts_equal_the_closed_form_for_all_steps_to_64(rng, numerator):
   # Currents and thresholds on a dyadic grid are exact in float32, and the closed form
   # floor(T x / tau + v_init) is computed in integers.
   grid = 256
-  run = jax.jit(lambda x, tau: neurons.integrate_and_fire(
-      jnp.broadcast_to(x, (64, *x.shape)), tau, numerator / 2)[0].cumsum(axis=0))
+  run = jax.jit(
+    lambda x, tau: neurons.integrate_and_fire(
+      jnp.broadcast_to(x, (64, *x.shape)), tau, numerator / 2
+    )[0].cumsum(axis=0)
+  )
   for steps in range(1, 65):
     x = rng.integers(-grid, 3 * grid, 10_000)
     tau = rng.integers(1, 2 * grid, 10_000)
@@ -96,14 +99,17 @@ def test_running_in_two_parts_equals_running_at_once(rng):
 #   triangle (1 - 0.5) / 0.5 = 1;  rectangle 1 / (2 * 0.5) = 1
 #   sigmoid s(0.5) s(-0.5) / 0.5;  arctan 1 / (2 * 0.5 * (1 + (pi/4)^2))
 _SIGMOID = 1 / (1 + math.exp(-0.5)) * (1 - 1 / (1 + math.exp(-0.5))) / 0.5
-_BY_HAND = {"triangle": 1.0, "rectangle": 1.0, "sigmoid": _SIGMOID,
-            "arctan": 1 / (1 + (math.pi / 4) ** 2)}
+_BY_HAND = {
+  "triangle": 1.0,
+  "rectangle": 1.0,
+  "sigmoid": _SIGMOID,
+  "arctan": 1 / (1 + (math.pi / 4) ** 2),
+}
 
 
 @pytest.mark.parametrize("surrogate", surrogates.SURROGATES)
 def test_surrogate_gradients_by_hand(surrogate, maybe_jit):
-  grad = maybe_jit(jax.grad(
-      lambda v, tau: neurons.spike(v, tau, surrogate, 0.5), argnums=(0, 1)))
+  grad = maybe_jit(jax.grad(lambda v, tau: neurons.spike(v, tau, surrogate, 0.5), argnums=(0, 1)))
   to_v, to_threshold = grad(2.5, 2.0)
   # d/dv = h / tau and d/dtau = -h v / tau^2
   np.testing.assert_allclose(to_v, _BY_HAND[surrogate] / 2, rtol=1e-6)
@@ -139,8 +145,9 @@ def test_gradient_is_that_of_the_steps_one_after_another(rng, reset, surrogate, 
   """The gradient of `integrate` is written by hand; that of a loop over `if_step` is not."""
   currents = jnp.asarray(rng.normal(0.3, 0.6, (9, 5, 4)), jnp.float32)
   start, threshold = jnp.full((5, 1), 0.3), jnp.asarray(rng.uniform(0.5, 1.5, 4), jnp.float32)
-  on_spikes, on_last = (jnp.asarray(rng.normal(size=shape), jnp.float32)
-                        for shape in ((9, 5, 4), (5, 4)))
+  on_spikes, on_last = (
+    jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((9, 5, 4), (5, 4))
+  )
 
   def loop(currents, v, threshold):
     v, spikes = jnp.broadcast_to(v, currents.shape[1:]), []
@@ -156,6 +163,7 @@ def test_gradient_is_that_of_the_steps_one_after_another(rng, reset, surrogate, 
     def loss(*inputs):
       spikes, v = run(*inputs)
       return (spikes * on_spikes).sum() + (v * on_last).sum()
+
     return maybe_jit(jax.grad(loss, argnums=(0, 1, 2)))(currents, start, threshold)
 
   for found, expected in zip(gradient(scan), gradient(loop), strict=True):
@@ -171,12 +179,15 @@ def test_gradient_to_the_threshold_is_that_of_scale():
   assert np.abs(to_v).max() > 0.5
 
 
-@pytest.mark.parametrize("call, message", [
+@pytest.mark.parametrize(
+  "call, message",
+  [
     (lambda: neurons.spike(1.0, 1.0, "step"), "surrogate='step' is unknown: choose one of tri"),
     (lambda: neurons.if_step(jnp.ones(1), jnp.ones(1), 1.0, "none"), "reset='none' is unknown"),
     (lambda: surrogates.surrogate_derivative(0.0, width=0), "width=0 must be positive"),
     (lambda: neurons.spike(1.0, 1.0, width=-1.0), "width=-1.0 must be positive"),
-])
+  ],
+)
 def test_errors_name_the_value_and_the_remedy(call, message):
   with pytest.raises(ValueError, match=message):
     call()

@@ -18,8 +18,18 @@ from tcljax.simulation.time_loop import count_neurons
 MAXIMA = ("before", "gate")
 
 
-@pytest.mark.parametrize("pool", [MaxPool(1), MaxPool(2), MaxPool(3), MaxPool(3, 2, 1),
-                                  MaxPool(2, stride=1), MaxPool(4, padding=3)], ids=str)
+@pytest.mark.parametrize(
+  "pool",
+  [
+    MaxPool(1),
+    MaxPool(2),
+    MaxPool(3),
+    MaxPool(3, 2, 1),
+    MaxPool(2, stride=1),
+    MaxPool(4, padding=3),
+  ],
+  ids=str,
+)
 def test_maxima_of_windows(rng, pool):
   x = rng.normal(size=(2, 7, 6, 3)).astype(np.float32)
   padded = np.pad(x, ((0, 0), *[(pool.padding,) * 2] * 2, (0, 0)), constant_values=-np.inf)
@@ -28,11 +38,12 @@ def test_maxima_of_windows(rng, pool):
   for i in range(rows):
     for j in range(columns):
       top, left = i * pool.stride, j * pool.stride
-      window = padded[:, top:top + pool.window, left:left + pool.window]
+      window = padded[:, top : top + pool.window, left : left + pool.window]
       expected[:, i, j] = window.max(axis=(1, 2))
   np.testing.assert_array_equal(jax.jit(max_pool, static_argnums=1)(x, pool), expected)
-  np.testing.assert_array_equal(max_pool(x[:, :, 0], MaxPool(2)),
-                                np.maximum(x[:, 0:6:2, 0], x[:, 1:6:2, 0]))
+  np.testing.assert_array_equal(
+    max_pool(x[:, :, 0], MaxPool(2)), np.maximum(x[:, 0:6:2, 0], x[:, 1:6:2, 0])
+  )
 
 
 def window_of_two(a, b):
@@ -48,8 +59,9 @@ def test_the_gate_by_hand():
   np.testing.assert_array_equal(passed.ravel(), [1, 0, 1, 1])
   np.testing.assert_array_equal(counts.ravel(), [3, 2])
   # The lead changes: a neuron that was behind passes nothing until it is ahead.
-  passed, _ = gate(window_of_two([0, 0, 0], [1, 1, 1]), jnp.asarray([2.0, 0])[None, :, None],
-                   MaxPool(2))
+  passed, _ = gate(
+    window_of_two([0, 0, 0], [1, 1, 1]), jnp.asarray([2.0, 0])[None, :, None], MaxPool(2)
+  )
   np.testing.assert_array_equal(passed.ravel(), [0, 0, 1])
 
 
@@ -73,20 +85,24 @@ def test_as_many_spikes_pass_as_the_most_active_neuron_fired(rng, pool):
   assert set(np.unique(passed)) == {0, 1}
   for t in range(12):
     np.testing.assert_array_equal(
-        passed[:t + 1].sum(axis=0), max_pool(spikes[:t + 1].sum(axis=0), pool))
+      passed[: t + 1].sum(axis=0), max_pool(spikes[: t + 1].sum(axis=0), pool)
+    )
   first, carried = gate(spikes[:5], none, pool)
   second, after = gate(spikes[5:], carried, pool)
   np.testing.assert_array_equal(jnp.concatenate([first, second]), passed)
   np.testing.assert_array_equal(after, counts)
 
 
-@pytest.mark.parametrize("fields, message", [
+@pytest.mark.parametrize(
+  "fields, message",
+  [
     ({"window": 0}, "window=0 and stride=0 must be at least 1"),
     ({"window": 2, "stride": -1}, "stride=-1 must be at least 1"),
     ({"window": 2.0}, "window=2.0 must be an integer"),
     ({"window": 2, "padding": 2}, "padding=2 must be at least 0 and below window=2"),
     ({"window": 2, "padding": -1}, "padding=-1 must be at least 0"),
-])
+  ],
+)
 def test_bad_windows(fields, message):
   with pytest.raises(ValueError, match=message):
     MaxPool(**fields)
@@ -124,12 +140,13 @@ def network(request, images):
 
 def simulated(model, variables, images, **config):
   observe = lambda steps: (steps.logits, steps.spikes)
-  return jax.jit(lambda v, x: tcljax.simulate(
-      model, v, x, tcljax.SpikingConfig(**config), observe=observe))(variables, images)
+  return jax.jit(
+    lambda v, x: tcljax.simulate(model, v, x, tcljax.SpikingConfig(**config), observe=observe)
+  )(variables, images)
 
 
 def test_chunk_sizes_agree_to_the_last_spike(network, images):
-  results = [simulated(*network, images, steps=8, chunk=chunk).observed for chunk in (1, 2, 4)]
+  results = [simulated(*network, images, time_steps=8, chunk=chunk).observed for chunk in (1, 2, 4)]
   assert sum(float(s.sum()) for s in jax.tree.leaves(results[0][1])) > 1000
   for logits, spikes in results[1:]:
     jax.tree.map(np.testing.assert_array_equal, results[0][1], spikes)
@@ -138,11 +155,12 @@ def test_chunk_sizes_agree_to_the_last_spike(network, images):
 
 def test_converted_read_back_and_converted_again(network, images, tmp_path):
   model, variables = network
-  made = tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(steps=8))
+  made = tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(time_steps=8))
   assert np.std(made(images), axis=0).min() > 0.01
   # To rounding, which moves no spike here.
   np.testing.assert_allclose(
-      made(images), simulated(model, variables, images, steps=8).logits, rtol=1e-4, atol=1e-4)
+    made(images), simulated(model, variables, images, time_steps=8).logits, rtol=1e-4, atol=1e-4
+  )
   maxima = [node.op for node in made.graph.nodes if node.op == "max_pool"]
   gates = [node.name for node in made.graph.nodes if node.op == "neurons" and node.settings]
   assert len(maxima) == (2 if model.pooling == "before" else 0)
@@ -159,25 +177,29 @@ def test_converted_read_back_and_converted_again(network, images, tmp_path):
 def test_neurons_are_counted_calibrated_and_diagnosed_before_they_gate(network, images):
   model, variables = network
   maxima_before = model.pooling == "before"
-  sizes = {"act1_1": 64 if maxima_before else 256, "act2_1": 24 if maxima_before else 96,
-           "act_dense1": 8}
+  sizes = {
+    "act1_1": 64 if maxima_before else 256,
+    "act2_1": 24 if maxima_before else 96,
+    "act_dense1": 8,
+  }
   assert count_neurons(model, variables, (8, 8, 3)) == sizes
-  spiking = tcljax.SpikingConfig(steps=8)
+  spiking = tcljax.SpikingConfig(time_steps=8)
   found = tcljax.diagnose(model, variables, images, spiking)
   assert list(found) == list(sizes)
   # The first layer sees constant currents.
   assert found["act1_1"].inherited < 1e-5 and found["act1_1"].total < 0.3
   result = tcljax.evaluate(model, variables, images, np.zeros(16, np.int32), spiking)
-  spikes = simulated(model, variables, images, steps=8).observed[1]
+  spikes = simulated(model, variables, images, time_steps=8).observed[1]
   for name, count in sizes.items():
     np.testing.assert_allclose(
-        result.firing_rates[name], spikes[name]["count"].mean() / count, rtol=1e-5)
+      result.firing_rates[name], spikes[name]["count"].mean() / count, rtol=1e-5
+    )
 
 
 def test_maxima_before_and_after_a_relu_are_the_same_network(images):
   models = [VGG(num_classes=5, stages=((4,), (6,)), dense=(8,), pooling=p) for p in MAXIMA]
   variables = alive(models[0], images)
-  for act in (tcljax.ReLU, TCL, functools.partial(Quantized, steps=4)):
+  for act in (tcljax.ReLU, TCL, functools.partial(Quantized, time_steps=4)):
     before, after = (jax.jit(model.clone(act=act).apply)(variables, images) for model in models)
     np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-6)
   average = models[0].clone(pooling="average", act=act)
@@ -191,8 +213,12 @@ def test_gating_neurons_approach_the_clipped_network_and_maxima_of_currents_do_n
     variables = alive(model, images)
     clipped = jax.jit(model.clone(act=TCL).apply)(variables, images)
     errors[pooling] = [
-        float(jnp.abs(simulated(model, variables, images, steps=steps).logits - clipped).max()
-              / jnp.abs(clipped).max()) for steps in (8, 512)]
+      float(
+        jnp.abs(simulated(model, variables, images, time_steps=steps).logits - clipped).max()
+        / jnp.abs(clipped).max()
+      )
+      for steps in (8, 512)
+    ]
   assert errors["gate"][1] < 0.02 < 0.1 < errors["gate"][0]
   assert errors["before"][1] > 0.05  # the maximum of uneven currents lies above that of their means
 
@@ -203,9 +229,10 @@ def test_gradients_reach_all_thresholds_through_maxima_whatever_the_chunk(images
   variables = alive(model, images, instalments=2)
 
   def loss(clipping, chunk):
-    spiking = tcljax.SpikingConfig(steps=4, chunk=chunk)
-    return jnp.square(tcljax.simulate(
-        model, {**variables, "clipping": clipping}, images, spiking).logits).mean()
+    spiking = tcljax.SpikingConfig(time_steps=4, chunk=chunk)
+    return jnp.square(
+      tcljax.simulate(model, {**variables, "clipping": clipping}, images, spiking).logits
+    ).mean()
 
   gradient = jax.jit(jax.grad(loss), static_argnums=1)
   found = [gradient(variables["clipping"], chunk) for chunk in (1, 4)]
@@ -218,9 +245,10 @@ def test_the_stem_of_a_resnet_pools_overlapping_windows(images, pooling):
   model = ResNet(num_classes=5, blocks=(1,), widths=(4,), stem="imagenet", pooling=pooling)
   x = np.tile(images, (1, 2, 2, 1))
   variables = alive(model, x)
-  made = tcljax.convert(model, variables, (16, 16, 3), tcljax.SpikingConfig(steps=6))
+  made = tcljax.convert(model, variables, (16, 16, 3), tcljax.SpikingConfig(time_steps=6))
   np.testing.assert_allclose(
-      made(x), simulated(model, variables, x, steps=6).logits, rtol=1e-4, atol=1e-4)
+    made(x), simulated(model, variables, x, time_steps=6).logits, rtol=1e-4, atol=1e-4
+  )
 
 
 def pool(x):
@@ -245,7 +273,9 @@ def neurons(name, **fields):
   return lambda act, x: act(name=name, **fields)(x)
 
 
-@pytest.mark.parametrize("steps", [
+@pytest.mark.parametrize(
+  "steps",
+  [
     (neurons("a"), lambda act, x: pool(x), lambda act, x: nn.Conv(3, (1, 1))(x)),
     (neurons("a"), lambda act, x: pool(x), neurons("b")),
     (neurons("a"), lambda act, x: pool(2.0 * x[:, 1:]), neurons("b")),
@@ -254,13 +284,26 @@ def neurons(name, **fields):
     (lambda act, x: pool(x), lambda act, x: pool(x), neurons("a")),
     (neurons("a"), lambda act, x: pool(nn.Conv(3, (1, 1))(x))),
     (lambda act, x: nn.max_pool(x.swapaxes(0, 1), (2, 2)).swapaxes(0, 1), neurons("a")),
-], ids=["spikes", "spikes-into-neurons", "scaled-spikes", "norm-after", "read-twice",
-        "of-a-maximum", "output", "over-examples"])
+  ],
+  ids=[
+    "spikes",
+    "spikes-into-neurons",
+    "scaled-spikes",
+    "norm-after",
+    "read-twice",
+    "of-a-maximum",
+    "output",
+    "over-examples",
+  ],
+)
 def test_other_maxima_are_refused(steps):
   model = Chain(steps)
   variables = model.init(jax.random.key(0), jnp.ones((2, 8, 8, 3)))
-  with pytest.raises(ValueError, match=r"applies `(reduce_window_max|transpose)` in Chain: "
-                     "(use average pooling, or give .*MaxPool.*right before the activation|betw)"):
+  with pytest.raises(
+    ValueError,
+    match=r"applies `(reduce_window_max|transpose)` in Chain: "
+    "(use average pooling, or give .*MaxPool.*right before the activation|betw)",
+  ):
     trace(model, variables, (8, 8, 3))
 
 
@@ -303,8 +346,10 @@ def test_damaged_gates_are_told(images, tmp_path):
 
 
 def test_an_unknown_pooling_is_told(images):
-  for model in (VGG(num_classes=5, stages=((4,),), dense=(), pooling="max"),
-                ResNet(num_classes=5, blocks=(1,), widths=(4,), pooling="max")):
+  for model in (
+    VGG(num_classes=5, stages=((4,),), dense=(), pooling="max"),
+    ResNet(num_classes=5, blocks=(1,), widths=(4,), pooling="max"),
+  ):
     with pytest.raises(ValueError, match="pooling='max' is unknown: choose one of average, before"):
       model.init(jax.random.key(0), images)
   model = ResNet(num_classes=5, blocks=(1,), widths=(4,), pooling="gate")
@@ -315,6 +360,7 @@ def test_an_unknown_pooling_is_told(images):
 def test_a_maximum_of_a_branch_beside_its_shortcut_is_traced(images):
   model = Chain((neurons("a"), lambda act, x: act(name="b")(pool(nn.Conv(4, (1, 1))(x) + x))))
   variables = alive(model, images)
-  made = tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(steps=4))
+  made = tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(time_steps=4))
   np.testing.assert_allclose(
-      made(images), simulated(model, variables, images, steps=4).logits, rtol=1e-4, atol=1e-4)
+    made(images), simulated(model, variables, images, time_steps=4).logits, rtol=1e-4, atol=1e-4
+  )

@@ -19,20 +19,30 @@ def test_a_way_to_pool_is_tuned_converted_and_measured(tmp_path, benchmark, monk
   config.model.pooling = benchmark.get_config().model.pooling
   config.train.steps = config.tune.steps = 2
   config.tune.images = 64
-  config.snn.steps, config.tune.instalments, config.eval.steps = 2, 2, 4
+  config.snn.time_steps, config.tune.instalments, config.eval.time_steps = 2, 2, 4
   config.eval.batch_size = 360
   monkeypatch.setattr(benchmark, "POOLINGS", ("gate",))
   found = benchmark.measure(config, tmp_path, (2, 4))
   assert [(row["pooling"], row["thresholds"], row["T"]) for row in found["rows"]] == [
-      ("gate", thresholds, t) for thresholds in ("calibrated", "tuned") for t in (2, 4)]
+    ("gate", thresholds, t) for thresholds in ("calibrated", "tuned") for t in (2, 4)
+  ]
   assert found["images"] == 360
   assert all(row["ann_pooled_so"] == found["ann"] for row in found["rows"])
   assert (tmp_path / "gate" / "tuned").is_dir()
 
 
 def test_figures_are_written(tmp_path, benchmark, monkeypatch):
-  rows = [{"pooling": "gate", "thresholds": thresholds, "T": t, "accuracy": t + 0.5,
-           "ann_pooled_so": 80.0} for thresholds in ("calibrated", "tuned") for t in (4, 16)]
+  rows = [
+    {
+      "pooling": "gate",
+      "thresholds": thresholds,
+      "T": t,
+      "accuracy": t + 0.5,
+      "ann_pooled_so": 80.0,
+    }
+    for thresholds in ("calibrated", "tuned")
+    for t in (4, 16)
+  ]
   monkeypatch.setattr(benchmark, "measure", lambda *args: {"images": 9, "ann": 80.0, "rows": rows})
   assert benchmark.main([f"--workdir={tmp_path}", f"--output={tmp_path / 'new' / 'pooling'}"]) == 0
   found = json.loads((tmp_path / "new" / "pooling.json").read_text())

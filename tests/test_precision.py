@@ -15,8 +15,8 @@ from tcljax.layers.activations import IF
 from tcljax.models import VGG, ResNet, create_model
 
 MODELS = [
-    VGG(num_classes=5, stages=((8,), (16,)), dense=(16,), pooling="gate"),
-    ResNet(num_classes=5, blocks=(1, 1), widths=(8, 16), shortcut="projection"),
+  VGG(num_classes=5, stages=((8,), (16,)), dense=(16,), pooling="gate"),
+  ResNet(num_classes=5, blocks=(1, 1), widths=(8, 16), shortcut="projection"),
 ]
 
 
@@ -34,13 +34,17 @@ def test_layers_compute_in_bfloat16_and_everything_else_is_float32(network, imag
   computed = {}
   for act in (tcljax.ReLU, tcljax.TCL):
     logits, state = model.clone(act=act).apply(
-        variables, images, train=True, capture_intermediates=True, mutable=True)
+      variables, images, train=True, capture_intermediates=True, mutable=True
+    )
     assert logits.dtype == jnp.float32
     assert {a.dtype for a in jax.tree.leaves(state["batch_stats"])} == {jnp.dtype(jnp.float32)}
     for path, (a,) in traverse_util.flatten_dict(state["intermediates"]).items():
       computed[path[-2] if len(path) > 1 else "logits"] = a.dtype
-  layers = {name: dtype for name, dtype in computed.items()
-            if name.startswith(("conv", "norm", "stem", "act", "dense", "projection"))}
+  layers = {
+    name: dtype
+    for name, dtype in computed.items()
+    if name.startswith(("conv", "norm", "stem", "act", "dense", "projection"))
+  }
   assert len(layers) > 5 and set(layers.values()) == {jnp.dtype(jnp.bfloat16)}
   snn = model.clone(act=IF)
   _, state = snn.apply(variables, images, mutable=["membrane"])
@@ -56,15 +60,20 @@ def test_answers_are_near_those_in_float32(network, images):
   coarse, fine = (jax.jit(m.apply)(variables, images) for m in (model, exact))
   size = float(np.abs(fine).max())
   assert 1e-5 * size < np.abs(coarse - fine).max() < 0.05 * size
-  coarse, fine = (jax.jit(lambda v, x, m=m: tcljax.simulate(
-      m, v, x, tcljax.SpikingConfig(steps=8)).logits)(variables, images) for m in (model, exact))
+  coarse, fine = (
+    jax.jit(lambda v, x, m=m: tcljax.simulate(m, v, x, tcljax.SpikingConfig(time_steps=8)).logits)(
+      variables, images
+    )
+    for m in (model, exact)
+  )
   assert np.abs(coarse - fine).mean() < 0.1 * np.abs(fine).mean()
 
 
 def test_a_converted_network_computes_in_float32(network, images, tmp_path):
   model, variables = network
-  one, other = (tcljax.convert(m, variables, (8, 8, 3)) for m in (
-      model, model.clone(dtype="float32")))
+  one, other = (
+    tcljax.convert(m, variables, (8, 8, 3)) for m in (model, model.clone(dtype="float32"))
+  )
   assert one.graph == other.graph
   jax.tree.map(np.testing.assert_array_equal, one.variables, other.variables)
   assert {a.dtype for a in jax.tree.leaves(one.variables)} == {jnp.dtype(jnp.float32)}
@@ -90,15 +99,18 @@ def test_a_model_that_knows_nothing_but_bfloat16_is_traced_into_float32(rng):
   variables = Coarse().init(jax.random.key(0), x)
   graph, arrays = trace(Coarse(), variables, (5,))
   assert {a.dtype for a in jax.tree.leaves(arrays)} <= {np.dtype(np.float32), np.dtype(np.float64)}
-  np.testing.assert_allclose(GraphNetwork(graph).apply({"params": arrays}, x),
-                             Coarse().apply(variables, x), atol=0.02)
+  np.testing.assert_allclose(
+    GraphNetwork(graph).apply({"params": arrays}, x), Coarse().apply(variables, x), atol=0.02
+  )
 
 
 def test_a_network_trained_in_bfloat16_is_converted(tmp_path):
   overrides = ("--config.model.dtype=bfloat16", "--config.model.pooling=gate")
   assert run_train(tmp_path / "run", *overrides) == 0
-  assert convert.main(
-      ["convert.py", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}"]) == 0
+  assert (
+    convert.main(["convert.py", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}"])
+    == 0
+  )
   results = json.loads((tmp_path / "snn" / "results.json").read_text())
   # Against the simulation in float32: what BatchNorm's folding moves, not what precision does.
   assert results["largest_change_by_folding"] <= 0.56

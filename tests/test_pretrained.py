@@ -37,7 +37,8 @@ class TorchBlock(nn.Module):
     self.stride, self.new = stride, c_out - c_in
     if stride > 1 and projection:
       self.downsample = nn.Sequential(
-          nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
+        nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out)
+      )
 
   def forward(self, x):
     y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
@@ -54,13 +55,15 @@ class TorchResNet(nn.Module):
 
   def __init__(self, imagenet, projection, maxima=False):
     super().__init__()
-    self.conv1 = (nn.Conv2d(3, 4, 7, 2, 3, bias=False) if imagenet
-                  else nn.Conv2d(3, 4, 3, 1, 1, bias=False))
+    self.conv1 = (
+      nn.Conv2d(3, 4, 7, 2, 3, bias=False) if imagenet else nn.Conv2d(3, 4, 3, 1, 1, bias=False)
+    )
     self.bn1 = nn.BatchNorm2d(4)
     self.pool = nn.Identity()
     if imagenet:
-      self.pool = (nn.MaxPool2d(3, 2, 1) if maxima else
-                   nn.AvgPool2d(3, 2, 1, count_include_pad=False))
+      self.pool = (
+        nn.MaxPool2d(3, 2, 1) if maxima else nn.AvgPool2d(3, 2, 1, count_include_pad=False)
+      )
     self.layer1 = nn.Sequential(TorchBlock(4, 4, 1, projection))
     self.layer2 = nn.Sequential(TorchBlock(4, 8, 2, projection))
     self.fc = nn.Linear(8, 5)
@@ -84,8 +87,14 @@ class TorchVGG(nn.Module):
       layers.append(pool(2))
     self.features = nn.Sequential(*layers)
     self.classifier = nn.Sequential(
-        nn.Linear(channels * pixels, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 7), nn.ReLU(),
-        nn.Dropout(), nn.Linear(7, 5))
+      nn.Linear(channels * pixels, 8),
+      nn.ReLU(),
+      nn.Dropout(),
+      nn.Linear(8, 7),
+      nn.ReLU(),
+      nn.Dropout(),
+      nn.Linear(7, 5),
+    )
 
   def forward(self, x):
     return self.classifier(self.features(x).flatten(1))
@@ -101,20 +110,33 @@ def randomised(net):
 
 
 NETWORKS = [
-    (lambda: TorchResNet(False, False), ResNet(num_classes=5, blocks=(1, 1), widths=(4, 8))),
-    (lambda: TorchResNet(True, True), ResNet(num_classes=5, blocks=(1, 1), widths=(4, 8),
-                                             shortcut="projection", stem="imagenet")),
-    (lambda: TorchResNet(True, True, maxima=True),
-     ResNet(num_classes=5, blocks=(1, 1), widths=(4, 8), shortcut="projection", stem="imagenet",
-            pooling="gate")),
-    (lambda: TorchVGG(True), VGG(num_classes=5, stages=((4, 4), (6,)), dense=(8, 7))),
-    (lambda: TorchVGG(False),
-     VGG(num_classes=5, stages=((4, 4), (6,)), dense=(8, 7), batch_norm=False)),
+  (lambda: TorchResNet(False, False), ResNet(num_classes=5, blocks=(1, 1), widths=(4, 8))),
+  (
+    lambda: TorchResNet(True, True),
+    ResNet(num_classes=5, blocks=(1, 1), widths=(4, 8), shortcut="projection", stem="imagenet"),
+  ),
+  (
+    lambda: TorchResNet(True, True, maxima=True),
+    ResNet(
+      num_classes=5,
+      blocks=(1, 1),
+      widths=(4, 8),
+      shortcut="projection",
+      stem="imagenet",
+      pooling="gate",
+    ),
+  ),
+  (lambda: TorchVGG(True), VGG(num_classes=5, stages=((4, 4), (6,)), dense=(8, 7))),
+  (
+    lambda: TorchVGG(False),
+    VGG(num_classes=5, stages=((4, 4), (6,)), dense=(8, 7), batch_norm=False),
+  ),
 ]
 
 
-@pytest.mark.parametrize("make, model", NETWORKS, ids=[
-    "option-a", "resnet34", "resnet34-maxima", "vgg-bn", "vgg"])
+@pytest.mark.parametrize(
+  "make, model", NETWORKS, ids=["option-a", "resnet34", "resnet34-maxima", "vgg-bn", "vgg"]
+)
 def test_logits_are_those_of_pytorch(tmp_path, rng, make, model):
   net = randomised(make())
   torch.save(net.state_dict(), tmp_path / "net.pth")
@@ -127,10 +149,10 @@ def test_logits_are_those_of_pytorch(tmp_path, rng, make, model):
 
 # As torchvision lists them: widths and poolings, a sixteenth as wide.
 TORCHVISION = {
-    "vgg11": "4 M 8 M 16 16 M 32 32 M 32 32 M",
-    "vgg13": "4 4 M 8 8 M 16 16 M 32 32 M 32 32 M",
-    "vgg16": "4 4 M 8 8 M 16 16 16 M 32 32 32 M 32 32 32 M",
-    "vgg19": "4 4 M 8 8 M 16 16 16 16 M 32 32 32 32 M 32 32 32 32 M",
+  "vgg11": "4 M 8 M 16 16 M 32 32 M 32 32 M",
+  "vgg13": "4 4 M 8 8 M 16 16 M 32 32 M 32 32 M",
+  "vgg16": "4 4 M 8 8 M 16 16 16 M 32 32 32 M 32 32 32 M",
+  "vgg19": "4 4 M 8 8 M 16 16 16 16 M 32 32 32 32 M 32 32 32 32 M",
 }
 
 
@@ -163,18 +185,25 @@ def test_vggs_with_maximum_pooling_give_the_logits_of_pytorch(tmp_path, rng, nam
 
 @pytest.fixture
 def state():
-  return {name: value.numpy() for name, value in randomised(TorchResNet(False, False)).state_dict()
-          .items() if not name.endswith("num_batches_tracked")}
+  return {
+    name: value.numpy()
+    for name, value in randomised(TorchResNet(False, False)).state_dict().items()
+    if not name.endswith("num_batches_tracked")
+  }
 
 
 def test_all_formats_and_wrappings_give_the_same(tmp_path, state):
   tensors = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
   np.savez(tmp_path / "a.npz", **state)
   save_file(state, tmp_path / "b.safetensors")
-  torch.save({"state_dict": {f"module.{name}": t for name, t in tensors.items()}, "epoch": 3},
-             tmp_path / "c.th")
-  torch.save({"model": {f"_orig_mod.{name}": nn.Parameter(t) for name, t in tensors.items()}},
-             tmp_path / "d.pt")
+  torch.save(
+    {"state_dict": {f"module.{name}": t for name, t in tensors.items()}, "epoch": 3},
+    tmp_path / "c.th",
+  )
+  torch.save(
+    {"model": {f"_orig_mod.{name}": nn.Parameter(t) for name, t in tensors.items()}},
+    tmp_path / "d.pt",
+  )
   old_names = {name.replace("fc.", "linear."): t for name, t in tensors.items()}
   torch.save(old_names | {"bn1.num_batches_tracked": torch.tensor(7)}, tmp_path / "e.pth")
   for path in sorted(tmp_path.iterdir()):
@@ -189,6 +218,7 @@ def test_half_precision_is_read(tmp_path, state):
   halves = {name: torch.from_numpy(value.copy()).bfloat16() for name, value in state.items()}
   torch.save(halves, tmp_path / "a.pth")
   from safetensors.torch import save_file as save_tensors
+
   save_tensors(halves, tmp_path / "b.safetensors")
   one, two = (read_state_dict(tmp_path / name) for name in ("a.pth", "b.safetensors"))
   for name, value in one.items():
@@ -204,9 +234,10 @@ def test_all_differences_are_listed_at_once(tmp_path, state):
   with pytest.raises(ValueError) as error:
     load_pretrained(tmp_path / "net.npz", NETWORKS[0][1], (16, 16, 3))
   assert sorted(str(error.value).partition(": ")[2].split("; ")) == [
-      "fc.extra [3] has no place in the model",
-      "fc.weight is [9, 8], the model's head/kernel wants [5, 8]",
-      "layer1.0.bn1.weight [4] is missing"]
+    "fc.extra [3] has no place in the model",
+    "fc.weight is [9, 8], the model's head/kernel wants [5, 8]",
+    "layer1.0.bn1.weight [4] is missing",
+  ]
 
 
 def test_a_checkpoint_may_hold_code_but_it_is_not_run(tmp_path):
@@ -283,8 +314,9 @@ WEIGHTS = pathlib.Path(os.environ.get("TCLJAX_WEIGHTS_DIR", "nowhere")) / "resne
 
 
 needs_resnet20 = pytest.mark.skipif(
-    not (WEIGHTS.exists() and CIFAR.is_dir()),
-    reason="needs resnet20_cifar10.th in $TCLJAX_WEIGHTS_DIR and cifar10 in $TFDS_DATA_DIR")
+  not (WEIGHTS.exists() and CIFAR.is_dir()),
+  reason="needs resnet20_cifar10.th in $TCLJAX_WEIGHTS_DIR and cifar10 in $TFDS_DATA_DIR",
+)
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -304,10 +336,16 @@ def test_the_real_resnet20_ends_at_its_clipped_network():
   data, model = load_dataset("cifar10"), create_model("resnet20", 10)
   variables = load_pretrained(WEIGHTS, model, (32, 32, 3))
   variables = tcljax.calibrate(model, variables, [IMAGENET(data.train.images[:512])])
-  network = tcljax.convert(model, variables, (32, 32, 3), tcljax.SpikingConfig(steps=1024))
+  network = tcljax.convert(model, variables, (32, 32, 3), tcljax.SpikingConfig(time_steps=1024))
   found = tcljax.evaluate(
-      network.model, network.variables, data.test.images[:160], data.test.labels[:160],
-      network.spiking, batch_size=80, preprocess=IMAGENET)
+    network.model,
+    network.variables,
+    data.test.images[:160],
+    data.test.labels[:160],
+    network.spiking,
+    batch_size=80,
+    preprocess=IMAGENET,
+  )
   assert found.clipped > 85
   assert abs(found.snn[-1] - found.clipped) < 100 * 1.5 / 160, (found.snn[-1], found.clipped)
   assert found.snn[15] < found.clipped - 10  # untuned, it takes its time

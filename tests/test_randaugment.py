@@ -18,30 +18,36 @@ def photo():
 
 def pillow_affine(matrix):
   """Of (x, y) about the centre, to the nearest pixel; `matrix` as in Pillow, output to input."""
+
   def apply(image):
     a, b, c, d, e, f = matrix
     cx, cy = image.width / 2, image.height / 2
-    return image.transform(image.size, Image.Transform.AFFINE, (
-        a, b, c + cx - a * cx - b * cy, d, e, f + cy - d * cx - e * cy))
+    return image.transform(
+      image.size,
+      Image.Transform.AFFINE,
+      (a, b, c + cx - a * cx - b * cy, d, e, f + cy - d * cx - e * cy),
+    )
+
   return apply
 
 
 PILLOW = {
-    ("brightness", 0.5): lambda i: ImageEnhance.Brightness(i).enhance(1.45),
-    ("brightness", -1.0): lambda i: ImageEnhance.Brightness(i).enhance(0.1),
-    ("color", -0.5): lambda i: ImageEnhance.Color(i).enhance(0.55),
-    ("contrast", 1.0): lambda i: ImageEnhance.Contrast(i).enhance(1.9),
-    ("sharpness", 0.5): lambda i: ImageEnhance.Sharpness(i).enhance(1.45),
-    ("sharpness", -1.0): lambda i: ImageEnhance.Sharpness(i).enhance(0.1),
-    ("posterize", 0.5): lambda i: ImageOps.posterize(i, 6),
-    ("posterize", -1.0): lambda i: ImageOps.posterize(i, 4),
-    ("solarize", 0.5): lambda i: ImageOps.solarize(i, 128),
-    ("autocontrast", 0.5): ImageOps.autocontrast,
-    ("equalize", 0.5): ImageOps.equalize,
-    ("rotate", 0.5): pillow_affine((np.cos(np.pi / 12), -np.sin(np.pi / 12), 0,
-                                    np.sin(np.pi / 12), np.cos(np.pi / 12), 0)),
-    ("shear_x", 1.0): pillow_affine((1, 0.3, 0, 0, 1, 0)),
-    ("shear_y", -0.5): pillow_affine((1, 0, 0, -0.15, 1, 0)),
+  ("brightness", 0.5): lambda i: ImageEnhance.Brightness(i).enhance(1.45),
+  ("brightness", -1.0): lambda i: ImageEnhance.Brightness(i).enhance(0.1),
+  ("color", -0.5): lambda i: ImageEnhance.Color(i).enhance(0.55),
+  ("contrast", 1.0): lambda i: ImageEnhance.Contrast(i).enhance(1.9),
+  ("sharpness", 0.5): lambda i: ImageEnhance.Sharpness(i).enhance(1.45),
+  ("sharpness", -1.0): lambda i: ImageEnhance.Sharpness(i).enhance(0.1),
+  ("posterize", 0.5): lambda i: ImageOps.posterize(i, 6),
+  ("posterize", -1.0): lambda i: ImageOps.posterize(i, 4),
+  ("solarize", 0.5): lambda i: ImageOps.solarize(i, 128),
+  ("autocontrast", 0.5): ImageOps.autocontrast,
+  ("equalize", 0.5): ImageOps.equalize,
+  ("rotate", 0.5): pillow_affine(
+    (np.cos(np.pi / 12), -np.sin(np.pi / 12), 0, np.sin(np.pi / 12), np.cos(np.pi / 12), 0)
+  ),
+  ("shear_x", 1.0): pillow_affine((1, 0.3, 0, 0, 1, 0)),
+  ("shear_y", -0.5): pillow_affine((1, 0, 0, -0.15, 1, 0)),
 }
 
 
@@ -94,8 +100,9 @@ def test_preprocessing_augments_training_images_alone(photo):
   assert found.min() >= -2.0 and found.max() <= 2.0
 
 
-@pytest.mark.parametrize("fields", [{"randaugment": -1}, {"randaugment": 2, "magnitude": 31},
-                                    {"magnitude": -1}])
+@pytest.mark.parametrize(
+  "fields", [{"randaugment": -1}, {"randaugment": 2, "magnitude": 31}, {"magnitude": -1}]
+)
 def test_unusable_settings_are_refused(fields):
   with pytest.raises(ValueError, match="|".join(f"{k}={v}" for k, v in fields.items())):
     Preprocessing(**fields)

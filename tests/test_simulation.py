@@ -33,37 +33,43 @@ def run(calibrated, images, **config):
 
 @pytest.mark.parametrize("reset", ["soft", "hard"])
 def test_chunk_sizes_agree_to_the_last_spike(calibrated, images, reset):
-  results = [run(calibrated, images, steps=12, chunk=chunk, reset=reset) for chunk in (1, 4, 12)]
+  results = [
+    run(calibrated, images, time_steps=12, chunk=chunk, reset=reset) for chunk in (1, 4, 12)
+  ]
   assert sum(float(s.sum()) for s in jax.tree.leaves(results[0].observed[1])) > 1000
   for other in results[1:]:
     chex.assert_trees_all_equal(results[0].observed[1], other.observed[1])
-    np.testing.assert_array_equal(
-        results[0].observed[0].argmax(-1), other.observed[0].argmax(-1))
+    np.testing.assert_array_equal(results[0].observed[0].argmax(-1), other.observed[0].argmax(-1))
     np.testing.assert_allclose(results[0].logits, other.logits, rtol=1e-5, atol=1e-5)
 
 
 def test_logits_at_every_step_are_those_of_a_shorter_run(calibrated, images):
-  whole = run(calibrated, images, steps=8)
+  whole = run(calibrated, images, time_steps=8)
   for steps in (1, 3, 8):
     np.testing.assert_allclose(
-        whole.observed[0][steps - 1], run(calibrated, images, steps=steps).logits,
-        rtol=1e-5, atol=1e-5)
+      whole.observed[0][steps - 1],
+      run(calibrated, images, time_steps=steps).logits,
+      rtol=1e-5,
+      atol=1e-5,
+    )
   np.testing.assert_allclose(whole.logits, whole.observed[0][-1], rtol=1e-6, atol=1e-6)
 
 
 def test_approaches_the_clipped_network(calibrated, images):
   model, variables = calibrated
   clipped = model.clone(act=TCL).apply(variables, images)
-  errors = [np.abs(run(calibrated, images, steps=steps).logits - clipped).max()
-            for steps in (8, 64, 512)]
+  errors = [
+    np.abs(run(calibrated, images, time_steps=steps).logits - clipped).max()
+    for steps in (8, 64, 512)
+  ]
   assert errors[2] < 0.1 * errors[0] and errors[2] < 0.02 * np.abs(clipped).max()
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_a_delayed_readout_leaves_the_first_steps_out(calibrated, images, chunk):
-  whole = np.asarray(run(calibrated, images, steps=8).observed[0])
+  whole = np.asarray(run(calibrated, images, time_steps=8).observed[0])
   outputs = np.diff(whole * np.arange(1, 9)[:, None, None], axis=0, prepend=0)  # of single steps
-  delayed = run(calibrated, images, steps=8, delay=3, chunk=chunk)
+  delayed = run(calibrated, images, time_steps=8, delay=3, chunk=chunk)
   for t in range(1, 9):
     expected = outputs[3:t].mean(axis=0) if t > 3 else outputs[:t].mean(axis=0)
     np.testing.assert_allclose(delayed.observed[0][t - 1], expected, rtol=1e-4, atol=1e-4)
@@ -74,13 +80,15 @@ def test_a_delayed_readout_leaves_the_first_steps_out(calibrated, images, chunk)
 def test_rates_are_means_over_all_steps(calibrated, images, chunk):
   """The identity of soft reset ties currents to spikes: what is left is a potential below tau."""
   model, variables = calibrated
-  spiking = SpikingConfig(steps=12, chunk=chunk)
+  spiking = SpikingConfig(time_steps=12, chunk=chunk)
   found = jax.jit(lambda v, x: simulate(model, v, x, spiking, observe=observe, rates=True))(
-      variables, images)
+    variables, images
+  )
   for name, counts in found.observed[1].items():
     rates = found.rates[name]
     np.testing.assert_allclose(
-        12 * rates["spikes"].reshape(16, -1).sum(axis=1), counts["count"].sum(axis=0), rtol=1e-5)
+      12 * rates["spikes"].reshape(16, -1).sum(axis=1), counts["count"].sum(axis=0), rtol=1e-5
+    )
     tau = tcljax.thresholds(variables)[name].reshape((1,) * (rates["current"].ndim - 1) + (-1,))
     left = 12 * (rates["current"] / tau - rates["spikes"]) + 0.5
     never = np.asarray(rates["spikes"]) == 0
@@ -92,13 +100,14 @@ def test_rates_are_means_over_all_steps(calibrated, images, chunk):
 def test_spike_counts_add_up_to_the_rates(calibrated, images):
   # The first layer sees a constant current: its spikes are those of the closed form.
   model, variables = calibrated
-  first = jax.jit(functools.partial(
-      model.clone(act=TCL).apply, capture_intermediates=True))(variables, images)[1]
+  first = jax.jit(functools.partial(model.clone(act=TCL).apply, capture_intermediates=True))(
+    variables, images
+  )[1]
   currents = first["intermediates"]["norm1_1"]["__call__"][0]
   threshold = tcljax.thresholds(variables)["act1_1"]
   expected = tcljax.quantized_clip(currents, threshold, 10) / threshold[None, None, None] * 10
   # To rounding where a potential meets the threshold.
-  spikes = run(calibrated, images, steps=10).observed[1]["act1_1"]["count"].sum(axis=0)
+  spikes = run(calibrated, images, time_steps=10).observed[1]["act1_1"]["count"].sum(axis=0)
   np.testing.assert_allclose(spikes, expected.sum(axis=(1, 2, 3)), atol=2)
 
 
@@ -106,9 +115,10 @@ def test_gradients_do_not_depend_on_the_chunk(calibrated, images):
   model, variables = calibrated
 
   def loss(clipping, chunk):
-    spiking = SpikingConfig(steps=4, chunk=chunk)
-    return jnp.square(simulate(
-        model, {**variables, "clipping": clipping}, images, spiking).logits).mean()
+    spiking = SpikingConfig(time_steps=4, chunk=chunk)
+    return jnp.square(
+      simulate(model, {**variables, "clipping": clipping}, images, spiking).logits
+    ).mean()
 
   grad = jax.jit(jax.grad(loss), static_argnums=1)
   grads = [grad(variables["clipping"], chunk) for chunk in (1, 2, 4)]
@@ -139,7 +149,7 @@ def test_poisson_spikes_are_drawn_anew_at_every_step(rng):
   keys = jax.random.split(jax.random.key(0), 3)
 
   def mean_input(steps):
-    spiking = SpikingConfig(steps=steps, encoding="poisson")
+    spiking = SpikingConfig(time_steps=steps, encoding="poisson")
     return np.abs(simulate(Identity(), {}, x, spiking, keys=keys).logits - x).max()
 
   assert mean_input(2000) < 0.06 < 0.3 < mean_input(1)
@@ -150,12 +160,14 @@ def test_poisson_spikes_depend_on_the_key_alone(calibrated, images):
   keys = jax.random.split(jax.random.key(1), len(images))
 
   def logits(rows, chunk):
-    spiking = SpikingConfig(steps=4, chunk=chunk, encoding="poisson")
+    spiking = SpikingConfig(time_steps=4, chunk=chunk, encoding="poisson")
     return simulate(model, variables, images[rows], spiking, keys=keys[rows]).logits
 
   whole = logits(slice(0, 16), 4)
   np.testing.assert_allclose(whole[3:7], logits(slice(3, 7), 1), rtol=1e-5, atol=1e-5)
-  assert not np.allclose(whole, simulate(model, variables, images, SpikingConfig(steps=4)).logits)
+  assert not np.allclose(
+    whole, simulate(model, variables, images, SpikingConfig(time_steps=4)).logits
+  )
   with pytest.raises(ValueError, match="needs keys"):
     simulate(model, variables, images, SpikingConfig(encoding="poisson"))
 
@@ -163,14 +175,18 @@ def test_poisson_spikes_depend_on_the_key_alone(calibrated, images):
 def test_neurons_are_counted(calibrated):
   model, variables = calibrated
   assert count_neurons(model, variables, (8, 8, 3)) == {
-      "act1_1": 512, "act1_2": 512, "act2_1": 256, "act_dense1": 32}
+    "act1_1": 512,
+    "act1_2": 512,
+    "act2_1": 256,
+    "act_dense1": 32,
+  }
   assert count_neurons(Identity(), {}, (5,)) == {}
 
 
 @pytest.mark.parametrize("steps, chunk", [(1, 1), (7, 7), (12, 6), (64, 8), (13, 1)])
 def test_automatic_chunk_divides(steps, chunk):
-  assert SpikingConfig(steps=steps).steps_per_chunk(8) == chunk
-  assert SpikingConfig(steps=steps).steps_per_chunk(1) == 1
+  assert SpikingConfig(time_steps=steps).steps_per_chunk(8) == chunk
+  assert SpikingConfig(time_steps=steps).steps_per_chunk(1) == 1
 
 
 def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
@@ -179,16 +195,22 @@ def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
 
   def chosen(**arguments):
     return time_loop.with_chunk(
-        model, variables, images, SpikingConfig(steps=16), **arguments).chunk
+      model, variables, images, SpikingConfig(time_steps=16), **arguments
+    ).chunk
 
   with monkeypatch.context() as patch:
     patch.setattr(time_loop, "count_neurons", None)  # which would trace the network
     assert chosen() == 2 and chosen(on_cpus=8) == 8
-  assert time_loop.with_chunk(
-      model, variables, images, SpikingConfig(steps=16, chunk=2), on_cpus=8).chunk == 2
+  assert (
+    time_loop.with_chunk(
+      model, variables, images, SpikingConfig(time_steps=16, chunk=2), on_cpus=8
+    ).chunk
+    == 2
+  )
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   a_step = 2 * 4 * 16 * (512 + 512 + 256 + 32)  # currents and spikes in bytes
   for bytes_limit, chunk in ((4 * 9 * a_step, 8), (4 * 7 * a_step, 4), (a_step, 1)):
+
     class Device:
       def memory_stats(self, bytes_limit=bytes_limit):
         return {"bytes_limit": bytes_limit}
@@ -201,14 +223,23 @@ def test_the_first_layers_current_is_computed_once(rng):
   """XLA moves it out of the loop over time; all other layers are in there."""
   model, x = tcljax.CNN(num_classes=10), jnp.ones((2, 8, 8, 3))
   variables = tcljax.calibrate(model, model.init(jax.random.key(0), x), [x])
-  compiled = jax.jit(lambda variables, x: simulate(
-      model, variables, x, SpikingConfig(steps=4, chunk=1)).logits).lower(variables, x).compile()
+  compiled = (
+    jax.jit(
+      lambda variables, x: (
+        simulate(model, variables, x, SpikingConfig(time_steps=4, chunk=1)).logits
+      )
+    )
+    .lower(variables, x)
+    .compile()
+  )
   *_, entry = compiled.as_text().partition("\nENTRY ")
   assert "/conv1_1/conv_general_dilated" in entry
   assert "/conv1_2/conv_general_dilated" not in entry
 
 
-@pytest.mark.parametrize("fields, message", [
+@pytest.mark.parametrize(
+  "fields, message",
+  [
     ({"steps": 0}, "steps=0: a simulation takes at least 1 step"),
     ({"steps": 8, "chunk": 3}, "chunk=3 does not divide steps=8"),
     ({"chunk": -1}, "chunk=-1 does not divide"),
@@ -222,7 +253,8 @@ def test_the_first_layers_current_is_computed_once(rng):
     ({"width": float("inf")}, "width=inf must be positive"),
     ({"steps": 8.0}, "steps=8.0 must be an integer"),
     ({"chunk": "2"}, "chunk='2' must be an integer"),
-])
+  ],
+)
 def test_bad_configs(fields, message):
   with pytest.raises(ValueError, match=message):
     SpikingConfig(**fields)

@@ -26,14 +26,21 @@ def test_ratios_are_those_of_neighbours(tmp_path, benchmark, monkeypatch):
 
   monkeypatch.setattr(benchmark, "run", run)
   output = tmp_path / "new" / "speed"
-  assert benchmark.main(["tuning", "--rounds=3", "--spikingjelly_vgg16=rival script.py",
-                         f"--output={output}"]) == 0
+  assert (
+    benchmark.main(
+      ["tuning", "--rounds=3", "--spikingjelly_vgg16=rival script.py", f"--output={output}"]
+    )
+    == 0
+  )
   found = json.loads(output.with_suffix(".json").read_text())
   assert found["command"] == "python benchmarks/speed.py --spikingjelly_vgg16=COMMAND"
   (row,) = found["rows"]
   assert row["benchmark"] == "tuning" and row["images_per_second"] == 20 and row["peak_mib"] == 300
   assert row["spikingjelly"]["default"] == {
-      "images_per_second": 10, "peak_mib": 600, "ratio": 2}  # of 2, 1 and 4
+    "images_per_second": 10,
+    "peak_mib": 600,
+    "ratio": 2,
+  }  # of 2, 1 and 4
   assert row["over_spikingjelly"] == row["spikingjelly"]["channels last"]["ratio"] == 2
   table = output.with_suffix(".md").read_text()
   assert "## Tuning" in table and "SpikingJelly, channels last" in table
@@ -50,13 +57,17 @@ def test_the_part_for_a_gpu_compares_with_the_rival_on_one(tmp_path, benchmark, 
 
   monkeypatch.setattr(benchmark, "run", run)
   output = tmp_path / "speed"
-  assert benchmark.main(
-      ["gpu", "--rounds=1", "--spikingjelly_vgg16=rival", f"--output={output}"]) == 0
+  assert (
+    benchmark.main(["gpu", "--rounds=1", "--spikingjelly_vgg16=rival", f"--output={output}"]) == 0
+  )
   assert [command[-1] for command in commands if command[0] == sys.executable] == [
-      "--dtype=float32", "--dtype=bfloat16"]
+    "--dtype=float32",
+    "--dtype=bfloat16",
+  ]
   for command in commands:
     assert command[0] == sys.executable or "--device=cuda" in command
-    assert "--steps=32" in command
+    ours = command[0] == sys.executable
+    assert ("--time_steps=32" if ours else "--steps=32") in command
   rows = json.loads(output.with_suffix(".json").read_text())["rows"]
   assert [row["over_spikingjelly"] for row in rows] == [3, 3]
   assert "## GPU" in output.with_suffix(".md").read_text()
@@ -83,17 +94,21 @@ def test_a_part_measured_anew_leaves_the_others(tmp_path, benchmark, monkeypatch
 def test_a_process_is_measured(benchmark):
   large = b"x" * (300 * 2**20)  # memory of the process that measures must not count
   answer, peak, seconds = benchmark.run(
-      [sys.executable, "-c", "x = bytearray(100 * 2**20); print('first'); print('{\"a\": 1}')"])
+    [sys.executable, "-c", "x = bytearray(100 * 2**20); print('first'); print('{\"a\": 1}')"]
+  )
   assert answer == {"a": 1} and 100 < peak < 200 and seconds > 0
   del large
   with pytest.raises(SystemExit, match=r"speed: .* failed: .*no such thing"):
     benchmark.run([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
 
-@pytest.mark.parametrize("argument, message", [
-    ("speeds", "speeds: choose from simulation, tuning, growth, memory, loading, start-up, "
-               "gpu"),
-    ("--rounds=0", "--rounds=0 must be at least 1")])
+@pytest.mark.parametrize(
+  "argument, message",
+  [
+    ("speeds", "speeds: choose from simulation, tuning, growth, memory, loading, start-up, gpu"),
+    ("--rounds=0", "--rounds=0 must be at least 1"),
+  ],
+)
 def test_bad_input(benchmark, capsys, argument, message):
   with pytest.raises(SystemExit):
     benchmark.main([argument])
@@ -104,7 +119,7 @@ def test_work_in_small(capsys, monkeypatch):
   workload = load_benchmark("workload")
   monkeypatch.setattr(workload, "MATRIX", 8)
   monkeypatch.setattr(workload, "_LOADED", 64)
-  assert workload.main(["--what=simulation", "--batch_size=1", "--steps=2", "--rounds=1"]) == 0
+  assert workload.main(["--what=simulation", "--batch_size=1", "--time_steps=2", "--rounds=1"]) == 0
   found = json.loads(capsys.readouterr().out)
   assert found["images_per_second"] > 0 and found["temporary_mib"] > 0
   assert workload.main(["--what=loading", "--batch_size=8"]) == 0
@@ -115,9 +130,12 @@ def test_operations_are_those_of_the_layers():
   workload = load_benchmark("workload")
   model = tcljax.create_model("vgg16", 10, stages=((4,), (8,)), dense=(), batch_norm=False)
   x = jnp.ones((2, 8, 8, 3))
-  variables = {"params": {
+  variables = {
+    "params": {
       "conv1_1": {"kernel": jnp.ones((3, 3, 3, 4)), "bias": jnp.ones(4)},
       "conv2_1": {"kernel": jnp.ones((3, 3, 4, 8)), "bias": jnp.ones(8)},
-      "head": {"kernel": jnp.ones((32, 10)), "bias": jnp.ones(10)}}}
+      "head": {"kernel": jnp.ones((32, 10)), "bias": jnp.ones(10)},
+    }
+  }
   expected = 2 * (2 * 64 * 27 * 4 + 2 * 16 * 36 * 8 + 2 * 32 * 10)
   assert workload.operations(model.apply, variables, x) == expected

@@ -16,13 +16,13 @@ from PIL import Image
 from running import ROOT
 
 from tcljax.data import (
-    StreamedSplit,
-    UnreadableImage,
-    decoding,
-    evaluation_batches,
-    first_images,
-    load_dataset,
-    training_batches,
+  StreamedSplit,
+  UnreadableImage,
+  decoding,
+  evaluation_batches,
+  first_images,
+  load_dataset,
+  training_batches,
 )
 from tcljax.data.streaming import resolve_workers
 from tcljax.runs.experiment import calibration_images
@@ -33,18 +33,32 @@ def data_dir(tmp_path_factory):
   """A sound set, and one in which an image of each split is damaged."""
   path = tmp_path_factory.mktemp("sets")
   write_set(path, train=30, validation=13)
-  write_set(path, name="damaged", train=6, validation=10,
-            corrupt={name_of("train", 3), name_of("validation", 7)})
-  write_set(path, name="hopeless", train=3, validation=2,
-            corrupt={name_of("train", i) for i in range(3)})
+  write_set(
+    path,
+    name="damaged",
+    train=6,
+    validation=10,
+    corrupt={name_of("train", 3), name_of("validation", 7)},
+  )
+  write_set(
+    path, name="hopeless", train=3, validation=2, corrupt={name_of("train", i) for i in range(3)}
+  )
   write_set(path, name="unlabelled", train=3, validation=2, label=lambda i: -1)
   return path
 
 
 def load(data_dir, name="photos", **options):
-  return load_dataset(**{
-      "name": name, "data_dir": str(data_dir), "test_split": "validation", "image_size": 24,
-      "stream": True, "workers": 0, **options})
+  return load_dataset(
+    **{
+      "name": name,
+      "data_dir": str(data_dir),
+      "test_split": "validation",
+      "image_size": 24,
+      "stream": True,
+      "workers": 0,
+      **options,
+    }
+  )
 
 
 def take(batches, count):
@@ -59,7 +73,6 @@ def assert_equal(found, expected):
     assert a.keys() == b.keys()
     for key in a:
       np.testing.assert_array_equal(a[key], b[key])
-
 
 
 def test_workers_change_nothing_and_are_gone_afterwards(data_dir):
@@ -90,7 +103,8 @@ def test_an_epoch_holds_every_example_once_and_the_seed_fixes_it(data_dir):
   assert not np.array_equal(np.concatenate([b["label"] for b in other]), labels[:30])
   # In the second epoch the same images in other crops.
   assert not {i.tobytes() for b in batches[:3] for i in b["image"]} >= {
-      i.tobytes() for b in batches[3:] for i in b["image"]}
+    i.tobytes() for b in batches[3:] for i in b["image"]
+  }
 
 
 def test_taken_up_in_an_epoch_with_the_same_batch_and_nothing_else_read(data_dir, monkeypatch):
@@ -156,7 +170,8 @@ def test_random_boxes_lie_inside_and_are_as_announced():
   assert 0.73 < min(ratios) < 0.8 and 1.25 < max(ratios) < 1.36
   # Where none fits: the central part that is nearest to the ratios allowed.
   assert decoding.random_box(np.random.default_rng(0), 300, 20) == pytest.approx(
-      (150 - 40 / 3, 0, 80 / 3, 20))
+    (150 - 40 / 3, 0, 80 / 3, 20)
+  )
   assert decoding.central_box(64, 128) == (4, 36, 56, 56)
 
 
@@ -169,8 +184,7 @@ def test_decoding_takes_the_part_asked_for():
   np.testing.assert_array_equal(found, image[128:192, 32:96])
   file = io.BytesIO()
   Image.fromarray(image).save(file, "JPEG", quality=100, subsampling=0)
-  centre = lambda size: decoding.decode(
-      file.getvalue(), decoding.central_box, (size, size, 3))
+  centre = lambda size: decoding.decode(file.getvalue(), decoding.central_box, (size, size, 3))
   # 224 pixels of 256 in 28, decoded at an eighth: means of 8x8 pixels.
   expected = image[16:240, 16:240].reshape(28, 8, 28, 8, 3).mean(axis=(1, 3))
   np.testing.assert_allclose(centre(28)[2:-2, 2:-2], expected[2:-2, 2:-2], atol=2.5)
@@ -191,8 +205,9 @@ def test_images_of_other_modes_become_rgb(mode):
 
 
 def test_a_damaged_image_in_training_is_replaced_and_named_once(data_dir, caplog):
-  sound, damaged = (load(data_dir, name, train_split="train[:6]").train
-                    for name in ("photos", "damaged"))
+  sound, damaged = (
+    load(data_dir, name, train_split="train[:6]").train for name in ("photos", "damaged")
+  )
   expected = take(training_batches(sound, 4, seed=0), 6)
   with caplog.at_level(logging.WARNING):
     found = take(training_batches(damaged, 4, seed=0), 6)
@@ -216,17 +231,22 @@ def test_damaged_images_where_none_can_take_their_place(data_dir):
     next(training_batches(load(data_dir, "hopeless").train, 2, seed=0))
 
 
-@pytest.mark.parametrize("options, message", [
+@pytest.mark.parametrize(
+  "options, message",
+  [
     ({"name": "unlabelled"}, "image 'train_000.JPEG' has label -1, classes are 0 to 4: choose"),
     ({"image_size": 0}, "the images of 'photos' differ in size: set data.image_size"),
     ({"workers": -2}, "data.workers=-2 must be a number of processes, 0 to decode in the main one"),
     ({"validation": 30}, "data.validation=30 must be at least 0 and leave some of the 30"),
     ({"name": "digits", "test_split": "test", "image_size": 0}, "data.stream=True: digits are not"),
-    ({"name": "imagenet2012"},
-     "'imagenet2012' is not prepared in .*; put ILSVRC2012_img_train.tar and "
-     "ILSVRC2012_img_val.tar, which need a registration, into .*/downloads/manual/ and then run: "
-     ".*tfds build imagenet2012 --file_format=array_record --data_dir="),
-])
+    (
+      {"name": "imagenet2012"},
+      "'imagenet2012' is not prepared in .*; put ILSVRC2012_img_train.tar and "
+      "ILSVRC2012_img_val.tar, which need a registration, into .*/downloads/manual/ and then run: "
+      ".*tfds build imagenet2012 --file_format=array_record --data_dir=",
+    ),
+  ],
+)
 def test_bad_streamed_sets(data_dir, options, message):
   with pytest.raises(ValueError, match=message) as caught:
     load(data_dir, **options)
@@ -256,14 +276,17 @@ def test_workers_touch_no_device():
 
 
 def test_workers_end_with_a_process_that_is_killed(data_dir):
-  code = ("import os, signal; from tcljax.data import load_dataset, training_batches; "
-          f"split = load_dataset('photos', {str(data_dir)!r}, test_split='validation', "
-          "image_size=8, stream=True, workers=1).train; "
-          "batches = training_batches(split, 4, seed=0); next(batches); "
-          "os.kill(os.getpid(), signal.SIGKILL)")
+  code = (
+    "import os, signal; from tcljax.data import load_dataset, training_batches; "
+    f"split = load_dataset('photos', {str(data_dir)!r}, test_split='validation', "
+    "image_size=8, stream=True, workers=1).train; "
+    "batches = training_batches(split, 4, seed=0); next(batches); "
+    "os.kill(os.getpid(), signal.SIGKILL)"
+  )
   # A worker holds the other end of the pipes: they are read to their end once it is gone.
-  done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, timeout=60,
-                        check=False)
+  done = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, cwd=ROOT, timeout=60, check=False
+  )
   assert done.returncode == -signal.SIGKILL, done.stderr
 
 
@@ -274,12 +297,16 @@ def test_number_of_workers():
 
 def test_what_workers_import_is_free_of_jax():
   """Nor does a set in memory import Grain."""
-  code = ("import sys, types; package = types.ModuleType('tcljax'); "
-          f"package.__path__ = ['{ROOT}/tcljax']; sys.modules['tcljax'] = package; "
-          f"data = types.ModuleType('tcljax.data'); data.__path__ = ['{ROOT}/tcljax/data']; "
-          "sys.modules['tcljax.data'] = data; import tcljax.data.decoding; "
-          "assert not {'jax', 'jaxlib', 'grain'} & set(sys.modules)")
+  code = (
+    "import sys, types; package = types.ModuleType('tcljax'); "
+    f"package.__path__ = ['{ROOT}/tcljax']; sys.modules['tcljax'] = package; "
+    f"data = types.ModuleType('tcljax.data'); data.__path__ = ['{ROOT}/tcljax/data']; "
+    "sys.modules['tcljax.data'] = data; import tcljax.data.decoding; "
+    "assert not {'jax', 'jaxlib', 'grain'} & set(sys.modules)"
+  )
   subprocess.run([sys.executable, "-c", code], check=True)
-  code = ("import sys; from tcljax.data import load_dataset; load_dataset('digits'); "
-          "assert 'grain' not in sys.modules")
+  code = (
+    "import sys; from tcljax.data import load_dataset; load_dataset('digits'); "
+    "assert 'grain' not in sys.modules"
+  )
   subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -23,8 +23,9 @@ class Command:
     self.name, self.description = name, description
     self.argv = list(sys.argv if argv is None else argv)
     self.flags = flags.FlagValues()
-    flags.DEFINE_bool("multihost", False, "Join the processes of a multi-host job first.",
-                      flag_values=self.flags)
+    flags.DEFINE_bool(
+      "multihost", False, "Join the processes of a multi-host job first.", flag_values=self.flags
+    )
 
   def define_path(self, name: str, text: str) -> None:
     """Adds a flag that takes a path."""
@@ -49,8 +50,12 @@ class Command:
   def define_config(self) -> None:
     """Adds --config and its overrides."""
     config_flags.DEFINE_config_file(
-        "config", None, "Path of a config file; --config.FIELD=VALUE overrides a field.",
-        flag_values=self.flags, sys_argv=self.argv)
+      "config",
+      None,
+      "Path of a config file; --config.FIELD=VALUE overrides a field.",
+      flag_values=self.flags,
+      sys_argv=self.argv,
+    )
 
   def parse(self, *required: str) -> flags.FlagValues:
     """Parses the command line.

@@ -19,8 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   command.define_path("workdir", "A finished workdir of train.py.")
   command.define_path("output", "Directory of the spiking network; one there already is replaced.")
   command.define_number(
-      "early_exit", "Percent of training images that may leave with another answer than after "
-      "all steps, a tenth of what test images may. Measures early exit.")
+    "early_exit",
+    "Percent of training images that may leave with another answer than after "
+    "all steps, a tenth of what test images may. Measures early exit.",
+  )
 
   def prepare():
     flags = command.parse("workdir", "output")
@@ -38,7 +40,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = spiking_network.check_output(flags.output)
     made = experiment.make_experiment(config.from_json(workdir / "config.json"))
     variables = resume.restore_trained(made, workdir)
-    return lambda: conversion_run.convert_and_verify(
-        made, variables, output, flags.early_exit)
+    return lambda: conversion_run.convert_and_verify(made, variables, output, flags.early_exit)
 
   return command.run(prepare)

@@ -28,16 +28,19 @@ class Settled(NamedTuple):
 
   Attributes:
     logits: mean output of each image when it left, [B, C].
-    steps: after how many steps it left, [B].
+    time_steps: after how many steps it left, [B].
   """
 
   logits: np.ndarray
-  steps: np.ndarray
+  time_steps: np.ndarray
 
 
 def answer_early(
-    network: SpikingNetwork, x: jax.Array, margin: float, steps: int | None = None,
-    keys: jax.Array | None = None,
+  network: SpikingNetwork,
+  x: jax.Array,
+  margin: float,
+  time_steps: int | None = None,
+  keys: jax.Array | None = None,
 ) -> Settled:
   """Simulates a batch, from which images leave when their answers are settled.
 
@@ -49,7 +52,7 @@ def answer_early(
     network: a converted network whose outputs are classes, [B, C].
     x: inputs as the network was trained on (normalised images), [B, ...].
     margin: the margin at which an answer is settled, in units of the output; see `choose_margin`.
-    steps: T, after which every image leaves; by default that of `network.spiking`.
+    time_steps: T, after which every image leaves; by default that of `network.spiking`.
     keys: random keys, [B], where the encoding is "poisson".
 
   Returns:
@@ -59,20 +62,19 @@ def answer_early(
     ValueError: if the inputs do not fit the network, T < 1, or the margin is negative.
   """
   check_least("margin", margin, 0)
-  x, spiking = network.checked(x, steps)
+  x, spiking = network.checked(x, time_steps)
   graph, variables = network.graph, network.variables
-  compiled_for = spiking.without_steps()
+  compiled_for = spiking.without_time_steps()
   count, rows = len(x), np.arange(len(x))  # rows: which image each place of the batch holds
   waiting = np.full(count, True)
-  logits, left_after = None, np.full(count, spiking.steps)
+  logits, left_after = None, np.full(count, spiking.time_steps)
   carry = _start(graph, compiled_for, variables, x, keys)
-  for t in range(spiking.chunk, spiking.steps + 1, spiking.chunk):
-    carry, answers = _next_steps(
-        graph, compiled_for, variables, x, keys, carry, t - spiking.chunk)
+  for t in range(spiking.chunk, spiking.time_steps + 1, spiking.chunk):
+    carry, answers = _next_steps(graph, compiled_for, variables, x, keys, carry, t - spiking.chunk)
     answers = np.asarray(answers)
     logits = np.empty((count, *answers.shape[1:]), answers.dtype) if logits is None else logits
     leaves = waiting & (t > spiking.delay) & (margins(answers) >= margin)
-    leaves |= waiting & (t == spiking.steps)
+    leaves |= waiting & (t == spiking.time_steps)
     logits[rows[leaves]], left_after[rows[leaves]] = answers[leaves], t
     waiting &= ~leaves
     stay = np.flatnonzero(waiting)
@@ -87,10 +89,10 @@ def answer_early(
 
 
 def choose_margin(
-    network: SpikingNetwork,
-    batches: Iterable[jax.Array | tuple[jax.Array, jax.Array]],
-    steps: int | None = None,
-    changed: float = 0.01,
+  network: SpikingNetwork,
+  batches: Iterable[jax.Array | tuple[jax.Array, jax.Array]],
+  time_steps: int | None = None,
+  changed: float = 0.01,
 ) -> float:
   """The least margin that leaves nearly all answers as they are after T steps.
 
@@ -99,7 +101,7 @@ def choose_margin(
     batches: training inputs, each [B, ...], or a pair of these and random keys, [B], where the
       encoding is "poisson". Their answers are surer than those of images that the network was not
       trained on: ask for a tenth of the change that may be.
-    steps: T, by default that of `network.spiking`.
+    time_steps: T, by default that of `network.spiking`.
     changed: percent of the images that may leave with another answer than they have after T steps.
 
   Returns:
@@ -112,9 +114,9 @@ def choose_margin(
   found, others = [], []
   for batch in batches:
     x, keys = batch if isinstance(batch, tuple) else (batch, None)
-    x, spiking = network.checked(x, steps)
+    x, spiking = network.checked(x, time_steps)
     answers = np.asarray(_every_answer(network.graph, spiking, network.variables, x, keys))
-    looked_at = range(spiking.chunk - 1, spiking.steps, spiking.chunk)
+    looked_at = range(spiking.chunk - 1, spiking.time_steps, spiking.chunk)
     answers = answers[[t for t in looked_at if t >= spiking.delay]]
     found.append(margins(answers))
     others.append(answers.argmax(-1) != answers[-1].argmax(-1))
@@ -166,8 +168,9 @@ def _start(graph, spiking, variables, x, keys):
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
 def _next_steps(graph, spiking, variables, x, keys, carry, first_step):
   """The carry after K more steps, and the answers then."""
-  _, run = in_chunks(GraphNetwork(graph), variables, x, spiking, keys=keys,
-                     observe=lambda steps: steps.logits)
+  _, run = in_chunks(
+    GraphNetwork(graph), variables, x, spiking, keys=keys, observe=lambda chunk: chunk.logits
+  )
   carry, answers = run(carry, first_step)
   return carry, answers[-1]
 
@@ -180,5 +183,6 @@ def _at_places(x, keys, carry, places):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _every_answer(graph, spiking, variables, x, keys):
-  return simulate(GraphNetwork(graph), variables, x, spiking, keys=keys,
-                  observe=lambda steps: steps.logits).observed
+  return simulate(
+    GraphNetwork(graph), variables, x, spiking, keys=keys, observe=lambda chunk: chunk.logits
+  ).observed

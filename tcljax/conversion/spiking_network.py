@@ -20,7 +20,7 @@ from tcljax.graph import Graph, GraphNetwork, Node, fold, trace
 from tcljax.layers.activations import TCL
 from tcljax.models.precision import in_float32
 from tcljax.simulation.settings import SpikingConfig, check_spiking
-from tcljax.simulation.time_loop import simulate_any_steps, with_chunk
+from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
 
 _FORMAT = 2  # of the files; 1 knew no maximum pooling
 _DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
@@ -53,7 +53,7 @@ class SpikingNetwork:
     return GraphNetwork(self.graph)
 
   def __call__(
-      self, x: jax.Array, steps: int | None = None, keys: jax.Array | None = None
+    self, x: jax.Array, time_steps: int | None = None, keys: jax.Array | None = None
   ) -> jax.Array:
     """Simulates the network; compiled once for each shape of `x`, whatever T.
 
@@ -62,7 +62,7 @@ class SpikingNetwork:
 
     Args:
       x: inputs as the network was trained on (normalised images), [B, ...].
-      steps: T; by default that of `spiking`.
+      time_steps: T; by default that of `spiking`.
       keys: random keys, [B], where the encoding is "poisson".
 
     Returns:
@@ -71,10 +71,12 @@ class SpikingNetwork:
     Raises:
       ValueError: if the inputs have another shape than `input_shape`, or T < 1.
     """
-    x, spiking = self.checked(x, steps)
-    return _logits(self.graph, spiking.without_steps(), self.variables, x, keys, spiking.steps)
+    x, spiking = self.checked(x, time_steps)
+    return _logits(
+      self.graph, spiking.without_time_steps(), self.variables, x, keys, spiking.time_steps
+    )
 
-  def checked(self, x: jax.Array, steps: int | None = None) -> tuple[jax.Array, SpikingConfig]:
+  def checked(self, x: jax.Array, time_steps: int | None = None) -> tuple[jax.Array, SpikingConfig]:
     """Inputs as an array, and how they are simulated over T steps, with K chosen.
 
     Raises:
@@ -82,26 +84,28 @@ class SpikingNetwork:
     """
     x = jnp.asarray(x)
     if tuple(x.shape[1:]) != self.input_shape:
-      raise ValueError(f"inputs have shape {tuple(x.shape)}, expected (batch, "
-                       f"{', '.join(map(str, self.input_shape))})")
+      raise ValueError(
+        f"inputs have shape {tuple(x.shape)}, expected (batch, "
+        f"{', '.join(map(str, self.input_shape))})"
+      )
     spiking = self.spiking
-    if steps is not None and steps != spiking.steps:
-      spiking = dataclasses.replace(spiking, steps=steps, chunk=0)
+    if time_steps is not None and time_steps != spiking.time_steps:
+      spiking = dataclasses.replace(spiking, time_steps=time_steps, chunk=0)
     # One step at a time on CPUs, as that divides every T.
     return x, with_chunk(self.model, self.variables, x, spiking, on_cpus=1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _logits(graph, spiking, variables, x, keys, steps):
-  return simulate_any_steps(GraphNetwork(graph), variables, x, spiking, steps, keys=keys)
+def _logits(graph, spiking, variables, x, keys, time_steps):
+  return simulate_any_time_steps(GraphNetwork(graph), variables, x, spiking, time_steps, keys=keys)
 
 
 def convert(
-    model: nn.Module,
-    variables: Any,
-    input_shape: tuple[int, ...],
-    spiking: SpikingConfig = SpikingConfig(),
-    **metadata: Any,
+  model: nn.Module,
+  variables: Any,
+  input_shape: tuple[int, ...],
+  spiking: SpikingConfig = SpikingConfig(),
+  **metadata: Any,
 ) -> SpikingNetwork:
   """Converts a network: traces what it computes, folds BatchNorm, sets V_th = tau.
 
@@ -133,18 +137,24 @@ def convert(
     clipping.setdefault(".".join(path), {})[key] = value
   for node in graph.nodes:
     if node.op == "neurons" and set(clipping.get(node.name, ())) != {"raw_threshold", "v_init"}:
-      raise ValueError(f"no threshold for activation {node.name!r} in the collection 'clipping': "
-                       "run tcljax.calibrate on this model")
+      raise ValueError(
+        f"no threshold for activation {node.name!r} in the collection 'clipping': "
+        "run tcljax.calibrate on this model"
+      )
   network = SpikingNetwork(
-      graph, {"params": arrays, "clipping": clipping}, input_shape, spiking, metadata)
+    graph, {"params": arrays, "clipping": clipping}, input_shape, spiking, metadata
+  )
   _check_shapes(network)
   return network
 
 
 def _check_shapes(network):
   """Raises what a call would raise because shapes do not fit, at the cost of no arithmetic."""
-  jax.eval_shape(network.model.clone(act=TCL).apply, network.variables,
-                 jax.ShapeDtypeStruct((1, *network.input_shape), np.float32))
+  jax.eval_shape(
+    network.model.clone(act=TCL).apply,
+    network.variables,
+    jax.ShapeDtypeStruct((1, *network.input_shape), np.float32),
+  )
 
 
 def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path:
@@ -164,12 +174,12 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path
   path = check_output(directory)
   beside, replaced = (path.with_name(path.name + end) for end in (".partial", _REPLACED))
   description = {
-      "format": _FORMAT,
-      "nodes": [dataclasses.asdict(node) for node in network.graph.nodes],
-      "output": network.graph.output,
-      "input_shape": network.input_shape,
-      "spiking": dataclasses.asdict(network.spiking),
-      "metadata": network.metadata,
+    "format": _FORMAT,
+    "nodes": [dataclasses.asdict(node) for node in network.graph.nodes],
+    "output": network.graph.output,
+    "input_shape": network.input_shape,
+    "spiking": dataclasses.asdict(network.spiking),
+    "metadata": network.metadata,
   }
   try:
     text = json.dumps(description, indent=1) + "\n"
@@ -215,8 +225,10 @@ def check_output(directory: str | pathlib.Path) -> pathlib.Path:
     raise ValueError(f"output {path} cannot be written: {error.strerror}") from error
   foreign = sorted(found - _FILES)
   if foreign or (found and _DESCRIPTION not in found):
-    raise ValueError(f"output {path} holds {', '.join(foreign or sorted(found))} and is not (only) "
-                     "a spiking network: choose another directory")
+    raise ValueError(
+      f"output {path} holds {', '.join(foreign or sorted(found))} and is not (only) "
+      "a spiking network: choose another directory"
+    )
   return path
 
 
@@ -240,12 +252,16 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
     with (path / _ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
       flat = {name: arrays[name] for name in arrays.files}
     nodes = tuple(
-        Node(node["name"], node["op"], tuple(node["inputs"]), _tuples(node["settings"]))
-        for node in description["nodes"])
+      Node(node["name"], node["op"], tuple(node["inputs"]), _tuples(node["settings"]))
+      for node in description["nodes"]
+    )
     network = SpikingNetwork(
-        Graph(nodes, description["output"]), traverse_util.unflatten_dict(flat, sep="/"),
-        tuple(description["input_shape"]), SpikingConfig(**description["spiking"]),
-        description["metadata"])
+      Graph(nodes, description["output"]),
+      traverse_util.unflatten_dict(flat, sep="/"),
+      tuple(description["input_shape"]),
+      SpikingConfig(**description["spiking"]),
+      description["metadata"],
+    )
     _check_shapes(network)
   except FileNotFoundError as error:
     raise ValueError(f"{path} is not a spiking network: {error.filename} is missing") from error

@@ -7,6 +7,16 @@ from tcljax.data.sources import Dataset, load_dataset
 from tcljax.data.splits import Examples, Split
 from tcljax.data.streaming import StreamedSplit
 
-__all__ = ["BadExample", "Dataset", "Examples", "Preprocessing", "Split", "StreamedSplit",
-           "UnreadableImage", "evaluation_batches", "first_images", "load_dataset",
-           "training_batches"]
+__all__ = [
+  "BadExample",
+  "Dataset",
+  "Examples",
+  "Preprocessing",
+  "Split",
+  "StreamedSplit",
+  "UnreadableImage",
+  "evaluation_batches",
+  "first_images",
+  "load_dataset",
+  "training_batches",
+]

@@ -52,8 +52,9 @@ class Preprocessing:
       mirrored = jax.random.bernoulli(keys[1], shape=(batch, 1, 1, 1))
       images = jnp.where(mirrored, images[:, :, ::-1], images)
     if self.randaugment:
-      images = jax.vmap(lambda key, image: rand_augment(
-          key, image, self.randaugment, self.magnitude))(jax.random.split(keys[3], batch), images)
+      images = jax.vmap(
+        lambda key, image: rand_augment(key, image, self.randaugment, self.magnitude)
+      )(jax.random.split(keys[3], batch), images)
     images = self._normalize(images)
     if self.cutout:
       images = jax.vmap(self._cut_out)(jax.random.split(keys[2], batch), images)
@@ -73,6 +74,10 @@ class Preprocessing:
     centre = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
     top, left = centre - self.cutout // 2
     rows, columns = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
-    inside = ((rows >= top) & (rows < top + self.cutout)
-              & (columns >= left) & (columns < left + self.cutout))
+    inside = (
+      (rows >= top)
+      & (rows < top + self.cutout)
+      & (columns >= left)
+      & (columns < left + self.cutout)
+    )
     return jnp.where(inside, 0.0, image)

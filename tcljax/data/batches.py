@@ -21,7 +21,7 @@ def _local(batch_size: int) -> slice:
 
 
 def training_batches(
-    split: Examples, batch_size: int, seed: int, start_step: int = 0
+  split: Examples, batch_size: int, seed: int, start_step: int = 0
 ) -> Iterator[Batch]:
   """Endless batches; each epoch is a new permutation of the split, and batches may span two.
 
@@ -67,8 +67,10 @@ def evaluation_batches(split: Examples, batch_size: int) -> Iterator[Batch]:
   count = len(split)
   if not count:
     raise ValueError("there are no images to evaluate on")
-  indices = [np.arange(start, start + batch_size)[_local(batch_size)]
-             for start in range(0, count, batch_size)]
+  indices = [
+    np.arange(start, start + batch_size)[_local(batch_size)]
+    for start in range(0, count, batch_size)
+  ]
   inside = [np.minimum(index, count - 1) for index in indices]
   with contextlib.closing(split.evaluation(inside)) as batches:
     for batch, index in zip(batches, indices):

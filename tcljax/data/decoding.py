@@ -69,7 +69,7 @@ def covering_box(width: int, height: int, target: tuple[int, int]) -> Box:
 
 
 def decode(
-    data: bytes, choose_box: Callable[[int, int], Box], shape: tuple[int, int, int]
+  data: bytes, choose_box: Callable[[int, int], Box], shape: tuple[int, int, int]
 ) -> np.ndarray:
   """Decodes an image file and brings a part of it to uint8 of the given shape.
 
@@ -102,8 +102,10 @@ def decode(
 
 
 def decode_named(
-    number: int, example: dict[str, Any], choose_box: Callable[[int, int], Box],
-    shape: tuple[int, int, int]
+  number: int,
+  example: dict[str, Any],
+  choose_box: Callable[[int, int], Box],
+  shape: tuple[int, int, int],
 ) -> np.ndarray:
   """`decode` of an example's image, with an error that names it."""
   try:
@@ -129,8 +131,14 @@ class Batches:
   """
 
   def __init__(
-      self, source: Any, rows: np.ndarray, order: TrainingOrder | Sequence[np.ndarray], start: int,
-      image_shape: tuple[int, int, int], num_classes: int):
+    self,
+    source: Any,
+    rows: np.ndarray,
+    order: TrainingOrder | Sequence[np.ndarray],
+    start: int,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+  ):
     self._source, self._rows, self._order, self._start = source, rows, order, start
     self._shape, self._num_classes = image_shape, num_classes
 
@@ -146,8 +154,11 @@ class Batches:
     """
     step = self._start + number
     rows = self._rows[self._order[step]]
-    batch = {"image": np.empty((len(rows), *self._shape), np.uint8),
-             "label": np.empty(len(rows), np.int32), "unreadable": []}
+    batch = {
+      "image": np.empty((len(rows), *self._shape), np.uint8),
+      "label": np.empty(len(rows), np.int32),
+      "unreadable": [],
+    }
     for i, example in enumerate(self._source.__getitems__(rows.tolist())):
       if isinstance(self._order, TrainingOrder):
         place = self._order.part.start + i
@@ -170,8 +181,10 @@ class Batches:
         unreadable.append((_name(row, example), str(error)))
       row = int(self._rows[rng.integers(len(self._rows))])
       example = self._source[row]
-    raise UnreadableImage(f"of {1 + _REPLACEMENTS} images drawn in turn none can be read, the last "
-                          f"being {unreadable[-1][0]}: {unreadable[-1][1]}")
+    raise UnreadableImage(
+      f"of {1 + _REPLACEMENTS} images drawn in turn none can be read, the last "
+      f"being {unreadable[-1][0]}: {unreadable[-1][1]}"
+    )
 
 
 def end_with_parent(worker: int, workers: int) -> None:
@@ -188,8 +201,10 @@ def end_with_parent(worker: int, workers: int) -> None:
 def check_label(number: int, example: dict[str, Any], num_classes: int) -> None:
   """Raises BadExample if the label of an example is that of no class."""
   if not 0 <= example["label"] < num_classes:
-    raise BadExample(f"image {_name(number, example)} has label {example['label']}, classes are 0 "
-                     f"to {num_classes - 1}: choose splits that have labels")
+    raise BadExample(
+      f"image {_name(number, example)} has label {example['label']}, classes are 0 "
+      f"to {num_classes - 1}: choose splits that have labels"
+    )
 
 
 def _name(number, example):

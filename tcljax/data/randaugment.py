@@ -30,8 +30,7 @@ def rand_augment(key: jax.Array, image: jax.Array, operations: int, magnitude: f
     chosen = jax.random.randint(which, (), 0, len(OPERATIONS))
     return jax.lax.switch(chosen, list(OPERATIONS.values()), image, signed), None
 
-  image, _ = jax.lax.scan(
-      apply, image.astype(jnp.float32), jax.random.split(key, operations))
+  image, _ = jax.lax.scan(apply, image.astype(jnp.float32), jax.random.split(key, operations))
   return image
 
 
@@ -94,7 +93,7 @@ def _contrast(image, s):
 def _sharpness(image, s):
   height, width, _ = image.shape
   image = jnp.asarray(image)
-  around = sum(image[i:height - 2 + i, j:width - 2 + j] for i in range(3) for j in range(3))
+  around = sum(image[i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3))
   inner = (around + 4 * image[1:-1, 1:-1]) / 13
   return _blend(image.at[1:-1, 1:-1].set(inner), image, s)  # the border has no neighbours
 
@@ -131,18 +130,18 @@ def _equalize(image, s):
 
 # Each takes an image and a strength from -1 to 1; where a direction means nothing, its size counts.
 OPERATIONS = {
-    "identity": lambda image, s: image,
-    "shear_x": _shear_x,
-    "shear_y": _shear_y,
-    "translate_x": _translate_x,
-    "translate_y": _translate_y,
-    "rotate": _rotate,
-    "brightness": _brightness,
-    "color": _color,
-    "contrast": _contrast,
-    "sharpness": _sharpness,
-    "posterize": _posterize,
-    "solarize": _solarize,
-    "autocontrast": _autocontrast,
-    "equalize": _equalize,
+  "identity": lambda image, s: image,
+  "shear_x": _shear_x,
+  "shear_y": _shear_y,
+  "translate_x": _translate_x,
+  "translate_y": _translate_y,
+  "rotate": _rotate,
+  "brightness": _brightness,
+  "color": _color,
+  "contrast": _contrast,
+  "sharpness": _sharpness,
+  "posterize": _posterize,
+  "solarize": _solarize,
+  "autocontrast": _autocontrast,
+  "equalize": _equalize,
 }

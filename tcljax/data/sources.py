@@ -37,14 +37,14 @@ class Dataset:
 
 
 def load_dataset(
-    name: str,
-    data_dir: str | None = None,
-    train_split: str = "train",
-    test_split: str = "test",
-    validation: int = 0,
-    image_size: int = 0,
-    stream: bool = False,
-    workers: int = AUTOMATIC,
+  name: str,
+  data_dir: str | None = None,
+  train_split: str = "train",
+  test_split: str = "test",
+  validation: int = 0,
+  image_size: int = 0,
+  stream: bool = False,
+  workers: int = AUTOMATIC,
 ) -> Dataset:
   """Reads a data set.
 
@@ -73,10 +73,13 @@ def load_dataset(
     train, test, classes = _digits(train_split, test_split, image_size, stream)
   else:
     train, test, classes = _tfds(
-        name, data_dir, train_split, test_split, image_size, stream, workers)
+      name, data_dir, train_split, test_split, image_size, stream, workers
+    )
   if not 0 <= validation < len(train):
-    raise ValueError(f"data.validation={validation} must be at least 0 and leave some of the "
-                     f"{len(train)} training images")
+    raise ValueError(
+      f"data.validation={validation} must be at least 0 and leave some of the "
+      f"{len(train)} training images"
+    )
   order = np.random.default_rng(_SPLIT_SEED).permutation(len(train))
   kept, aside = np.sort(order[validation:]), np.sort(order[:validation])
   return Dataset(train.take(kept) if validation else train, train.take(aside), test, classes)
@@ -86,8 +89,10 @@ def _digits(train_split, test_split, image_size, stream):
   from sklearn import datasets, model_selection  # slow to import, and needed only here
 
   if (train_split, test_split) != ("train", "test"):
-    raise ValueError(f"data.train_split={train_split!r}, data.test_split={test_split!r}: digits "
-                     "has the splits 'train' and 'test' and no parts of them")
+    raise ValueError(
+      f"data.train_split={train_split!r}, data.test_split={test_split!r}: digits "
+      "has the splits 'train' and 'test' and no parts of them"
+    )
   if image_size not in (0, 8):
     raise ValueError(f"data.image_size={image_size}: the images of digits are 8x8")
   if stream:
@@ -95,7 +100,8 @@ def _digits(train_split, test_split, image_size, stream):
   images, labels = datasets.load_digits(return_X_y=True)
   images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
   parts = model_selection.train_test_split(
-      images, labels.astype(np.int32), test_size=0.2, stratify=labels, random_state=_SPLIT_SEED)
+    images, labels.astype(np.int32), test_size=0.2, stratify=labels, random_state=_SPLIT_SEED
+  )
   return Split(parts[0], parts[2]), Split(parts[1], parts[3]), 10
 
 
@@ -105,21 +111,28 @@ def _tfds(name, data_dir, train_split, test_split, image_size, stream, workers):
   import tensorflow_datasets as tfds
 
   root = pathlib.Path(
-      data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+  ).expanduser()
   builder = tfds.builder_from_directory(str(_version_directory(name, root)))
   if builder.info.file_format is None or builder.info.file_format.value != "array_record":
-    raise ValueError(f"data set {name!r} in {root} is not stored as ArrayRecord, which is what can "
-                     f"be read without TensorFlow; {_prepare_command(name, root)}")
+    raise ValueError(
+      f"data set {name!r} in {root} is not stored as ArrayRecord, which is what can "
+      f"be read without TensorFlow; {_prepare_command(name, root)}"
+    )
   features = builder.info.features
   missing = {"image", "label"} - set(features)
   if missing or not hasattr(features["label"], "num_classes"):
-    raise ValueError(f"data set {name!r} is not for image classification: its features are "
-                     f"{', '.join(features)}; 'image' and 'label' are needed")
+    raise ValueError(
+      f"data set {name!r} is not for image classification: its features are "
+      f"{', '.join(features)}; 'image' and 'label' are needed"
+    )
   _check_disjoint(tfds, builder, train_split, test_split)
   height, width, channels = features["image"].shape
   if features["image"].np_dtype != np.uint8 or channels not in MODES:
-    raise ValueError(f"data set {name!r} has images of {channels} channels of type "
-                     f"{np.dtype(features['image'].np_dtype)}: 1, 3 or 4 of uint8 can be read")
+    raise ValueError(
+      f"data set {name!r} has images of {channels} channels of type "
+      f"{np.dtype(features['image'].np_dtype)}: 1, 3 or 4 of uint8 can be read"
+    )
   if image_size:
     height = width = image_size
   if None in (height, width):
@@ -128,23 +141,34 @@ def _tfds(name, data_dir, train_split, test_split, image_size, stream, workers):
   total = sum(builder.info.splits[s].num_examples for s in splits) * height * width * channels
   if stream or total > _MEMORY_LIMIT:
     if not image_size:
-      raise ValueError(f"data.image_size=0: the images of {name!r} ({total / 2**30:.1f} GiB) are "
-                       "streamed, and cropped to one size; set it, for example to 224")
+      raise ValueError(
+        f"data.image_size=0: the images of {name!r} ({total / 2**30:.1f} GiB) are "
+        "streamed, and cropped to one size; set it, for example to 224"
+      )
     make = functools.partial(
-        _stream, shape=(height, width, channels), classes=classes, workers=workers)
+      _stream, shape=(height, width, channels), classes=classes, workers=workers
+    )
   else:
     make = functools.partial(_read, shape=(height, width, channels))
   # Left encoded by TFDS: it decodes whole images, and as many channels as they happen to have.
   sources = builder.as_data_source(
-      split=list(splits), decoders={"image": tfds.decode.SkipDecoding()})
+    split=list(splits), decoders={"image": tfds.decode.SkipDecoding()}
+  )
   return *map(make, sources), classes
 
 
 def _version_directory(name, root):
   """The newest version of a prepared set, or a ValueError that says how to get one."""
   base = root / name
-  versions = [d for d in base.glob("*") if re.fullmatch(r"\d+\.\d+\.\d+", d.name)
-              and (d / "dataset_info.json").exists()] if base.is_dir() else []
+  versions = (
+    [
+      d
+      for d in base.glob("*")
+      if re.fullmatch(r"\d+\.\d+\.\d+", d.name) and (d / "dataset_info.json").exists()
+    ]
+    if base.is_dir()
+    else []
+  )
   if versions:
     return max(versions, key=lambda d: tuple(map(int, d.name.split("."))))
   import tensorflow_datasets as tfds
@@ -152,19 +176,25 @@ def _version_directory(name, root):
   known = tfds.list_builders(with_community_datasets=False)
   prepared = [d.name for d in root.iterdir() if d.is_dir()] if root.is_dir() else []
   if name.split("/")[0] in known:
-    raise ValueError(f"data set {name!r} is not prepared in {root}; "
-                     f"{_prepare_command(name, root)}")
-  nearest = (difflib.get_close_matches(name, ["digits", *prepared], n=1)
-             or difflib.get_close_matches(name, ["digits", *known], n=1, cutoff=0.0))
+    raise ValueError(f"data set {name!r} is not prepared in {root}; {_prepare_command(name, root)}")
+  nearest = difflib.get_close_matches(
+    name, ["digits", *prepared], n=1
+  ) or difflib.get_close_matches(name, ["digits", *known], n=1, cutoff=0.0)
   raise ValueError(f"data set {name!r} is unknown; the nearest is {nearest[0]!r}")
 
 
 def _prepare_command(name, root):
   files = _BY_HAND.get(name.split("/")[0], ())
-  first = (f"put {' and '.join(files)}, which need a registration, into "
-           f"{root / 'downloads' / 'manual'}/ and then " if files else "")
-  return (f"{first}run: pip install 'tcljax[prepare]' && "
-          f"tfds build {name} --file_format=array_record --data_dir={root}")
+  first = (
+    f"put {' and '.join(files)}, which need a registration, into "
+    f"{root / 'downloads' / 'manual'}/ and then "
+    if files
+    else ""
+  )
+  return (
+    f"{first}run: pip install 'tcljax[prepare]' && "
+    f"tfds build {name} --file_format=array_record --data_dir={root}"
+  )
 
 
 def _check_disjoint(tfds, builder, *specs):
@@ -175,11 +205,18 @@ def _check_disjoint(tfds, builder, *specs):
     try:
       parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
     except Exception as error:  # TFDS raises ValueError, KeyError or AssertionError by the spec
-      raise ValueError(f"data split {spec!r} is not understood; there are "
-                       f"{', '.join(infos)}, and parts such as 'train[:80%]'") from error
-    ranges = [(part.splitname, part.from_ or 0,
-               infos[part.splitname].num_examples if part.to is None else part.to)
-              for part in parts]
+      raise ValueError(
+        f"data split {spec!r} is not understood; there are "
+        f"{', '.join(infos)}, and parts such as 'train[:80%]'"
+      ) from error
+    ranges = [
+      (
+        part.splitname,
+        part.from_ or 0,
+        infos[part.splitname].num_examples if part.to is None else part.to,
+      )
+      for part in parts
+    ]
     if sum(stop - start for _, start, stop in ranges) <= 0:
       raise ValueError(f"data split {spec!r} is empty")
     for split, start, stop in ranges:

@@ -51,8 +51,10 @@ class Split:
 
   def __post_init__(self):
     if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer):
-      raise ValueError(f"labels have shape {self.labels.shape} and type {self.labels.dtype}: give "
-                       "class numbers, integers [N]; of one-hot labels, labels.argmax(-1)")
+      raise ValueError(
+        f"labels have shape {self.labels.shape} and type {self.labels.dtype}: give "
+        "class numbers, integers [N]; of one-hot labels, labels.argmax(-1)"
+      )
     if len(self.images) != len(self.labels):
       raise ValueError(f"{len(self.images)} images have {len(self.labels)} labels: give one each")
 
@@ -72,8 +74,10 @@ class Split:
   def check_classes(self, num_classes: int) -> None:
     """Raises ValueError if a label is no class of a network with `num_classes` outputs."""
     if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < num_classes:
-      raise ValueError(f"labels run from {self.labels.min()} to {self.labels.max()}, the network "
-                       f"has classes 0 to {num_classes - 1}")
+      raise ValueError(
+        f"labels run from {self.labels.min()} to {self.labels.max()}, the network "
+        f"has classes 0 to {num_classes - 1}"
+      )
 
   def take(self, positions: np.ndarray) -> "Split":
     """The split of the examples at these positions, in this order."""

@@ -27,8 +27,10 @@ def resolve_workers(workers: int) -> int:
     ValueError: if it is neither `AUTOMATIC` nor a number from 0 on.
   """
   if workers < AUTOMATIC:
-    raise ValueError(f"data.workers={workers} must be a number of processes, 0 to decode in the "
-                     f"main one, or {AUTOMATIC} for one a core")
+    raise ValueError(
+      f"data.workers={workers} must be a number of processes, 0 to decode in the "
+      f"main one, or {AUTOMATIC} for one a core"
+    )
   if workers != AUTOMATIC:
     return workers
   own = getattr(os, "sched_getaffinity", None)  # not on every system
@@ -65,8 +67,10 @@ class StreamedSplit:
   def check_classes(self, num_classes: int) -> None:
     """Raises ValueError if the set has classes that a network with `num_classes` outputs lacks."""
     if self.num_classes > num_classes:
-      raise ValueError(f"the data set has classes 0 to {self.num_classes - 1}, the network has "
-                       f"classes 0 to {num_classes - 1}")
+      raise ValueError(
+        f"the data set has classes 0 to {self.num_classes - 1}, the network has "
+        f"classes 0 to {num_classes - 1}"
+      )
 
   def take(self, positions: np.ndarray) -> "StreamedSplit":
     """The split of the examples at these positions, in this order."""
@@ -92,23 +96,30 @@ class StreamedSplit:
 
     if not flags.FLAGS.is_parsed():  # Grain reads its own among absl's global flags
       flags.FLAGS.mark_as_parsed()
-    batches = Batches(
-        self.source, self.rows, order, start, self.image_shape, self.num_classes)
+    batches = Batches(self.source, self.rows, order, start, self.image_shape, self.num_classes)
     # An element is a whole batch: one worker makes it, in one thread, and it passes through shared
     # memory at one go.
     pipeline = grain.MapDataset.source(batches).to_iter_dataset(
-        grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-    iterator = iter(pipeline.mp_prefetch(
+      grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    )
+    iterator = iter(
+      pipeline.mp_prefetch(
         grain.MultiprocessingOptions(num_workers=min(self.workers, len(batches))),
-        worker_init_fn=end_with_parent))
+        worker_init_fn=end_with_parent,
+      )
+    )
     named = set()
     try:
       for batch in iterator:
         for name, fault in batch.pop("unreadable"):
           if name not in named:
             named.add(name)
-            _log.warning("training image %s cannot be read: %s; another takes its place, as for "
-                         "%d so far", name, fault, len(named))
+            _log.warning(
+              "training image %s cannot be read: %s; another takes its place, as for %d so far",
+              name,
+              fault,
+              len(named),
+            )
         yield batch
     finally:
       iterator.close()

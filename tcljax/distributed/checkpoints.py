@@ -29,9 +29,12 @@ class Checkpoints:
   def __init__(self, directory: str | os.PathLike):
     self.directory = pathlib.Path(directory).absolute()
     self._manager = ocp.CheckpointManager(
-        self.directory, item_handlers=ocp.PyTreeCheckpointHandler(),
-        options=ocp.CheckpointManagerOptions(
-            max_to_keep=_KEPT, create=True, enable_async_checkpointing=False))
+      self.directory,
+      item_handlers=ocp.PyTreeCheckpointHandler(),
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=_KEPT, create=True, enable_async_checkpointing=False
+      ),
+    )
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -87,13 +90,18 @@ class Checkpoints:
     step = self.latest_step()
     if step is None:
       raise CheckpointError(
-          f"no checkpoint in {self.directory}: run train.py with this workdir first")
+        f"no checkpoint in {self.directory}: run train.py with this workdir first"
+      )
     self._check_files(step)
     try:
       restored = self._manager.restore(
-          step, args=ocp.args.PyTreeRestore(
-              abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
-              partial_restore=True))
+        step,
+        args=ocp.args.PyTreeRestore(
+          abstract,
+          restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+          partial_restore=True,
+        ),
+      )
       for path, leaf in jax.tree_util.tree_leaves_with_path(restored):
         if isinstance(leaf, jax.ShapeDtypeStruct):  # what Orbax leaves where it found nothing
           raise ValueError(f"it lacks {'/'.join(str(getattr(k, 'key', k)) for k in path)}")
@@ -107,8 +115,10 @@ class Checkpoints:
 
   def _unreadable(self, step, error):
     reason = str(error).partition("\n")[0]
-    return CheckpointError(f"checkpoint {self.path(step)} cannot be read: {reason}; if its files "
-                           f"are damaged, {self._remedy(step)}")
+    return CheckpointError(
+      f"checkpoint {self.path(step)} cannot be read: {reason}; if its files "
+      f"are damaged, {self._remedy(step)}"
+    )
 
   def _remedy(self, step):
     earlier = [s for s in self._manager.all_steps() if s < step]
@@ -138,4 +148,5 @@ class Checkpoints:
       if found != size:
         state = "is missing" if found is None else f"has {found} of {size} bytes"
         raise CheckpointError(
-            f"checkpoint {self.path(step)} is damaged: {name} {state}; {self._remedy(step)}")
+          f"checkpoint {self.path(step)} is damaged: {name} {state}; {self._remedy(step)}"
+        )

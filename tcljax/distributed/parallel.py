@@ -17,8 +17,13 @@ def initialize_hosts() -> None:
   TPU pods and Slurm are recognised by JAX; elsewhere set JAX_COORDINATOR_ADDRESS,
   JAX_NUM_PROCESSES and JAX_PROCESS_ID in each process.
   """
-  explicit = {argument: os.environ.get(variable) for argument, variable in (
-      ("num_processes", "JAX_NUM_PROCESSES"), ("process_id", "JAX_PROCESS_ID"))}
+  explicit = {
+    argument: os.environ.get(variable)
+    for argument, variable in (
+      ("num_processes", "JAX_NUM_PROCESSES"),
+      ("process_id", "JAX_PROCESS_ID"),
+    )
+  }
   jax.distributed.initialize(**{k: int(v) for k, v in explicit.items() if v is not None})
 
 
@@ -32,15 +37,16 @@ def check_batch_size(field: str, batch_size: int) -> None:
   devices = jax.device_count()
   if batch_size < 1 or batch_size % devices:
     raise ValueError(
-        f"{field}={batch_size} cannot be split over {devices} devices: choose a multiple of "
-        f"{devices}")
+      f"{field}={batch_size} cannot be split over {devices} devices: choose a multiple of {devices}"
+    )
 
 
 def shard(mesh: Mesh, batch: Any) -> Any:
   """Arrays split over the devices along their first axis, from each host's part of the batch."""
   sharding = NamedSharding(mesh, P("data"))
   return jax.tree.map(
-      lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), batch)
+    lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), batch
+  )
 
 
 def replicate(mesh: Mesh, tree: Any) -> Any:
@@ -72,9 +78,9 @@ def over_data(mesh: Mesh, function: Callable[..., Any], out_specs: Any) -> Calla
 
   def mapped(variables, *batch):
     specs = (P(), *[P("data")] * len(batch))
-    return jax.shard_map(
-        function, mesh=mesh, in_specs=specs, out_specs=out_specs, check_vma=False)(
-            variables, *batch)
+    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=out_specs, check_vma=False)(
+      variables, *batch
+    )
 
   return mapped
 

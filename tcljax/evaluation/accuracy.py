@@ -43,23 +43,23 @@ class Evaluation:
   firing_rates: dict[str, float]
 
 
-def reported_steps(steps: int) -> list[int]:
+def reported_time_steps(time_steps: int) -> list[int]:
   """1, 2, 4, ... up to T, and T itself."""
-  powers = [2**i for i in range(steps.bit_length()) if 2**i <= steps]
-  return sorted({*powers, steps})
+  powers = [2**i for i in range(time_steps.bit_length()) if 2**i <= time_steps]
+  return sorted({*powers, time_steps})
 
 
 def evaluate(
-    model: nn.Module,
-    variables: Any,
-    images: np.ndarray,
-    labels: np.ndarray,
-    spiking: SpikingConfig,
-    *,
-    batch_size: int = 128,
-    preprocess: Callable[[jax.Array], jax.Array] = jnp.asarray,
-    reference: tuple[nn.Module, Any] | None = None,
-    seed: int = 0,
+  model: nn.Module,
+  variables: Any,
+  images: np.ndarray,
+  labels: np.ndarray,
+  spiking: SpikingConfig,
+  *,
+  batch_size: int = 128,
+  preprocess: Callable[[jax.Array], jax.Array] = jnp.asarray,
+  reference: tuple[nn.Module, Any] | None = None,
+  seed: int = 0,
 ) -> Evaluation:
   """Evaluates a network as ANN, clipped ANN and SNN.
 
@@ -71,7 +71,7 @@ def evaluate(
     variables: its variables, the collection `clipping` included.
     images: [N, ...].
     labels: [N], class numbers.
-    spiking: how to simulate; `spiking.steps` is the largest T reported.
+    spiking: how to simulate; `spiking.time_steps` is the largest T reported.
     batch_size: images at a time, rounded up to a multiple of the devices.
     preprocess: applied to each batch of images on the device.
     reference: the ANN and its variables; by default `model` with ReLU and with `variables`.
@@ -86,20 +86,27 @@ def evaluate(
   """
   check_least("batch_size", batch_size, 1)
   return evaluate_split(
-      model, variables, Split(np.asarray(images), np.asarray(labels)), spiking,
-      batch_size=batch_size, preprocess=preprocess, reference=reference, seed=seed)
+    model,
+    variables,
+    Split(np.asarray(images), np.asarray(labels)),
+    spiking,
+    batch_size=batch_size,
+    preprocess=preprocess,
+    reference=reference,
+    seed=seed,
+  )
 
 
 def evaluate_split(
-    model: nn.Module,
-    variables: Any,
-    split: Examples,
-    spiking: SpikingConfig,
-    *,
-    batch_size: int,
-    preprocess: Callable[[jax.Array], jax.Array],
-    reference: tuple[nn.Module, Any] | None = None,
-    seed: int = 0,
+  model: nn.Module,
+  variables: Any,
+  split: Examples,
+  spiking: SpikingConfig,
+  *,
+  batch_size: int,
+  preprocess: Callable[[jax.Array], jax.Array],
+  reference: tuple[nn.Module, Any] | None = None,
+  seed: int = 0,
 ) -> Evaluation:
   """`evaluate` on a split, which may be streamed."""
   mesh = parallel.data_mesh()
@@ -108,27 +115,35 @@ def evaluate_split(
   measure = _compiled(_measurement, model, reference_model, spiking, preprocess, mesh)
   variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
   example = jax.eval_shape(
-      preprocess, jax.ShapeDtypeStruct((1, *split.image_shape), split.image_dtype))
+    preprocess, jax.ShapeDtypeStruct((1, *split.image_shape), split.image_dtype)
+  )
   split.check_classes(jax.eval_shape(reference_model.apply, reference_variables, example).shape[-1])
   key = jax.random.key(seed)
-  sums = [measure(variables, reference_variables, parallel.shard(mesh, batch), key)
-          for batch in evaluation_batches(split, batch_size)]
+  sums = [
+    measure(variables, reference_variables, parallel.shard(mesh, batch), key)
+    for batch in evaluation_batches(split, batch_size)
+  ]
   total = jax.tree.map(lambda *a: np.sum([np.asarray(x, np.float64) for x in a], axis=0), *sums)
   if total["not_finite"]:
-    raise ValueError(f"the network's output is not finite for {int(total['not_finite'])} of the "
-                     f"{len(split)} images")
+    raise ValueError(
+      f"the network's output is not finite for {int(total['not_finite'])} of the "
+      f"{len(split)} images"
+    )
   neurons = count_neurons(model, variables, example.shape[1:])
   count = len(split)
   spikes = sum(total["spikes"].values())
   return Evaluation(
-      images=count,
-      ann=100 * float(total["ann"]) / count,
-      clipped=100 * float(total["clipped"]) / count,
-      snn=100 * total["snn"] / count,
-      agreement=100 * total["agreement"] / count,
-      spikes_per_neuron=spikes.cumsum() / (count * sum(neurons.values())),
-      firing_rates={name: float(total["spikes"][name].sum()) / (count * n * spiking.steps)
-                    for name, n in neurons.items()})
+    images=count,
+    ann=100 * float(total["ann"]) / count,
+    clipped=100 * float(total["clipped"]) / count,
+    snn=100 * total["snn"] / count,
+    agreement=100 * total["agreement"] / count,
+    spikes_per_neuron=spikes.cumsum() / (count * sum(neurons.values())),
+    firing_rates={
+      name: float(total["spikes"][name].sum()) / (count * n * spiking.time_steps)
+      for name, n in neurons.items()
+    },
+  )
 
 
 def _compiled(make, *arguments):
@@ -144,10 +159,11 @@ def _measurement(model, reference_model, spiking, preprocess, mesh):
   """The compiled function that measures one batch and sums over its examples."""
 
   def answers(variables, x, keys):
-    def observe(steps):
-      counts = traverse_util.flatten_dict(steps.spikes, sep="/")
-      return steps.logits.argmax(axis=-1), {
-          path.removesuffix("/count"): count for path, count in counts.items()}
+    def observe(chunk):
+      counts = traverse_util.flatten_dict(chunk.spikes, sep="/")
+      return chunk.logits.argmax(axis=-1), {
+        path.removesuffix("/count"): count for path, count in counts.items()
+      }
 
     return simulate(model, variables, x, spiking, keys=keys, observe=observe).observed
 
@@ -163,31 +179,33 @@ def _measurement(model, reference_model, spiking, preprocess, mesh):
     clipped = with_activation(model, TCL).apply(variables, x).argmax(axis=-1)
     snn, spikes = answers(variables, x, keys)
     return {
-        "not_finite": jnp.sum(mask & ~jnp.isfinite(logits).all(axis=-1)),
-        "ann": jnp.sum(mask & (ann == labels)),
-        "clipped": jnp.sum(mask & (clipped == labels)),
-        "snn": jnp.sum(snn == labels[None], axis=1, where=mask[None]),
-        "agreement": jnp.sum(snn == ann[None], axis=1, where=mask[None]),
-        "spikes": jax.tree.map(lambda s: s.sum(axis=1, where=mask[None]), spikes),
+      "not_finite": jnp.sum(mask & ~jnp.isfinite(logits).all(axis=-1)),
+      "ann": jnp.sum(mask & (ann == labels)),
+      "clipped": jnp.sum(mask & (clipped == labels)),
+      "snn": jnp.sum(snn == labels[None], axis=1, where=mask[None]),
+      "agreement": jnp.sum(snn == ann[None], axis=1, where=mask[None]),
+      "spikes": jax.tree.map(lambda s: s.sum(axis=1, where=mask[None]), spikes),
     }
 
   return measure
 
 
 def accuracy(
-    model: nn.Module,
-    variables: Any,
-    split: Examples,
-    *,
-    batch_size: int,
-    preprocess: Callable[[jax.Array], jax.Array],
+  model: nn.Module,
+  variables: Any,
+  split: Examples,
+  *,
+  batch_size: int,
+  preprocess: Callable[[jax.Array], jax.Array],
 ) -> float:
   """Accuracy in percent of a network as it is, whatever its activation."""
   mesh = parallel.data_mesh()
   batch_size = parallel.round_to_devices(mesh, min(batch_size, len(split)))
   correct = _compiled(_correct, model, preprocess)
-  sums = [correct(variables, parallel.shard(mesh, batch))
-          for batch in evaluation_batches(split, batch_size)]
+  sums = [
+    correct(variables, parallel.shard(mesh, batch))
+    for batch in evaluation_batches(split, batch_size)
+  ]
   return 100 * sum(int(s) for s in sums) / len(split)
 
 

@@ -18,14 +18,14 @@ from tcljax.maths import clipping
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import count_neurons, simulate
 
-PARTS = ("inherited", "clipping", "quantisation", "unevenness")
+PARTS = ("inherited", "clipping", "quantization", "unevenness")
 
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
   """The errors of one activation: root mean squares, as shares of that of the ANN's activation.
 
-  With m a neuron's mean input current, tau its threshold and q the quantised clip
+  With m a neuron's mean input current, tau its threshold and q the quantized clip
   (`tcljax.quantized_clip`), the error of its rate is a sum of four:
 
       rate * tau - relu(x) = [relu(m) - relu(x)] + [clip(m) - relu(m)]
@@ -35,7 +35,7 @@ class Diagnosis:
     total: of rate * tau against relu(x), the activation in the ANN.
     inherited: what came with the input current, from the layers before.
     clipping: what lies above the threshold; large where the threshold is too low.
-    quantisation: of T + 1 levels; large where the threshold is too high for T.
+    quantization: of T + 1 levels; large where the threshold is too high for T.
     unevenness: spikes fired too early or too late for their currents to balance, so that T * m is
       not what was counted; no threshold alone mends it, initial potentials and larger T do.
     dead: share of the neurons that fired on none of the images.
@@ -45,20 +45,20 @@ class Diagnosis:
   total: float
   inherited: float
   clipping: float
-  quantisation: float
+  quantization: float
   unevenness: float
   dead: float
   saturated: float
 
 
 def diagnose(
-    model: nn.Module,
-    variables: Any,
-    images: np.ndarray,
-    spiking: SpikingConfig,
-    *,
-    batch_size: int = 128,
-    preprocess: Callable[[jax.Array], jax.Array] = jnp.asarray,
+  model: nn.Module,
+  variables: Any,
+  images: np.ndarray,
+  spiking: SpikingConfig,
+  *,
+  batch_size: int = 128,
+  preprocess: Callable[[jax.Array], jax.Array] = jnp.asarray,
 ) -> dict[str, Diagnosis]:
   """Splits the error of every activation's firing rates into its causes.
 
@@ -80,42 +80,56 @@ def diagnose(
   check_least("batch_size", batch_size, 1)
   check_least("number of images", len(images), 1)
   if spiking.encoding != "constant":
-    raise ValueError(f"encoding={spiking.encoding!r}: a diagnosis takes constant input, whose mean "
-                     "currents are those of the network")
+    raise ValueError(
+      f"encoding={spiking.encoding!r}: a diagnosis takes constant input, whose mean "
+      "currents are those of the network"
+    )
   measure = jax.jit(functools.partial(_measure, model, spiking))
   totals, images = None, np.asarray(images)
   for start in range(0, len(images), batch_size):
-    found = jax.device_get(measure(variables, preprocess(images[start:start + batch_size])))
+    found = jax.device_get(measure(variables, preprocess(images[start : start + batch_size])))
     totals = found if totals is None else jax.tree.map(np.add, totals, found)
   example = jax.eval_shape(preprocess, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
-  return {name: _diagnosis(totals[name])
-          for name in count_neurons(model, variables, example.shape[1:])}
+  return {
+    name: _diagnosis(totals[name]) for name in count_neurons(model, variables, example.shape[1:])
+  }
 
 
 def _measure(model, spiking, variables, x):
   """Sums over a batch: squares of each error, spikes of each neuron, and the saturated ones."""
   # `activate` is of all neurons, also where their activation pools.
   _, state = with_activation(model, ReLU).apply(
-      variables, x, capture_intermediates=lambda module, method: (
-          isinstance(module, ReLU) and method == "activate"))
-  activations = {path[:-1]: value[0] for path, value in
-                 traverse_util.flatten_dict(state["intermediates"]).items()}
+    variables,
+    x,
+    capture_intermediates=lambda module, method: isinstance(module, ReLU) and method == "activate",
+  )
+  activations = {
+    path[:-1]: value[0]
+    for path, value in traverse_util.flatten_dict(state["intermediates"]).items()
+  }
   rates = traverse_util.flatten_dict(simulate(model, variables, x, spiking, rates=True).rates)
   found = {}
   for path, activation in activations.items():
     held = functools.reduce(lambda tree, key: tree[key], path, variables["clipping"])
     tau = clipping.threshold_from_raw(held["raw_threshold"])
-    parts = clipping.instalments(held["v_init"], tau)[:spiking.steps]
+    parts = clipping.instalments(held["v_init"], tau)[: spiking.time_steps]
     current, spikes = rates[(*path, "current")], rates[(*path, "spikes")]
     fired = spikes * clipping.per_channel_view(tau, spikes.ndim)
-    stages = [activation, jax.nn.relu(current), clipping.clip(current, tau),
-              clipping.quantized_clip(current, tau, spiking.steps, parts.sum(axis=0)), fired]
+    stages = [
+      activation,
+      jax.nn.relu(current),
+      clipping.clip(current, tau),
+      clipping.quantized_clip(current, tau, spiking.time_steps, parts.sum(axis=0)),
+      fired,
+    ]
     errors = {name: b - a for name, (a, b) in zip(PARTS, itertools.pairwise(stages), strict=True)}
     errors |= {"total": fired - activation, "activation": activation}
     found["/".join(path)] = {
-        "squares": {name: jnp.square(error).sum() for name, error in errors.items()},
-        "spikes": spikes.sum(axis=0),
-        "saturated": (spikes >= 1).sum(), "pairs": spikes.size}
+      "squares": {name: jnp.square(error).sum() for name, error in errors.items()},
+      "spikes": spikes.sum(axis=0),
+      "saturated": (spikes >= 1).sum(),
+      "pairs": spikes.size,
+    }
   return found
 
 
@@ -128,6 +142,7 @@ def _diagnosis(sums):
     return float(np.sqrt(squares[name] / squares["activation"]))
 
   return Diagnosis(
-      **{name: share(name) for name in ("total", *PARTS)},
-      dead=float(np.mean(sums["spikes"] == 0)),
-      saturated=float(sums["saturated"] / sums["pairs"]))
+    **{name: share(name) for name in ("total", *PARTS)},
+    dead=float(np.mean(sums["spikes"] == 0)),
+    saturated=float(sums["saturated"] / sums["pairs"]),
+  )

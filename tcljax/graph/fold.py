@@ -27,8 +27,9 @@ def fold(graph: Graph, arrays: Arrays) -> tuple[Graph, Arrays]:
   """
   readers = graph.consumers()
   kept, replaced = {}, {}
-  arrays = {node: {key: np.asarray(a, np.float64) for key, a in of.items()}
-            for node, of in arrays.items()}
+  arrays = {
+    node: {key: np.asarray(a, np.float64) for key, a in of.items()} for node, of in arrays.items()
+  }
   for node in graph.nodes:
     node = dataclasses.replace(node, inputs=tuple(replaced.get(n, n) for n in node.inputs))
     before = kept.get(node.inputs[0])
@@ -41,8 +42,11 @@ def fold(graph: Graph, arrays: Arrays) -> tuple[Graph, Arrays]:
         readers[before.name] = readers[node.name]
         continue
     kept[node.name] = node
-  arrays = {name: {key: a.astype(np.float32) for key, a in arrays[name].items()}
-            for name in kept if name in arrays}
+  arrays = {
+    name: {key: a.astype(np.float32) for key, a in arrays[name].items()}
+    for name in kept
+    if name in arrays
+  }
   output = replaced.get(graph.output, graph.output)
   return _renumbered(Graph(tuple(kept.values()), output), arrays)
 
@@ -53,9 +57,10 @@ def _renumbered(graph, arrays):
   for node in graph.nodes:
     count[node.op] += 1
     names[node.name] = node.name if node.op == "neurons" else f"{node.op}:{count[node.op]}"
-  nodes = tuple(dataclasses.replace(node, name=names[node.name],
-                                    inputs=tuple(names[n] for n in node.inputs))
-                for node in graph.nodes)
+  nodes = tuple(
+    dataclasses.replace(node, name=names[node.name], inputs=tuple(names[n] for n in node.inputs))
+    for node in graph.nodes
+  )
   return Graph(nodes, names[graph.output]), {names[name]: of for name, of in arrays.items()}
 
 

@@ -60,9 +60,10 @@ def _add_bias(x, bias):
 
 
 def _conv(x, *, kernel, bias=None, **settings):
-  spatial = "".join("DHW"[-(x.ndim - 2):])
+  spatial = "".join("DHW"[-(x.ndim - 2) :])
   y = convolve(
-      x, kernel, dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"), **settings)
+    x, kernel, dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"), **settings
+  )
   return _add_bias(y, bias)
 
 
@@ -81,18 +82,18 @@ def _slice(x, *, start, limit, strides):
 
 # Each takes its input activations [B, ...], then its arrays and settings by name.
 _OPERATIONS: dict[str, Callable[..., jax.Array]] = {
-    "conv": _conv,
-    "dense": lambda x, *, kernel, bias=None: _add_bias(x @ kernel, bias),
-    "affine": lambda x, *, scale, shift: x * scale[None] + shift[None],
-    "sum_pool": _sum_pool,
-    "max_pool": _max_pool,  # of input currents
-    "sum": lambda x, *, axes: x.sum(axis=axes),
-    "reshape": lambda x, *, shape: x.reshape(-1, *shape),
-    "transpose": lambda x, *, permutation: x.transpose(permutation),
-    "slice": _slice,
-    "pad": lambda x, *, padding: jax.lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), *padding)),
-    "concatenate": lambda *xs, axis: jnp.concatenate(xs, axis),
-    "add": lambda x, y: x + y,
+  "conv": _conv,
+  "dense": lambda x, *, kernel, bias=None: _add_bias(x @ kernel, bias),
+  "affine": lambda x, *, scale, shift: x * scale[None] + shift[None],
+  "sum_pool": _sum_pool,
+  "max_pool": _max_pool,  # of input currents
+  "sum": lambda x, *, axes: x.sum(axis=axes),
+  "reshape": lambda x, *, shape: x.reshape(-1, *shape),
+  "transpose": lambda x, *, permutation: x.transpose(permutation),
+  "slice": _slice,
+  "pad": lambda x, *, padding: jax.lax.pad(x, np.zeros((), x.dtype), ((0, 0, 0), *padding)),
+  "concatenate": lambda *xs, axis: jnp.concatenate(xs, axis),
+  "add": lambda x, y: x + y,
 }
 
 

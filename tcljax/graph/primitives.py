@@ -30,9 +30,14 @@ class AffinePrimitives:
     numbers = params["dimension_numbers"]
     channels_last = (0, last) + spatial
     kernel_layout = (last, last - 1) + tuple(range(last - 1))
-    if (isinstance(kernel, Symbol) or not isinstance(x, Symbol)
-        or tuple(numbers.lhs_spec) != channels_last or tuple(numbers.out_spec) != channels_last
-        or tuple(numbers.rhs_spec) != kernel_layout or params["batch_group_count"] != 1):
+    if (
+      isinstance(kernel, Symbol)
+      or not isinstance(x, Symbol)
+      or tuple(numbers.lhs_spec) != channels_last
+      or tuple(numbers.out_spec) != channels_last
+      or tuple(numbers.rhs_spec) != kernel_layout
+      or params["batch_group_count"] != 1
+    ):
       return None
     keys = ("window_strides", "padding", "lhs_dilation", "rhs_dilation", "feature_group_count")
     return "conv", [x], {"kernel": kernel}, {key: _plain(params[key]) for key in keys}
@@ -40,8 +45,13 @@ class AffinePrimitives:
   def _on_dot_general(self, inputs, params):
     x, kernel = inputs
     (x_axes, kernel_axes), batch_axes = params["dimension_numbers"]
-    if (isinstance(kernel, Symbol) or tuple(x_axes) != (x.ndim - 1,) or x.ndim < 2
-        or any(batch_axes) or kernel.ndim != 2):
+    if (
+      isinstance(kernel, Symbol)
+      or tuple(x_axes) != (x.ndim - 1,)
+      or x.ndim < 2
+      or any(batch_axes)
+      or kernel.ndim != 2
+    ):
       return None
     kernel = np.asarray(kernel)
     return "dense", [x], {"kernel": kernel if kernel_axes[0] == 0 else kernel.T}, {}
@@ -53,8 +63,16 @@ class AffinePrimitives:
     return self._pool("max_pool", inputs, params)  # no affine map: `trace` looks at who reads it
 
   def _pool(self, op, inputs, params):
-    window = {key: _plain(params[key]) for key in (
-        "window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")}
+    window = {
+      key: _plain(params[key])
+      for key in (
+        "window_dimensions",
+        "window_strides",
+        "padding",
+        "base_dilation",
+        "window_dilation",
+      )
+    }
     if window["window_dimensions"][0] != 1 or window["window_strides"][0] != 1:
       return None
     return op, inputs, {}, window
@@ -90,8 +108,12 @@ class AffinePrimitives:
     start, limit, strides = (params[key] or (1,) * inputs[0].ndim for key in keys)
     if (start[0], limit[0], strides[0]) != (0, BATCH, 1):
       return None
-    return "slice", inputs, {}, {"start": _plain(start[1:]), "limit": _plain(limit[1:]),
-                                 "strides": _plain(strides[1:])}
+    return (
+      "slice",
+      inputs,
+      {},
+      {"start": _plain(start[1:]), "limit": _plain(limit[1:]), "strides": _plain(strides[1:])},
+    )
 
   def _on_pad(self, inputs, params):
     x, value = inputs

@@ -27,14 +27,23 @@ _NEURONS = core.Primitive("neurons")
 def _shape_of_neurons(x, *, path, max_pool):
   if max_pool is None:
     return x
-  pooled = jax.eval_shape(lambda x: max_pooling.max_pool(x, max_pool),
-                          jax.ShapeDtypeStruct(x.shape, x.dtype))
+  pooled = jax.eval_shape(
+    lambda x: max_pooling.max_pool(x, max_pool), jax.ShapeDtypeStruct(x.shape, x.dtype)
+  )
   return x.update(shape=pooled.shape)
 
 
 # What runs the operations inside it once, as they stand; loops do not.
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "custom_jvp_call",
-          "custom_vjp_call")
+_CALLS = (
+  "jit",
+  "pjit",
+  "closed_call",
+  "core_call",
+  "checkpoint",
+  "remat2",
+  "custom_jvp_call",
+  "custom_vjp_call",
+)
 
 
 class _Marker(Activation):
@@ -47,7 +56,7 @@ class _Marker(Activation):
 
 
 def trace(
-    model: nn.Module, variables: Any, input_shape: tuple[int, ...]
+  model: nn.Module, variables: Any, input_shape: tuple[int, ...]
 ) -> tuple[Graph, dict[str, dict[str, np.ndarray]]]:
   """The graph of a model and its arrays.
 
@@ -66,7 +75,8 @@ def trace(
   network = with_activation(model, _Marker)
   with convolution.as_written():
     closed = jax.make_jaxpr(lambda x: network.apply(variables, x))(
-        jax.ShapeDtypeStruct((BATCH, *input_shape), jnp.float32))
+      jax.ShapeDtypeStruct((BATCH, *input_shape), jnp.float32)
+    )
   tracer = _Tracer()
   outputs = tracer.run(closed.jaxpr, closed.consts, [Symbol(INPUT, (BATCH, *input_shape))])
   if len(outputs) != 1 or not isinstance(outputs[0], Symbol):
@@ -96,21 +106,27 @@ def _check_maxima(graph, places):
 
 
 _MAXIMUM = (
-    "use average pooling, or give maximum pooling to the activation before it, "
-    "self.act(name=..., max_pool=tcljax.MaxPool(2))(x); of input currents a maximum may be taken "
-    "where an activation alone reads it, after BatchNorm and right before the activation")
+  "use average pooling, or give maximum pooling to the activation before it, "
+  "self.act(name=..., max_pool=tcljax.MaxPool(2))(x); of input currents a maximum may be taken "
+  "where an activation alone reads it, after BatchNorm and right before the activation"
+)
 _REMEDIES = {
-    "reduce_window_max": _MAXIMUM, "reduce_max": _MAXIMUM,
-    "max": "write self.act(name=...)(x) in place of nn.relu(x), and pass act=self.act on to inner "
-           "modules",
+  "reduce_window_max": _MAXIMUM,
+  "reduce_max": _MAXIMUM,
+  "max": "write self.act(name=...)(x) in place of nn.relu(x), and pass act=self.act on to inner "
+  "modules",
 }
 
 
 def _refusal(operation, place):
   """The error for an operation that spikes cannot carry, with what to do."""
-  remedy = _REMEDIES.get(operation, (
+  remedy = _REMEDIES.get(
+    operation,
+    (
       "between two activations convert can read convolutions, products with weights, sums, "
-      "scalings, BatchNorm, average pooling and reshapes, each example by itself"))
+      "scalings, BatchNorm, average pooling and reshapes, each example by itself"
+    ),
+  )
   return ValueError(f"the model applies `{operation}`{' in ' + place if place else ''}: {remedy}")
 
 
@@ -132,8 +148,10 @@ class _Tracer(AffinePrimitives):
         outputs = self.run(inner, inner_consts, inputs)
       elif not any(isinstance(value, Symbol) for value in inputs):
         if eqn.primitive is _NEURONS:
-          raise ValueError(f"activation {'.'.join(eqn.params['path'])!r} does not depend on the "
-                           "input: nothing to convert")
+          raise ValueError(
+            f"activation {'.'.join(eqn.params['path'])!r} does not depend on the "
+            "input: nothing to convert"
+          )
         outputs = eqn.primitive.bind(*inputs, **eqn.params)
         outputs = outputs if eqn.primitive.multiple_results else [outputs]
       else:

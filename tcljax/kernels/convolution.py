@@ -42,11 +42,11 @@ def as_written() -> Iterator[None]:
 
 
 def convolve(
-    lhs: jax.Array,
-    rhs: jax.Array,
-    window_strides: Sequence[int],
-    padding: str | Sequence[tuple[int, int]],
-    **settings: Any,
+  lhs: jax.Array,
+  rhs: jax.Array,
+  window_strides: Sequence[int],
+  padding: str | Sequence[tuple[int, int]],
+  **settings: Any,
 ) -> jax.Array:
   """`jax.lax.conv_general_dilated`, the same to rounding, and fast on CPUs for few pixels too.
 
@@ -65,16 +65,22 @@ def convolve(
   """
   if jax.default_backend() == "cpu" and not _as_written.get() and _is_plain(lhs, rhs, settings):
     image, window = lhs.shape[1:-1], rhs.shape[:-2]
-    pads = (lax.padtype_to_pads(image, window, window_strides, padding)
-            if isinstance(padding, str) else padding)
-    pixels = [(n + sum(pad) - k) // stride + 1
-              for n, pad, k, stride in zip(image, pads, window, window_strides, strict=True)]
+    pads = (
+      lax.padtype_to_pads(image, window, window_strides, padding)
+      if isinstance(padding, str)
+      else padding
+    )
+    pixels = [
+      (n + sum(pad) - k) // stride + 1
+      for n, pad, k, stride in zip(image, pads, window, window_strides, strict=True)
+    ]
     if min(*image, *pixels) > 0:
       if min(map(math.prod, (image, pixels))) < math.prod(window):
         return _as_product(lhs, rhs, window_strides, pads, pixels, settings)
       if settings.get("preferred_element_type") is None:  # else gradients have a type of their own
-        return _channels_last(lhs, rhs, tuple(window_strides), tuple(map(tuple, pads)),
-                              settings.get("precision"))
+        return _channels_last(
+          lhs, rhs, tuple(window_strides), tuple(map(tuple, pads)), settings.get("precision")
+        )
   return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **settings)
 
 
@@ -88,9 +94,16 @@ def _convolution(images, kernel, strides, pads, precision, **dilations):
   last = images.ndim - 1
   channels_last = (0, last, *range(1, last))
   return lax.conv_general_dilated(
-      images, kernel, strides, pads, precision=precision, dimension_numbers=lax.
-      ConvDimensionNumbers(channels_last, (last, last - 1, *range(last - 1)), channels_last),
-      **dilations)
+    images,
+    kernel,
+    strides,
+    pads,
+    precision=precision,
+    dimension_numbers=lax.ConvDimensionNumbers(
+      channels_last, (last, last - 1, *range(last - 1)), channels_last
+    ),
+    **dilations,
+  )
 
 
 def _forward(images, kernel, strides, pads, precision):
@@ -105,12 +118,15 @@ def _backward(strides, pads, precision, operands, to_result):
   images, kernel = operands
   image_pads, kernel_pads = [], []
   for n, m, k, stride, (before, _) in zip(
-      images.shape[1:], to_result.shape[1:], kernel.shape, strides, pads, strict=False):
+    images.shape[1:], to_result.shape[1:], kernel.shape, strides, pads, strict=False
+  ):
     reach = (m - 1) * stride + 1  # from the first pixel of the result to the last, in the image
     image_pads.append((k - 1 - before, n + before - reach))
     kernel_pads.append((before, reach + k - 1 - n - before))
-  return (_gradient_to_images(kernel, to_result, strides, image_pads, precision),
-          _gradient_to_kernel(images, to_result, strides, kernel_pads, precision))
+  return (
+    _gradient_to_images(kernel, to_result, strides, image_pads, precision),
+    _gradient_to_kernel(images, to_result, strides, kernel_pads, precision),
+  )
 
 
 # The barriers keep the compiler from writing transposed operands as axes exchanged.
@@ -120,19 +136,19 @@ def _gradient_to_images(kernel, to_result, strides, pads, precision):
   """Each output pixel goes where its window was: the kernel turned about, from result to image."""
   if winograd.suits(to_result, kernel, strides, pads):
     return winograd.convolve(to_result, kernel, precision, turned=True)
-  turned = lax.optimization_barrier(
-      jnp.flip(kernel, axis=range(kernel.ndim - 2)).swapaxes(-1, -2))
-  return _convolution(
-      to_result, turned, (1,) * len(strides), pads, precision, lhs_dilation=strides)
+  turned = lax.optimization_barrier(jnp.flip(kernel, axis=range(kernel.ndim - 2)).swapaxes(-1, -2))
+  return _convolution(to_result, turned, (1,) * len(strides), pads, precision, lhs_dilation=strides)
 
 
 def _gradient_to_kernel(images, to_result, strides, pads, precision):
   """Each tap has seen the image at steps of the stride: the result's gradient is the window."""
   last = images.ndim - 1
-  images, window = lax.optimization_barrier((
-      images.transpose(last, *range(1, last), 0), to_result.transpose(*range(1, last), 0, last)))
+  images, window = lax.optimization_barrier(
+    (images.transpose(last, *range(1, last), 0), to_result.transpose(*range(1, last), 0, last))
+  )
   to_kernel = _convolution(
-      images, window, (1,) * len(strides), pads, precision, rhs_dilation=strides)
+    images, window, (1,) * len(strides), pads, precision, rhs_dilation=strides
+  )
   return to_kernel.transpose(*range(1, last), 0, last)
 
 
@@ -146,31 +162,43 @@ def _is_plain(lhs, rhs, settings):
   numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, settings.get("dimension_numbers"))
   dilations = [settings.get(key) or () for key in ("lhs_dilation", "rhs_dilation")]
   groups = [settings.get(key, 1) for key in ("feature_group_count", "batch_group_count")]
-  return (numbers == lax.ConvDimensionNumbers(images, kernel, images)
-          and settings.get("out_sharding") is None
-          and all(n == 1 for n in itertools.chain(groups, *dilations)))
+  return (
+    numbers == lax.ConvDimensionNumbers(images, kernel, images)
+    and settings.get("out_sharding") is None
+    and all(n == 1 for n in itertools.chain(groups, *dilations))
+  )
 
 
 def _as_product(images, kernel, strides, pads, pixels, settings):
   """What each output pixel sees, its channels one after another, times the kernel."""
-  taps = [_useful_taps(*axis) for axis in zip(
-      kernel.shape[:-2], images.shape[1:-1], strides, pads, pixels, strict=True)]
+  taps = [
+    _useful_taps(*axis)
+    for axis in zip(kernel.shape[:-2], images.shape[1:-1], strides, pads, pixels, strict=True)
+  ]
   kernel = kernel[tuple(slice(axis.start, axis.stop) for axis in taps)]
-  padded = lax.pad(images, jnp.zeros((), images.dtype),  # which, unlike jnp.pad, also crops
-                   ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
+  padded = lax.pad(
+    images,
+    jnp.zeros((), images.dtype),  # which, unlike jnp.pad, also crops
+    ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)),
+  )
   seen = []
   for tap in itertools.product(*taps):
     ends = [k + (n - 1) * stride + 1 for k, n, stride in zip(tap, pixels, strides, strict=True)]
-    seen.append(lax.slice(padded, (0, *tap, 0), (len(images), *ends, images.shape[-1]),
-                          (1, *strides, 1)))
+    seen.append(
+      lax.slice(padded, (0, *tap, 0), (len(images), *ends, images.shape[-1]), (1, *strides, 1))
+    )
   return lax.dot_general(
-      jnp.concatenate(seen, axis=-1), kernel.reshape(-1, kernel.shape[-1]),
-      (((images.ndim - 1,), (0,)), ((), ())), precision=settings.get("precision"),
-      preferred_element_type=settings.get("preferred_element_type"))
+    jnp.concatenate(seen, axis=-1),
+    kernel.reshape(-1, kernel.shape[-1]),
+    (((images.ndim - 1,), (0,)), ((), ())),
+    precision=settings.get("precision"),
+    preferred_element_type=settings.get("preferred_element_type"),
+  )
 
 
 def _useful_taps(window, image, stride, pad, pixels):
   """The part of a kernel's axis that meets the image; the rest sees padding wherever it stands."""
-  useful = [k for k in range(window)
-            if any(0 <= k + stride * n - pad[0] < image for n in range(pixels))] or [0]
+  useful = [
+    k for k in range(window) if any(0 <= k + stride * n - pad[0] < image for n in range(pixels))
+  ] or [0]
   return range(useful[0], useful[-1] + 1)

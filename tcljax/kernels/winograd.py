@@ -19,10 +19,10 @@ _MOST_AT_ONCE, _LEAST_AT_ONCE = 2**18, 2**16
 
 
 def suits(
-    images: jax.Array,
-    kernel: jax.Array,
-    strides: tuple[int, ...],
-    pads: tuple[tuple[int, int], ...],
+  images: jax.Array,
+  kernel: jax.Array,
+  strides: tuple[int, ...],
+  pads: tuple[tuple[int, int], ...],
 ) -> bool:
   """Whether `convolve` can do this convolution, and does it faster.
 
@@ -36,16 +36,20 @@ def suits(
     return False
   count, height, width, _ = images.shape
   channels = min(kernel.shape[-2:])
-  return (tuple(strides) == (1, 1) and all(tuple(pad) == (1, 1) for pad in pads)
-          and height % 2 == 0 == width % 2 and channels >= _LEAST_CHANNELS
-          and count * height * width // 4 * channels >= _LEAST_TILES_TIMES_CHANNELS)
+  return (
+    tuple(strides) == (1, 1)
+    and all(tuple(pad) == (1, 1) for pad in pads)
+    and height % 2 == 0 == width % 2
+    and channels >= _LEAST_CHANNELS
+    and count * height * width // 4 * channels >= _LEAST_TILES_TIMES_CHANNELS
+  )
 
 
 def convolve(
-    images: jax.Array,
-    kernel: jax.Array,
-    precision: lax.PrecisionLike = None,
-    turned: bool = False,
+  images: jax.Array,
+  kernel: jax.Array,
+  precision: lax.PrecisionLike = None,
+  turned: bool = False,
 ) -> jax.Array:
   """The convolution with stride 1 and a zero around the image.
 
@@ -83,8 +87,9 @@ def _portion(count, values):
 
   Taken all together they would come from memory many times, and 32 arrays of that size be alive.
   """
-  fitting = max(n for n in range(1, count + 1)
-                if count % n == 0 and (n == 1 or n * values <= _MOST_AT_ONCE))
+  fitting = max(
+    n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * values <= _MOST_AT_ONCE)
+  )
   return fitting if fitting * values >= _LEAST_AT_ONCE else count
 
 
@@ -95,10 +100,11 @@ def _filter(images, kernels, contracted, precision):
   products = []
   for rows, kernel_row in zip(_of_image(padded, 1), kernels, strict=True):
     for tiles, kernel in zip(_of_image(rows, 2), kernel_row, strict=True):
-      product = lax.dot_general(tiles.reshape(-1, channels), kernel,
-                                (((1,), (contracted,)), ((), ())), precision=precision)
+      product = lax.dot_general(
+        tiles.reshape(-1, channels), kernel, (((1,), (contracted,)), ((), ())), precision=precision
+      )
       products.append(product.reshape(count, height // 2, width // 2, -1))
-  rows = [_of_result(products[i:i + 4], axis=3) for i in range(0, 16, 4)]  # [B, H/2, W/2, 2, O]
+  rows = [_of_result(products[i : i + 4], axis=3) for i in range(0, 16, 4)]  # [B, H/2, W/2, 2, O]
   return _of_result(rows, axis=2).reshape(count, height, width, -1)
 
 

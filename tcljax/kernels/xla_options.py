@@ -9,8 +9,8 @@ import jax
 # time. And its newer way to write a fused loop keeps some 0.9 MiB for each of them until all are
 # compiled, more than a gigabyte for a VGG-16 through time.
 _ON_CPUS = {
-    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
-    "xla_cpu_use_fusion_emitters": False,
+  "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+  "xla_cpu_use_fusion_emitters": False,
 }
 
 

@@ -37,8 +37,10 @@ def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Modul
     ValueError: if the model has no field `act`.
   """
   if "act" not in {field.name for field in dataclasses.fields(model)}:
-    raise ValueError(f"{type(model).__name__} has no field 'act': give it `act: Callable = "
-                     "tcljax.ReLU` and apply self.act(name=...)(x) after each layer")
+    raise ValueError(
+      f"{type(model).__name__} has no field 'act': give it `act: Callable = "
+      "tcljax.ReLU` and apply self.act(name=...)(x) after each layer"
+    )
   return model.clone(act=act)
 
 
@@ -74,14 +76,16 @@ class Activation(nn.Module):
     # Linen would name ReLU_0, TCL_0 and IF_0 apart, and the thresholds would not be found again.
     if self.name is None or re.fullmatch(rf"{type(self).__name__}_\d+", self.name):
       raise ValueError(
-          f"activation {self.name!r} has no name of its own: write self.act(name='act1')(x), "
-          "so that ReLU, TCL and IF share one threshold")
+        f"activation {self.name!r} has no name of its own: write self.act(name='act1')(x), "
+        "so that ReLU, TCL and IF share one threshold"
+      )
 
   def check_first_use(self, collection: str, variable: str) -> None:
     """Raises ValueError if this call already left `variable` in `collection`."""
     if self.has_variable(collection, variable):
-      raise ValueError(f"activation {'/'.join(self.path)!r} is used twice: give each use a name of "
-                       "its own")
+      raise ValueError(
+        f"activation {'/'.join(self.path)!r} is used twice: give each use a name of its own"
+      )
 
 
 class ReLU(Activation):
@@ -139,22 +143,27 @@ class Clipped(Activation):
     self.check_name()
     if not self.is_initializing() and not self.has_variable("clipping", "raw_threshold"):
       raise ValueError(
-          f"no threshold for activation {'/'.join(self.path)!r} in the collection 'clipping': "
-          "run tcljax.calibrate on this model first")
+        f"no threshold for activation {'/'.join(self.path)!r} in the collection 'clipping': "
+        "run tcljax.calibrate on this model first"
+      )
     shape = x.shape[-1:] if self.per_channel else ()
-    raw = self.variable("clipping", "raw_threshold", lambda: jnp.full(
-        shape, clipping.raw_from_threshold(self.threshold), jnp.float32))
+    raw = self.variable(
+      "clipping",
+      "raw_threshold",
+      lambda: jnp.full(shape, clipping.raw_from_threshold(self.threshold), jnp.float32),
+    )
     parts = (self.instalments,) if self.instalments > 1 else ()
     v_init = self.variable(
-        "clipping", "v_init", lambda: jnp.full(parts + shape, self.v_init, jnp.float32))
+      "clipping", "v_init", lambda: jnp.full(parts + shape, self.v_init, jnp.float32)
+    )
     per_step = v_init.value.ndim > raw.value.ndim
-    for found in (raw.value.shape, v_init.value.shape[1 if per_step else 0:]):
+    for found in (raw.value.shape, v_init.value.shape[1 if per_step else 0 :]):
       if found not in ((), x.shape[-1:]):
         raise ValueError(
-            f"activation {'/'.join(self.path)!r} has {x.shape[-1]} channels, but its thresholds "
-            f"have shape {found}: calibrate this model anew")
-    return (clipping.threshold_from_raw(raw.value),
-            clipping.instalments(v_init.value, raw.value))
+          f"activation {'/'.join(self.path)!r} has {x.shape[-1]} channels, but its thresholds "
+          f"have shape {found}: calibrate this model anew"
+        )
+    return (clipping.threshold_from_raw(raw.value), clipping.instalments(v_init.value, raw.value))
 
 
 class TCL(Clipped):
@@ -172,18 +181,18 @@ class Quantized(Clipped):
   Computes `tcljax.quantized_clip`.
 
   Attributes:
-    steps: T.
+    time_steps: T.
     shift: initial potential as a fraction of tau; None for what the neurons' own add up to.
   """
 
-  steps: int = 8
+  time_steps: int = 8
   shift: float | None = None
 
   def activate(self, x: jax.Array) -> jax.Array:
-    """Quantised activations of pre-activations, in their shape."""
+    """Quantized activations of pre-activations, in their shape."""
     threshold, v_init = self.thresholds(x)
-    shift = v_init[:self.steps].sum(axis=0) if self.shift is None else self.shift
-    return clipping.quantized_clip(x, threshold, self.steps, shift)
+    shift = v_init[: self.time_steps].sum(axis=0) if self.shift is None else self.shift
+    return clipping.quantized_clip(x, threshold, self.time_steps, shift)
 
 
 class IF(Clipped):
@@ -231,19 +240,31 @@ class IF(Clipped):
       counts = self.variable("membrane", "counts", jnp.zeros_like, v.value)
     totals = {}
     if self.is_mutable_collection("totals"):
-      totals = {name: self.variable("totals", name, jnp.zeros_like, v.value)
-                for name in ("current", "spikes")}
+      totals = {
+        name: self.variable("totals", name, jnp.zeros_like, v.value)
+        for name in ("current", "spikes")
+      }
     if not running:
       return self.pooled(currents)
     spikes, v.value = neurons.integrate(
-        self._with_charges(unfolded, charges, step.value), v.value, threshold, self.reset,
-        self.surrogate, self.width)
+      self._with_charges(unfolded, charges, step.value),
+      v.value,
+      threshold,
+      self.reset,
+      self.surrogate,
+      self.width,
+    )
     step.value = step.value + self.chunk
     for name, total in totals.items():
       total.value = total.value + {"current": unfolded, "spikes": spikes}[name].sum(axis=0)
     self.check_first_use("spikes", "count")
-    self.sow("spikes", "count", spikes.sum(axis=range(2, spikes.ndim)),
-             init_fn=lambda: None, reduce_fn=lambda _, new: new)
+    self.sow(
+      "spikes",
+      "count",
+      spikes.sum(axis=range(2, spikes.ndim)),
+      init_fn=lambda: None,
+      reduce_fn=lambda _, new: new,
+    )
     if self.max_pool is not None:
       spikes, counts.value = max_pooling.gate(spikes, counts.value, self.max_pool)
     return (spikes.reshape(-1, *spikes.shape[2:]) * threshold).astype(currents.dtype)
@@ -255,4 +276,5 @@ class IF(Clipped):
     none = jnp.zeros_like(charges[:1])
     padded = jnp.concatenate([none, charges[1:], *[none] * self.chunk])
     return currents + jax.lax.dynamic_slice_in_dim(
-        padded, jnp.minimum(step, len(charges)), self.chunk)
+      padded, jnp.minimum(step, len(charges)), self.chunk
+    )

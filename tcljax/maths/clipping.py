@@ -77,14 +77,14 @@ def clip(x: jax.Array, threshold: ArrayLike) -> jax.Array:
 
 
 def quantized_clip(
-    x: jax.Array, threshold: ArrayLike, steps: int, v_init: ArrayLike = 0.5
+  x: jax.Array, threshold: ArrayLike, time_steps: int, v_init: ArrayLike = 0.5
 ) -> jax.Array:
-  """What IF neurons make of a constant current x in T steps: the clipped, quantised activation.
+  """What IF neurons make of a constant current x in T steps: the clipped, quantized activation.
 
   Args:
     x: pre-activations, [..., C].
     threshold: tau > 0, a scalar or [C].
-    steps: T.
+    time_steps: T.
     v_init: initial potential as a fraction of tau, a scalar or [C].
 
   Returns:
@@ -94,6 +94,6 @@ def quantized_clip(
   """
   x = jnp.asarray(x)
   threshold = per_channel_view(threshold, x.ndim)
-  count = jnp.clip(steps * x / threshold + per_channel_view(v_init, x.ndim), 0, steps)
+  count = jnp.clip(time_steps * x / threshold + per_channel_view(v_init, x.ndim), 0, time_steps)
   count = jnp.floor(count) + (count - jax.lax.stop_gradient(count))
-  return threshold * count / steps
+  return threshold * count / time_steps

@@ -22,15 +22,15 @@ def poisson_spikes(key: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def frames(
-    x: jax.Array, keys: jax.Array | None, first_step: jax.Array, steps: int, encoding: str
+  x: jax.Array, keys: jax.Array | None, first_step: jax.Array, time_steps: int, encoding: str
 ) -> jax.Array:
-  """The input of `steps` time steps from `first_step` on, folded into the batch, step-major.
+  """The input of `time_steps` time steps from `first_step` on, folded into the batch, step-major.
 
   Args:
     x: examples, [B, ...].
     keys: random keys, [B], for "poisson".
     first_step: number of the first of these steps, from 0; it may be traced.
-    steps: K.
+    time_steps: K.
     encoding: "constant" or "poisson".
 
   Returns:
@@ -38,9 +38,11 @@ def frames(
     out of the loop over time.
   """
   if encoding == "constant":
-    every = jnp.broadcast_to(x, (steps, *x.shape))
+    every = jnp.broadcast_to(x, (time_steps, *x.shape))
   else:
+
     def frame(t):
       return jax.vmap(lambda key, image: poisson_spikes(jax.random.fold_in(key, t), image))(keys, x)
-    every = jax.vmap(frame)(first_step + jnp.arange(steps))
+
+    every = jax.vmap(frame)(first_step + jnp.arange(time_steps))
   return every.reshape(-1, *x.shape[1:])

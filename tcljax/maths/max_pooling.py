@@ -50,8 +50,9 @@ class MaxPool:
     if self.window < 1 or self.stride < 1:
       raise ValueError(f"MaxPool: window={self.window} and stride={self.stride} must be at least 1")
     if not 0 <= self.padding < self.window:
-      raise ValueError(f"MaxPool: padding={self.padding} must be at least 0 and below "
-                       f"window={self.window}")
+      raise ValueError(
+        f"MaxPool: padding={self.padding} must be at least 0 and below window={self.window}"
+      )
 
 
 def max_pool(x: jax.Array, pool: MaxPool) -> jax.Array:
@@ -71,14 +72,21 @@ def max_pool(x: jax.Array, pool: MaxPool) -> jax.Array:
     raise ValueError(f"{pool} pools images [B, H, W, C], not an array of shape {x.shape}")
   spatial = x.shape[1:-1]
   if min(spatial) + 2 * pool.padding < pool.window:
-    raise ValueError(f"{pool} does not fit into images of {'x'.join(map(str, spatial))} pixels: "
-                     "enlarge the images, or pool less often")
+    raise ValueError(
+      f"{pool} does not fit into images of {'x'.join(map(str, spatial))} pixels: "
+      "enlarge the images, or pool less often"
+    )
   if pool.stride == pool.window and not pool.padding:
     return _of_tiles(x, pool.window)
   axes = len(spatial)
   return jax.lax.reduce_window(
-      x, np.array(-np.inf, x.dtype), jax.lax.max, (1, *[pool.window] * axes, 1),
-      (1, *[pool.stride] * axes, 1), ((0, 0), *[(pool.padding,) * 2] * axes, (0, 0)))
+    x,
+    np.array(-np.inf, x.dtype),
+    jax.lax.max,
+    (1, *[pool.window] * axes, 1),
+    (1, *[pool.stride] * axes, 1),
+    ((0, 0), *[(pool.padding,) * 2] * axes, (0, 0)),
+  )
 
 
 def _of_tiles(x, side):

@@ -52,7 +52,7 @@ def _spike_jvp(surrogate, width, primals, tangents):
 
 
 def spike(
-    v: ArrayLike, threshold: ArrayLike, surrogate: str = "triangle", width: float = 1.0
+  v: ArrayLike, threshold: ArrayLike, surrogate: str = "triangle", width: float = 1.0
 ) -> jax.Array:
   """1 where `v >= threshold`, else 0, with a surrogate gradient to both.
 
@@ -74,12 +74,12 @@ def spike(
 
 
 def if_step(
-    v: jax.Array,
-    current: jax.Array,
-    threshold: ArrayLike,
-    reset: str = "soft",
-    surrogate: str = "triangle",
-    width: float = 1.0,
+  v: jax.Array,
+  current: jax.Array,
+  threshold: ArrayLike,
+  reset: str = "soft",
+  surrogate: str = "triangle",
+  width: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
   """One time step: integrate, fire, reset.
 
@@ -105,12 +105,12 @@ def if_step(
 
 
 def integrate(
-    currents: jax.Array,
-    v: jax.Array,
-    threshold: ArrayLike,
-    reset: str = "soft",
-    surrogate: str = "triangle",
-    width: float = 1.0,
+  currents: jax.Array,
+  v: jax.Array,
+  threshold: ArrayLike,
+  reset: str = "soft",
+  surrogate: str = "triangle",
+  width: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
   """Runs neurons from a given potential over all steps of `currents`.
 
@@ -134,8 +134,9 @@ def integrate(
   # In the widest of their types; a carry cannot change its own on the way.
   dtype = jnp.result_type(_inexact(v), _inexact(currents), _inexact(threshold))
   currents = jnp.asarray(currents, dtype)
-  v, threshold = (jnp.broadcast_to(jnp.asarray(a, dtype), currents.shape[1:])
-                  for a in (v, threshold))
+  v, threshold = (
+    jnp.broadcast_to(jnp.asarray(a, dtype), currents.shape[1:]) for a in (v, threshold)
+  )
   return _integrate(currents, v, threshold, reset, surrogate, width)
 
 
@@ -196,7 +197,8 @@ def _integrate_backward(reset, surrogate, width, residuals, cotangents):
 
   # Not unrolled: each step's gradient is used three times, so that no pass takes several of them.
   (to_v, to_threshold), to_currents = jax.lax.scan(
-      step, (from_last, jnp.zeros_like(threshold)), (compared, from_spikes), reverse=True)
+    step, (from_last, jnp.zeros_like(threshold)), (compared, from_spikes), reverse=True
+  )
   return to_currents, to_v, to_threshold
 
 
@@ -204,12 +206,12 @@ _integrate.defvjp(_integrate_forward, _integrate_backward)
 
 
 def integrate_and_fire(
-    currents: ArrayLike,
-    threshold: ArrayLike,
-    v_init: ArrayLike = 0.5,
-    reset: str = "soft",
-    surrogate: str = "triangle",
-    width: float = 1.0,
+  currents: ArrayLike,
+  threshold: ArrayLike,
+  v_init: ArrayLike = 0.5,
+  reset: str = "soft",
+  surrogate: str = "triangle",
+  width: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
   """Runs IF neurons over `currents` from a fresh start.
 

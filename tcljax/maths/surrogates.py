@@ -11,10 +11,10 @@ from tcljax.checks import check_choice
 # Shapes of the surrogate derivative at width 1. Each integrates to 1 over the real line, so that
 # the smooth function it is the derivative of steps from 0 to 1 as the spike does.
 _SURROGATES = {
-    "triangle": lambda u: jnp.maximum(0.0, 1.0 - jnp.abs(u)),
-    "rectangle": lambda u: jnp.where(jnp.abs(u) <= 1.0, 0.5, 0.0),
-    "sigmoid": lambda u: jax.nn.sigmoid(u) * jax.nn.sigmoid(-u),
-    "arctan": lambda u: 0.5 / (1.0 + jnp.square(0.5 * math.pi * u)),
+  "triangle": lambda u: jnp.maximum(0.0, 1.0 - jnp.abs(u)),
+  "rectangle": lambda u: jnp.where(jnp.abs(u) <= 1.0, 0.5, 0.0),
+  "sigmoid": lambda u: jax.nn.sigmoid(u) * jax.nn.sigmoid(-u),
+  "arctan": lambda u: 0.5 / (1.0 + jnp.square(0.5 * math.pi * u)),
 }
 SURROGATES = tuple(_SURROGATES)
 
@@ -27,7 +27,7 @@ def check_surrogate(surrogate: str, width: float) -> None:
 
 
 def surrogate_derivative(
-    u: ArrayLike, surrogate: str = "triangle", width: float = 1.0
+  u: ArrayLike, surrogate: str = "triangle", width: float = 1.0
 ) -> jax.Array:
   """Derivative h(u) that stands in for that of the unit step at u = 0.
 

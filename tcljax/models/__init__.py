@@ -6,41 +6,50 @@ import flax.linen as nn
 
 from tcljax.checks import check_choice
 from tcljax.models.resnet import (
-    ResNet,
-    ResNet18,
-    ResNet20,
-    ResNet32,
-    ResNet34,
-    ResNet44,
-    ResNet56,
-    ResNet110,
+  ResNet,
+  ResNet18,
+  ResNet20,
+  ResNet32,
+  ResNet34,
+  ResNet44,
+  ResNet56,
+  ResNet110,
 )
 from tcljax.models.sizes import check_image_size
 from tcljax.models.vgg import CNN, VGG, VGG11, VGG13, VGG16, VGG19
 
 __all__ = [
-    "CNN",
-    "VGG",
-    "VGG11",
-    "VGG13",
-    "VGG16",
-    "VGG19",
-    "ResNet",
-    "ResNet18",
-    "ResNet20",
-    "ResNet32",
-    "ResNet34",
-    "ResNet44",
-    "ResNet56",
-    "ResNet110",
-    "check_image_size",
-    "create_model",
+  "CNN",
+  "VGG",
+  "VGG11",
+  "VGG13",
+  "VGG16",
+  "VGG19",
+  "ResNet",
+  "ResNet18",
+  "ResNet20",
+  "ResNet32",
+  "ResNet34",
+  "ResNet44",
+  "ResNet56",
+  "ResNet110",
+  "check_image_size",
+  "create_model",
 ]
 
 _MODELS = {
-    "cnn": CNN, "vgg11": VGG11, "vgg13": VGG13, "vgg16": VGG16, "vgg19": VGG19,
-    "resnet18": ResNet18, "resnet20": ResNet20, "resnet32": ResNet32, "resnet34": ResNet34,
-    "resnet44": ResNet44, "resnet56": ResNet56, "resnet110": ResNet110,
+  "cnn": CNN,
+  "vgg11": VGG11,
+  "vgg13": VGG13,
+  "vgg16": VGG16,
+  "vgg19": VGG19,
+  "resnet18": ResNet18,
+  "resnet20": ResNet20,
+  "resnet32": ResNet32,
+  "resnet34": ResNet34,
+  "resnet44": ResNet44,
+  "resnet56": ResNet56,
+  "resnet110": ResNet110,
 }
 MODELS = tuple(_MODELS)
 

@@ -12,7 +12,7 @@ POOLINGS = ("average", "before", "gate")
 
 
 def pooled_activation(
-    act: Callable[..., Any], x: jax.Array, pooling: str, windows: MaxPool
+  act: Callable[..., Any], x: jax.Array, pooling: str, windows: MaxPool
 ) -> jax.Array:
   """The activation with pooling before, in or after it.
 

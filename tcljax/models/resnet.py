@@ -76,25 +76,35 @@ class ResNet(nn.Module):
     check_choice("shortcut", self.shortcut, SHORTCUTS)
     check_choice("pooling", self.pooling, POOLINGS)
     if self.stem == "cifar" and self.pooling != "average":
-      raise ValueError(f"pooling={self.pooling!r} is of stem='imagenet', and stem='cifar' pools "
-                       "nothing: leave it out")
+      raise ValueError(
+        f"pooling={self.pooling!r} is of stem='imagenet', and stem='cifar' pools "
+        "nothing: leave it out"
+      )
     dtype = compute_dtype(self.dtype)
     check_image_size(self, x.shape[1:3])
     if len(self.blocks) != len(self.widths):
       raise ValueError(f"blocks={self.blocks} and widths={self.widths} must be equally long")
     norm = functools.partial(
-        nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype, name="stem_norm")
+      nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype, name="stem_norm"
+    )
     act = functools.partial(self.act, name="stem_act")
     if self.stem == "cifar":
       x = act()(norm()(_conv3x3(self.widths[0], dtype=dtype, name="stem_conv")(x)))
     else:
-      x = norm()(_conv(self.widths[0], (7, 7), strides=2, padding=3, dtype=dtype,
-                       name="stem_conv")(x))
+      x = norm()(
+        _conv(self.widths[0], (7, 7), strides=2, padding=3, dtype=dtype, name="stem_conv")(x)
+      )
       x = pooled_activation(act, x, self.pooling, MaxPool(3, stride=2, padding=1))
     for i, (blocks, width) in enumerate(zip(self.blocks, self.widths, strict=True), 1):
       for j in range(1, blocks + 1):
-        x = BasicBlock(width, 2 if i > 1 and j == 1 else 1, self.shortcut, dtype, self.act,
-                       name=f"stage{i}_block{j}")(x, train)
+        x = BasicBlock(
+          width,
+          2 if i > 1 and j == 1 else 1,
+          self.shortcut,
+          dtype,
+          self.act,
+          name=f"stage{i}_block{j}",
+        )(x, train)
     x = x.mean(axis=(1, 2), dtype=jnp.float32)
     x = nn.Dense(self.num_classes, dtype=jnp.float32, name="head")(x)
     return self.act(name="readout")(x) if self.spiking_readout else x
@@ -122,7 +132,8 @@ class BasicBlock(nn.Module):
     """[B, H, W, C] to [B, H / stride, W / stride, width]."""
     conv3x3 = functools.partial(_conv3x3, self.width, dtype=self.dtype)
     norm = functools.partial(
-        nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype)
+      nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype
+    )
     y = conv3x3(strides=self.stride, name="conv1")(x)
     y = self.act(name="act1")(norm(name="norm1")(y))
     y = norm(name="norm2")(conv3x3(name="conv2")(y))
@@ -131,7 +142,7 @@ class BasicBlock(nn.Module):
         x = _conv(self.width, (1, 1), strides=self.stride, dtype=self.dtype, name="projection")(x)
         x = norm(name="projection_norm")(x)
       else:
-        x = _pad_channels(x[:, ::self.stride, ::self.stride], self.width)
+        x = _pad_channels(x[:, :: self.stride, :: self.stride], self.width)
     return self.act(name="act2")(x + y)
 
 
@@ -139,15 +150,20 @@ def _pad_channels(x, width):
   """Zeros as new channels, half of them before the old ones."""
   new = width - x.shape[-1]
   if new < 0:
-    raise ValueError(f"shortcut='pad' cannot go from {x.shape[-1]} channels to {width}: choose "
-                     "widths that do not shrink, or shortcut='projection'")
+    raise ValueError(
+      f"shortcut='pad' cannot go from {x.shape[-1]} channels to {width}: choose "
+      "widths that do not shrink, or shortcut='projection'"
+    )
   return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (new // 2, new - new // 2)))
 
 
 _CIFAR_WIDTHS = (16, 32, 64)
 ResNet20, ResNet32, ResNet44, ResNet56, ResNet110 = (
-    functools.partial(ResNet, blocks=(n,) * 3, widths=_CIFAR_WIDTHS) for n in (3, 5, 7, 9, 18))
+  functools.partial(ResNet, blocks=(n,) * 3, widths=_CIFAR_WIDTHS) for n in (3, 5, 7, 9, 18)
+)
 ResNet18, ResNet34 = (
-    functools.partial(ResNet, blocks=blocks, widths=(64, 128, 256, 512), shortcut="projection",
-                      stem="imagenet")
-    for blocks in ((2, 2, 2, 2), (3, 4, 6, 3)))
+  functools.partial(
+    ResNet, blocks=blocks, widths=(64, 128, 256, 512), shortcut="projection", stem="imagenet"
+  )
+  for blocks in ((2, 2, 2, 2), (3, 4, 6, 3))
+)

@@ -14,6 +14,7 @@ def check_image_size(model: _Halving, size: tuple[int, ...]) -> None:
   least = model.smallest_image()
   if min(size) < least:
     raise ValueError(
-        f"image size {'x'.join(map(str, size))} is too small for the model's "
-        f"{least.bit_length() - 1} halvings: it takes at least {least}x{least}; drop stages or "
-        "enlarge the images")
+      f"image size {'x'.join(map(str, size))} is too small for the model's "
+      f"{least.bit_length() - 1} halvings: it takes at least {least}x{least}; drop stages or "
+      "enlarge the images"
+    )

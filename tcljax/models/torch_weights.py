@@ -23,12 +23,17 @@ FORMATS = (".th", ".pth", ".pt", ".safetensors", ".npz")
 _NESTED = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.")
 _ALIASES = ((r"^linear\.", "fc."), (r"\.shortcut\.", ".downsample."))
-_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean",
-           "var": "running_var"}
+_LEAVES = {
+  "kernel": "weight",
+  "scale": "weight",
+  "bias": "bias",
+  "mean": "running_mean",
+  "var": "running_var",
+}
 
 
 def load_pretrained(
-    path: str | os.PathLike, model: nn.Module, input_shape: tuple[int, ...]
+  path: str | os.PathLike, model: nn.Module, input_shape: tuple[int, ...]
 ) -> dict[str, Any]:
   """Reads the weights of a model from a PyTorch checkpoint, safetensors or npz.
 
@@ -51,8 +56,9 @@ def load_pretrained(
   """
   names = _torch_names(model)
   state = _with_channels_last(read_state_dict(path), model)
-  expected = traverse_util.flatten_dict(jax.eval_shape(
-      lambda: model.init(jax.random.key(0), jnp.zeros((1, *input_shape), jnp.float32))))
+  expected = traverse_util.flatten_dict(
+    jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *input_shape), jnp.float32)))
+  )
   found, problems, used = {}, [], set()
   for (collection, *layer, leaf), abstract in expected.items():
     key = f"{names(layer)}.{_LEAVES[leaf]}"
@@ -62,12 +68,15 @@ def load_pretrained(
       continue
     array = _to_jax_layout(state[key], abstract.shape)
     if array is None:
-      problems.append(f"{key} is {list(state[key].shape)}, the model's "
-                      f"{'/'.join([*layer, leaf])} wants {list(_torch_shape(abstract.shape))}")
+      problems.append(
+        f"{key} is {list(state[key].shape)}, the model's "
+        f"{'/'.join([*layer, leaf])} wants {list(_torch_shape(abstract.shape))}"
+      )
       continue
     found[(collection, *layer, leaf)] = array
-  problems += [f"{key} {list(state[key].shape)} has no place in the model"
-               for key in state if key not in used]
+  problems += [
+    f"{key} {list(state[key].shape)} has no place in the model" for key in state if key not in used
+  ]
   if problems:
     raise ValueError(f"{path} does not fit the model {type(model).__name__}: {'; '.join(problems)}")
   return traverse_util.unflatten_dict(found)
@@ -88,13 +97,20 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
   try:
     tensors = read(path)
   except ImportError as error:
-    raise ValueError(f"{path} takes PyTorch to read: pip install 'tcljax[torch]', or save the "
-                     "weights as .safetensors or .npz") from error
+    raise ValueError(
+      f"{path} takes PyTorch to read: pip install 'tcljax[torch]', or save the "
+      "weights as .safetensors or .npz"
+    ) from error
   except Exception as error:  # damage shows as errors of many kinds
-    raise ValueError(f"{path} cannot be read, it may be damaged: {type(error).__name__}: "
-                     f"{str(error).partition(chr(10))[0]}") from error
-  state = {_torchvision_name(name): np.asarray(array, np.float32)
-           for name, array in tensors.items() if not name.endswith("num_batches_tracked")}
+    raise ValueError(
+      f"{path} cannot be read, it may be damaged: {type(error).__name__}: "
+      f"{str(error).partition(chr(10))[0]}"
+    ) from error
+  state = {
+    _torchvision_name(name): np.asarray(array, np.float32)
+    for name, array in tensors.items()
+    if not name.endswith("num_batches_tracked")
+  }
   if not state:
     raise ValueError(f"{path} holds no arrays by name: is it a state dict?")
   for name, array in state.items():
@@ -121,8 +137,11 @@ def _read_torch(path):
   if not isinstance(state, dict):
     return {}
   state = next((state[name] for name in _NESTED if isinstance(state.get(name), dict)), state)
-  return {name: value.detach().float().numpy()
-          for name, value in state.items() if isinstance(value, torch.Tensor)}
+  return {
+    name: value.detach().float().numpy()
+    for name, value in state.items()
+    if isinstance(value, torch.Tensor)
+  }
 
 
 def _torchvision_name(name):
@@ -143,8 +162,15 @@ def _torch_names(model):
   raise ValueError(f"weights can be imported into ResNet and VGG, not into {type(model).__name__}")
 
 
-_RESNET_LAYERS = {"stem_conv": "conv1", "stem_norm": "bn1", "norm1": "bn1", "norm2": "bn2",
-                  "projection": "downsample.0", "projection_norm": "downsample.1", "head": "fc"}
+_RESNET_LAYERS = {
+  "stem_conv": "conv1",
+  "stem_norm": "bn1",
+  "norm1": "bn1",
+  "norm2": "bn2",
+  "projection": "downsample.0",
+  "projection_norm": "downsample.1",
+  "head": "fc",
+}
 
 
 def _resnet_name(layer):
@@ -192,5 +218,6 @@ def _to_jax_layout(array, shape):
   """The array in our layout; None if its shape is not the one that `shape` stands for."""
   if array.shape != _torch_shape(shape):
     return None
-  return np.ascontiguousarray(array.transpose(*range(2, array.ndim), 1, 0) if array.ndim > 1
-                              else array)
+  return np.ascontiguousarray(
+    array.transpose(*range(2, array.ndim), 1, 0) if array.ndim > 1 else array
+  )

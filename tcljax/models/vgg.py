@@ -65,10 +65,10 @@ class VGG(nn.Module):
     if not all(self.stages):
       raise ValueError(f"stages={self.stages}: every stage has at least one convolution")
     dtype = compute_dtype(self.dtype)
-    norm = functools.partial(
-        nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype)
+    norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype)
     conv3x3 = functools.partial(
-        nn.Conv, kernel_size=(3, 3), dtype=dtype, conv_general_dilated=convolve)
+      nn.Conv, kernel_size=(3, 3), dtype=dtype, conv_general_dilated=convolve
+    )
     check_image_size(self, x.shape[1:3])
     for i, widths in enumerate(self.stages, 1):
       for j, width in enumerate(widths, 1):
@@ -89,6 +89,12 @@ class VGG(nn.Module):
 CNN = functools.partial(VGG, stages=((32, 32), (64, 64)), dense=(256,))
 # Simonyan & Zisserman, table 1: configurations A, B, D and E.
 VGG11, VGG13, VGG16, VGG19 = (
-    functools.partial(VGG, dense=(512,), stages=tuple(
-        (width,) * n for n, width in zip(convolutions, (64, 128, 256, 512, 512), strict=True)))
-    for convolutions in ((1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)))
+  functools.partial(
+    VGG,
+    dense=(512,),
+    stages=tuple(
+      (width,) * n for n, width in zip(convolutions, (64, 128, 256, 512, 512), strict=True)
+    ),
+  )
+  for convolutions in ((1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4))
+)

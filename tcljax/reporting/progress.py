@@ -61,8 +61,10 @@ class PhaseLog:
     for name, value in (*metrics.items(), ("steps_per_second", rate)):
       self._board.add_scalar(name, value, step)
     if self._bar.disable:
-      say(f"{self.phase} {step}/{self.steps}: loss {metrics['loss']:.4g}, "
-          f"accuracy {metrics['accuracy']:.1f} %, {rate:.1f} steps/s")
+      say(
+        f"{self.phase} {step}/{self.steps}: loss {metrics['loss']:.4g}, "
+        f"accuracy {metrics['accuracy']:.1f} %, {rate:.1f} steps/s"
+      )
     else:
       self._bar.set_postfix(loss=f"{metrics['loss']:.4g}", accuracy=f"{metrics['accuracy']:.1f}")
 

@@ -7,45 +7,53 @@ from typing import Any
 
 import numpy as np
 
-from tcljax.evaluation.accuracy import Evaluation, reported_steps
+from tcljax.evaluation.accuracy import Evaluation, reported_time_steps
 from tcljax.evaluation.diagnosis import Diagnosis
 from tcljax.files import write_text, written_beside
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
   """The keys that train.py and convert.py share; accuracies in percent, maps from T."""
-  steps = reported_steps(len(evaluation.snn))
+  time_steps = reported_time_steps(len(evaluation.snn))
 
   def at(values):
-    return {str(t): round(float(values[t - 1]), 4) for t in steps}
+    return {str(t): round(float(values[t - 1]), 4) for t in time_steps}
 
   return {
-      "images": evaluation.images,
-      "ann": round(evaluation.ann, 4),
-      "clipped": round(evaluation.clipped, 4),
-      "snn": at(evaluation.snn),
-      "agreement": at(evaluation.agreement),
-      "spikes_per_neuron": at(evaluation.spikes_per_neuron),
-      "firing_rates": {name: round(rate, 6) for name, rate in evaluation.firing_rates.items()},
+    "images": evaluation.images,
+    "ann": round(evaluation.ann, 4),
+    "clipped": round(evaluation.clipped, 4),
+    "snn": at(evaluation.snn),
+    "agreement": at(evaluation.agreement),
+    "spikes_per_neuron": at(evaluation.spikes_per_neuron),
+    "firing_rates": {name: round(rate, 6) for name, rate in evaluation.firing_rates.items()},
   }
 
 
 def threshold_summary(thresholds: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
   """For each activation its mean threshold after each stage, from those by stage and activation."""
   activations = next(iter(thresholds.values()))
-  return {name: {stage: round(float(found[name].mean()), 6) for stage, found in thresholds.items()}
-          for name in activations}
+  return {
+    name: {stage: round(float(found[name].mean()), 6) for stage, found in thresholds.items()}
+    for name in activations
+  }
 
 
 def accuracy_table(results: dict[str, Any]) -> str:
   """Accuracy, spikes and agreement at each T as text."""
   columns = [("T", list(results["snn"]), "{}")]
-  columns += [(f"{name} %", list(curve.values()), "{:.2f}")
-              for name, curve in _stages(results).items()]
-  columns += [("agrees with ANN %", list(results["agreement"].values()), "{:.2f}"),
-              ("spikes/neuron", list(results["spikes_per_neuron"].values()), "{:.3f}")]
-  lines = [f"ANN {results['ann']:.2f} %, clipped ANN {results['clipped']:.2f} %, "
-           f"on {results['images']} test images", _table(columns)]
+  columns += [
+    (f"{name} %", list(curve.values()), "{:.2f}") for name, curve in _stages(results).items()
+  ]
+  columns += [
+    ("agrees with ANN %", list(results["agreement"].values()), "{:.2f}"),
+    ("spikes/neuron", list(results["spikes_per_neuron"].values()), "{:.3f}"),
+  ]
+  lines = [
+    f"ANN {results['ann']:.2f} %, clipped ANN {results['clipped']:.2f} %, "
+    f"on {results['images']} test images",
+    _table(columns),
+  ]
   return "\n".join(lines)
 
 
@@ -61,11 +69,15 @@ def threshold_table(results: dict[str, Any]) -> str:
   """Thresholds after each stage as text."""
   rows = results["thresholds"]
   stages = next(iter(rows.values()))
-  return _table([
+  return _table(
+    [
       ("activation", list(rows), "{}"),
-      *((f"threshold, {stage}", [row[stage] for row in rows.values()], "{:.4f}")
-        for stage in stages),
-      ("firing rate", [results["firing_rates"][name] for name in rows], "{:.4f}")])
+      *(
+        (f"threshold, {stage}", [row[stage] for row in rows.values()], "{:.4f}") for stage in stages
+      ),
+      ("firing rate", [results["firing_rates"][name] for name in rows], "{:.4f}"),
+    ]
+  )
 
 
 def _table(columns: list[tuple[str, list[Any], str]]) -> str:
@@ -83,12 +95,19 @@ def write_results(directory: pathlib.Path, results: dict[str, Any], title: str) 
 
 def plot_accuracy(path: pathlib.Path, results: dict[str, Any], title: str) -> None:
   """Draws accuracy against T: the spiking network after each stage, below its ANN."""
-  plot_curves(path, {label: {int(t): accuracy for t, accuracy in curve.items()}
-                     for label, curve in _stages(results).items()}, results["ann"], title)
+  plot_curves(
+    path,
+    {
+      label: {int(t): accuracy for t, accuracy in curve.items()}
+      for label, curve in _stages(results).items()
+    },
+    results["ann"],
+    title,
+  )
 
 
 def plot_curves(
-    path: pathlib.Path, curves: dict[str, dict[int, float]], ann: float, title: str
+  path: pathlib.Path, curves: dict[str, dict[int, float]], ann: float, title: str
 ) -> None:
   """Draws curves of accuracy in percent against T, the last one on top, and the ANN's as a line."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
@@ -102,11 +121,17 @@ def plot_curves(
   colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999"]
   for n, (label, curve) in enumerate(curves.items()):
     which = len(curves) - 1 - n
-    axes.plot(list(curve), list(curve.values()), "osD^vP*"[which % 7] + "-", label=label,
-              color=colours[which % 7], markersize=5)
-  steps = sorted({t for curve in curves.values() for t in curve})
+    axes.plot(
+      list(curve),
+      list(curve.values()),
+      "osD^vP*"[which % 7] + "-",
+      label=label,
+      color=colours[which % 7],
+      markersize=5,
+    )
+  time_steps = sorted({t for curve in curves.values() for t in curve})
   axes.set_xscale("log", base=2)
-  axes.set_xticks(steps, [str(t) for t in steps])
+  axes.set_xticks(time_steps, [str(t) for t in time_steps])
   axes.minorticks_off()
   axes.set(xlabel="time steps T", ylabel="test accuracy (%)", title=title)
   axes.grid(alpha=0.3)
@@ -118,14 +143,22 @@ def plot_curves(
 def diagnosis_table(found: dict[str, Diagnosis]) -> str:
   """One line an activation: its errors in percent of the ANN's activation, dead and saturated."""
   fields = [field.name for field in dataclasses.fields(Diagnosis)]
-  return _table([("activation", list(found), "{}")] + [
+  return _table(
+    [("activation", list(found), "{}")]
+    + [
       (f"{field} %", [100 * getattr(one, field) for one in found.values()], "{:.1f}")
-      for field in fields])
+      for field in fields
+    ]
+  )
 
 
 def curve_table(curves: dict[str, dict[int, float]]) -> str:
   """Accuracy in percent as text: a line for each curve, a column for each T."""
-  steps = sorted({t for curve in curves.values() for t in curve})
-  return _table([("recipe", list(curves), "{}")] + [
+  time_steps = sorted({t for curve in curves.values() for t in curve})
+  return _table(
+    [("method", list(curves), "{}")]
+    + [
       (f"T={t}", [f"{curve[t]:.2f}" if t in curve else "" for curve in curves.values()], "{}")
-      for t in steps])
+      for t in time_steps
+    ]
+  )

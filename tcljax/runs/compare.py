@@ -1,4 +1,4 @@
-"""Accuracy against T of one network under each recipe for its thresholds.
+"""Accuracy against T of one network under each method for its thresholds.
 
 Every number is kept in the workdir as soon as it is known, and tuning has its checkpoints there: a
 comparison that was stopped goes on where it was.
@@ -29,14 +29,14 @@ from tcljax.reporting.progress import say
 
 # One set of thresholds for every T, as published: a threshold for each layer, potentials that start
 # at zero.
-_FIXED = {"max norm": "maximum", "percentile": "percentile"}
-LEAST_SQUARES, TUNED, TUNED_ALL = "least squares", "tuned", "tuned-all-T"
-QUANTIZED, QUANTIZED_ALL = "quantised ANN (tuned)", "quantised ANN (tuned-all-T)"
-RECIPES = (*_FIXED, LEAST_SQUARES, TUNED, TUNED_ALL, QUANTIZED, QUANTIZED_ALL)
+_FIXED = ("maximum", "percentile")
+LEAST_SQUARES, TUNED, TUNED_ALL = "least_squares", "tuned", "tuned_all"
+QUANTIZED, QUANTIZED_ALL = "quantized", "quantized_all"
+METHODS = (*_FIXED, LEAST_SQUARES, TUNED, TUNED_ALL, QUANTIZED, QUANTIZED_ALL)
 _DIAGNOSED = 512  # images
 
 
-def at_steps(experiment: Experiment, steps: int) -> Experiment:
+def at_time_steps(experiment: Experiment, time_steps: int) -> Experiment:
   """The experiment with thresholds tuned for this T alone, and measured up to it.
 
   Tuning takes about as long for each T: half the training steps for twice the T. The fewer steps a
@@ -49,46 +49,46 @@ def at_steps(experiment: Experiment, steps: int) -> Experiment:
   """
   config = copy.deepcopy(experiment.config)
   shared = max(1, len(config.tune.at))
-  config.tune.steps = max(1, config.tune.steps * config.snn.steps // (steps * shared))
-  config.tune.instalments = min(config.tune.instalments, steps)
-  config.snn.steps, config.snn.delay = steps, min(config.snn.delay, steps - 1)
+  config.tune.steps = max(1, config.tune.steps * config.snn.time_steps // (time_steps * shared))
+  config.tune.instalments = min(config.tune.instalments, time_steps)
+  config.snn.time_steps, config.snn.delay = time_steps, min(config.snn.delay, time_steps - 1)
   config.tune.at = ()
-  spiking = dataclasses.replace(experiment.spiking, steps=steps, delay=config.snn.delay)
+  spiking = dataclasses.replace(experiment.spiking, time_steps=time_steps, delay=config.snn.delay)
   return dataclasses.replace(experiment, config=config, spiking=spiking, evaluation=spiking)
 
 
 def check(
-    experiment: Experiment, steps: Sequence[str], recipes: Sequence[str], validation: bool,
+    experiment: Experiment, time_steps: Sequence[str], methods: Sequence[str], validation: bool,
     images: int,
 ) -> tuple[Experiment, list[int], list[str]]:
   """What a command line asks for.
 
   Args:
     experiment: from `make_experiment`.
-    steps: numbers of steps, as text.
-    recipes: some of `RECIPES`; empty for all.
+    time_steps: numbers of steps, as text.
+    methods: some of `METHODS`; empty for all.
     validation: whether to measure on the images set aside instead of the test set.
     images: how many of them, the first ones; 0 for all.
 
   Returns:
-    The experiment with the images to measure on as its test split, the steps and the recipes.
+    The experiment with the images to measure on as its test split, the steps and the methods.
 
   Raises:
     ValueError: naming what cannot be done, and the remedy.
   """
   if experiment.config.joint.through:
     raise ValueError(f"joint.through={experiment.config.joint.through!r} trains the weights, and "
-                     "recipes for the thresholds are compared on the same weights: leave it out")
+                     "methods for the thresholds are compared on the same weights: leave it out")
   try:
-    numbers = sorted({int(t) for t in steps})
+    numbers = sorted({int(t) for t in time_steps})
   except ValueError:
     numbers = []
   if not numbers or numbers[0] < 1:
-    raise ValueError(f"steps={','.join(steps)} must be numbers from 1 on, such as 4,8,16")
-  for recipe in recipes:
-    check_choice("recipes", recipe, RECIPES)
+    raise ValueError(f"time_steps={','.join(time_steps)} must be numbers from 1 on, such as 4,8,16")
+  for method in methods:
+    check_choice("methods", method, METHODS)
   for t in numbers:
-    at_steps(experiment, t)
+    at_time_steps(experiment, t)
   data = experiment.dataset
   split = data.validation if validation else data.test
   if not len(split):
@@ -96,30 +96,30 @@ def check(
                      "to 5000")
   chosen = split.take(np.arange(len(split))[:images or None])
   made = dataclasses.replace(experiment, dataset=dataclasses.replace(data, test=chosen))
-  return made, numbers, list(recipes) or list(RECIPES)
+  return made, numbers, list(methods) or list(METHODS)
 
 
 def compare(
     experiment: Experiment, workdir: pathlib.Path, pretrained: dict[str, Any] | None,
-    steps: Sequence[int], recipes: Sequence[str] = RECIPES, validation: bool = False,
+    time_steps: Sequence[int], methods: Sequence[str] = METHODS, validation: bool = False,
 ) -> dict[str, Any]:
-  """Measures the recipes and reports.
+  """Measures the methods and reports.
 
-  "tuned" has thresholds of its own for each T. "tuned-all-T" is the one set that the config
-  describes, by `snn.steps` and `tune.at`. "quantised ANN" is what the tuned thresholds reach if
+  "tuned" has thresholds of its own for each T. "tuned_all" is the one set that the config
+  describes, by `snn.time_steps` and `tune.at`. "quantized" is what the tuned thresholds reach if
   every spike comes in time.
 
   Args:
     experiment: from `make_experiment`; its test split is what is measured on.
     workdir: from `prepare_workdir`.
     pretrained: from `read_pretrained`; None trains the network first.
-    steps: the numbers of steps.
-    recipes: some of `RECIPES`.
+    time_steps: the numbers of steps.
+    methods: some of `METHODS`.
     validation: whether those images are the ones set aside; their figures have files of their own.
 
   Returns:
-    `images`, `ann` (accuracy in percent) and `rows` of `recipe`, `T` and `accuracy`: what is in
-    latency.json of the workdir, beside latency.png, or in validation.json and .png.
+    `images`, `ann` (accuracy in percent) and `rows` of `method`, `T` and `accuracy`: what is in
+    compare.json of the workdir, beside compare.png, or in validation.json and .png.
 
   Raises:
     CheckpointError: if a checkpoint or the results so far cannot be read, or these are of another
@@ -127,41 +127,41 @@ def compare(
     CalibrationError: if the network gives no thresholds.
     TrainingDiverged: if the loss stops being finite.
   """
-  steps, mesh = sorted(set(steps)), parallel.data_mesh()
+  time_steps, mesh = sorted(set(time_steps)), parallel.data_mesh()
   variables = pretrained or stages.train_ann(experiment, workdir, mesh)
-  longest = at_steps(experiment, steps[-1])
-  path = workdir / ("validation.json" if validation else "latency.json")
+  longest = at_time_steps(experiment, time_steps[-1])
+  path = workdir / ("validation.json" if validation else "compare.json")
   ledger = _Ledger(path, experiment, variables)
-  for recipe in recipes:
-    if recipe in _FIXED and (lacking := ledger.lacking(recipe, steps)):
-      thresholds = stages.calibrate(longest, variables, _FIXED[recipe], False, 0.0)
-      ledger.add(recipe, _measure(longest, thresholds, lacking))
-  if LEAST_SQUARES in recipes:
-    for t in ledger.lacking(LEAST_SQUARES, steps):
-      one = at_steps(experiment, t)
+  for method in methods:
+    if method in _FIXED and (lacking := ledger.lacking(method, time_steps)):
+      thresholds = stages.calibrate(longest, variables, method, False, 0.0)
+      ledger.add(method, _measure(longest, thresholds, lacking))
+  if LEAST_SQUARES in methods:
+    for t in ledger.lacking(LEAST_SQUARES, time_steps):
+      one = at_time_steps(experiment, t)
       thresholds = stages.calibrate(one, variables, "least_squares", True, 0.5)
       ledger.add(LEAST_SQUARES, _measure(one, thresholds, [t]))
-  if {TUNED, QUANTIZED} & set(recipes):
-    for t in steps:
-      one = at_steps(experiment, t)
+  if {TUNED, QUANTIZED} & set(methods):
+    for t in time_steps:
+      one = at_time_steps(experiment, t)
       tuned = stages.tune_thresholds(
           one, _directory(workdir, f"T{t}"), mesh, _start(one, variables))
-      if TUNED in recipes and ledger.lacking(TUNED, [t]):
+      if TUNED in methods and ledger.lacking(TUNED, [t]):
         ledger.add(TUNED, _measure(one, tuned, [t]))
-      if QUANTIZED in recipes and ledger.lacking(QUANTIZED, [t]):
+      if QUANTIZED in methods and ledger.lacking(QUANTIZED, [t]):
         ledger.add(QUANTIZED, _quantized(one, tuned, [t]))
-  if {TUNED_ALL, QUANTIZED_ALL} & set(recipes):
+  if {TUNED_ALL, QUANTIZED_ALL} & set(methods):
     tuned = stages.tune_thresholds(
         experiment, _directory(workdir, "all"), mesh, _start(experiment, variables))
-    if TUNED_ALL in recipes and (lacking := ledger.lacking(TUNED_ALL, steps)):
+    if TUNED_ALL in methods and (lacking := ledger.lacking(TUNED_ALL, time_steps)):
       ledger.add(TUNED_ALL, _measure(longest, tuned, lacking))
-    if QUANTIZED_ALL in recipes and (lacking := ledger.lacking(QUANTIZED_ALL, steps)):
+    if QUANTIZED_ALL in methods and (lacking := ledger.lacking(QUANTIZED_ALL, time_steps)):
       ledger.add(QUANTIZED_ALL, _quantized(experiment, tuned, lacking))
     found = diagnose(
         experiment.model, tuned, first_images(experiment.dataset.train, _DIAGNOSED),
         experiment.spiking,
         batch_size=experiment.config.eval.batch_size, preprocess=experiment.preprocess)
-    say(f"\n{TUNED_ALL}, errors at T = {experiment.spiking.steps} on training images\n"
+    say(f"\n{TUNED_ALL}, errors at T = {experiment.spiking.time_steps} on training images\n"
         f"{tables.diagnosis_table(found)}")
   _report(experiment, path, ledger.results)
   return ledger.results
@@ -190,15 +190,15 @@ class _Ledger:
       raise CheckpointError(f"{self.path} cannot be read: {error}; remove it to measure anew, what "
                             "is tuned is kept") from error
 
-  def lacking(self, recipe, steps):
-    known = {row["T"] for row in self.results["rows"] if row["recipe"] == recipe}
-    return [t for t in steps if t not in known]
+  def lacking(self, method, time_steps):
+    known = {row["T"] for row in self.results["rows"] if row["method"] == method}
+    return [t for t in time_steps if t not in known]
 
-  def add(self, recipe, accuracies):
+  def add(self, method, accuracies):
     """Takes accuracies by T and writes the file."""
     for t, percent in accuracies.items():
-      self.results["rows"].append({"recipe": recipe, "T": t, "accuracy": round(percent, 4)})
-      say(f"{recipe}, T = {t}: {percent:.2f} %")
+      self.results["rows"].append({"method": method, "T": t, "accuracy": round(percent, 4)})
+      say(f"{method}, T = {t}: {percent:.2f} %")
     if parallel.is_main_host():
       write_text(self.path, json.dumps(self.results, indent=2) + "\n")
 
@@ -216,28 +216,28 @@ def _start(experiment, variables):
                             tune.v_init, tune.instalments)
 
 
-def _measure(experiment, variables, steps):
+def _measure(experiment, variables, time_steps):
   found = stages.evaluate_on_test(
       experiment, experiment.model, variables, experiment.reference(variables)).snn
-  return {t: float(found[t - 1]) for t in steps}
+  return {t: float(found[t - 1]) for t in time_steps}
 
 
-def _quantized(experiment, variables, steps):
+def _quantized(experiment, variables, time_steps):
   def at(t):
-    network = with_activation(experiment.model, functools.partial(Quantized, steps=t))
+    network = with_activation(experiment.model, functools.partial(Quantized, time_time_steps=t))
     return accuracy(network, variables, experiment.dataset.test,
                     batch_size=experiment.config.eval.batch_size,
                     preprocess=experiment.preprocess)
 
-  return {t: at(t) for t in steps}
+  return {t: at(t) for t in time_steps}
 
 
 def curves(results: dict[str, Any]) -> dict[str, dict[int, float]]:
-  """Accuracy by T for each recipe, in the order of `RECIPES`."""
-  found = {recipe: {} for recipe in RECIPES}
+  """Accuracy by T for each method, in the order of `METHODS`."""
+  found = {method: {} for method in METHODS}
   for row in sorted(results["rows"], key=lambda row: row["T"]):
-    found[row["recipe"]][row["T"]] = row["accuracy"]
-  return {recipe: curve for recipe, curve in found.items() if curve}
+    found[row["method"]][row["T"]] = row["accuracy"]
+  return {method: curve for method, curve in found.items() if curve}
 
 
 def _report(experiment, path, results):

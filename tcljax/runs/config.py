@@ -47,7 +47,7 @@ def base_config() -> ConfigDict:
   config.model.dtype = "float32"  # or bfloat16: what layers compute in
 
   config.snn = ConfigDict()  # see tcljax.SpikingConfig
-  config.snn.steps = 8  # T that the thresholds are tuned for
+  config.snn.time_steps = 8  # T that the thresholds are tuned for
   config.snn.chunk = 0  # K, 0: automatic
   config.snn.reset = "soft"
   config.snn.surrogate = "triangle"
@@ -93,11 +93,11 @@ def base_config() -> ConfigDict:
   config.tune.augment = False  # whether tuning sees augmented images, as phase 1 does
   config.tune.objective = "distillation"  # or cross_entropy
   config.tune.at = ()  # steps whose answers are to be good, also in joint training through the SNN;
-  # empty: snn.steps alone
+  # empty: snn.time_steps alone
   config.tune.optimizer = _optimizer("adamw", learning_rate=0.02, weight_decay=0.0)
 
   config.eval = ConfigDict()
-  config.eval.steps = 64  # largest T reported
+  config.eval.time_steps = 64  # largest T reported
   config.eval.batch_size = 128
 
   config.log_every = 50

@@ -12,7 +12,7 @@ JOINT_THROUGH = ("clip", "quantized", "snn")
 
 def check_numbers(config: ConfigDict) -> None:
   """Raises ValueError where a number is out of its range, naming the field."""
-  for field in ("train.steps", "joint.steps", "eval.steps", "train.batch_size", "joint.batch_size",
+  for field in ("train.steps", "joint.steps", "eval.time_steps", "train.batch_size", "joint.batch_size",
                 "tune.batch_size", "eval.batch_size", "tune.images", "log_every",
                 "checkpoint_every"):
     check_least(field, functools.reduce(lambda at, part: at[part], field.split("."), config), 1)

@@ -87,8 +87,8 @@ def convert_and_verify(
       f"verified: {output} read back gives the same spikes; folding moved the accuracy by at most "
       f"{moved:.2f} points at any T")
   if early_exit is not None:
-    say("early exit at a margin of {margin:.4g}: {accuracy:.2f} % after {mean_steps:.2f} steps on "
-        "average, {accuracy_at_the_end:.2f} % after all {steps}".format(**results["early_exit"]))
+    say("early exit at a margin of {margin:.4g}: {accuracy:.2f} % after {mean_time_steps:.2f} steps on "
+        "average, {accuracy_at_the_end:.2f} % after all {time_steps}".format(**results["early_exit"]))
   return results
 
 
@@ -103,9 +103,9 @@ def measure_early_exit(
     changed: see `early_exit.choose_margin`.
 
   Returns:
-    `margin`, `changed`, `steps`, `mean_steps`, `accuracy` and `accuracy_at_the_end`, in percent.
+    `margin`, `changed`, `time_steps`, `mean_time_steps`, `accuracy` and `accuracy_at_the_end`, in percent.
   """
-  steps, key = experiment.evaluation.steps, jax.random.key(experiment.config.seed)
+  time_steps, key = experiment.evaluation.time_steps, jax.random.key(experiment.config.seed)
 
   def batches(split: Examples):
     for batch in evaluation_batches(split, min(experiment.config.eval.batch_size, len(split))):
@@ -115,17 +115,17 @@ def measure_early_exit(
   training = calibration_images(experiment.dataset, _MARGIN_IMAGES, experiment.config.seed)
   # Without what fills the last batch, one image many times.
   margin = choose_margin(network, ((x[batch["mask"]], keys[batch["mask"]])
-                                   for batch, x, keys in batches(training)), steps, changed)
+                                   for batch, x, keys in batches(training)), time_steps, changed)
   count = correct = correct_at_the_end = taken = 0
   for batch, x, keys in batches(experiment.dataset.test):
     label, mask = batch["label"], batch["mask"]
-    early = answer_early(network, x, margin, steps, keys)
-    whole = np.asarray(network(x, steps, keys)).argmax(-1)
+    early = answer_early(network, x, margin, time_steps, keys)
+    whole = np.asarray(network(x, time_steps, keys)).argmax(-1)
     count += mask.sum()
-    taken += early.steps[mask].sum()
+    taken += early.time_steps[mask].sum()
     correct += np.sum(mask & (early.logits.argmax(-1) == label))
     correct_at_the_end += np.sum(mask & (whole == label))
-  return {"margin": margin, "changed": changed, "steps": steps,
-          "mean_steps": round(float(taken / count), 4),
+  return {"margin": margin, "changed": changed, "time_steps": time_steps,
+          "mean_time_steps": round(float(taken / count), 4),
           "accuracy": round(float(100 * correct / count), 4),
           "accuracy_at_the_end": round(float(100 * correct_at_the_end / count), 4)}

@@ -95,7 +95,7 @@ class Experiment:
     rounds to nearest (Bu et al., ICLR 2022).
     """
     act = {"clip": TCL, "quantized": functools.partial(
-        Quantized, steps=self.spiking.steps, shift=0.5)}.get(self.config.joint.through, ReLU)
+        Quantized, time_steps=self.spiking.time_steps, shift=0.5)}.get(self.config.joint.through, ReLU)
     return with_activation(self.ann, act)
 
   @property
@@ -135,16 +135,16 @@ def make_experiment(config: ConfigDict) -> Experiment:
   check_choice("snn.readout", snn["readout"], ("membrane", "rate"))
   spiking_readout = snn.pop("readout") == "rate"
   spiking = _named("snn.", SpikingConfig, **snn)
-  if spiking.chunk and config.eval.steps % spiking.chunk:
-    raise ValueError(f"snn.chunk={spiking.chunk} does not divide eval.steps={config.eval.steps}: "
+  if spiking.chunk and config.eval.time_steps % spiking.chunk:
+    raise ValueError(f"snn.chunk={spiking.chunk} does not divide eval.time_steps={config.eval.time_steps}: "
                      "choose a divisor of both, or 0 for an automatic one")
-  evaluation = _named("snn.", dataclasses.replace, spiking, steps=config.eval.steps)
+  evaluation = _named("snn.", dataclasses.replace, spiking, time_steps=config.eval.time_steps)
   preprocess = _named("preprocessing.", Preprocessing, **config.preprocessing.to_dict())
   check_choice("tune.objective", config.tune.objective, OBJECTIVES)
   check_joint(config)
-  _named("tune.", check_at, config.tune.at, spiking.steps)
+  _named("tune.", check_at, config.tune.at, spiking.time_steps)
   _named("tune.", calibration.check_calibration, config.tune.calibration, config.tune.percentile,
-         spiking.steps, config.tune.v_init, config.tune.instalments)
+         spiking.time_steps, config.tune.v_init, config.tune.instalments)
   train_optimizer, joint_optimizer, threshold_optimizer, tune_optimizer = (
       _named(f"{phase}.", OptimizerConfig, **config[phase][field].to_dict())
       for phase, field in (("train", "optimizer"), ("joint", "optimizer"),

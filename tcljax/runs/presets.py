@@ -52,7 +52,7 @@ def imagenet_config(name: str) -> ConfigDict:
   config.train.label_smoothing = 0.1
   config.train.optimizer.weight_decay = 1e-4
   config.train.optimizer.warmup_steps = 5 * 1_281_167 // 256
-  config.snn.steps = 32
+  config.snn.time_steps = 32
   config.snn.delay = 1
   config.tune.at = (8, 16, 32)
   config.tune.steps = 10_000
@@ -107,8 +107,8 @@ def _quantized(config):
   _fine_tuned(config, "quantized", 8)
 
 
-def _fine_tuned(config, through, steps):
-  config.snn.steps = config.tune.instalments = steps
+def _fine_tuned(config, through, time_steps):
+  config.snn.time_steps = config.tune.instalments = time_steps
   config.tune.at = ()
   config.tune.steps = 500
   config.tune.batch_size = 32

@@ -71,7 +71,7 @@ def train_and_evaluate(
   results = measure(experiment, stages)
   if parallel.is_main_host():
     tables.write_results(workdir, results, f"{experiment.config.name}, T = "
-                         f"{experiment.spiking.steps} while tuning")
+                         f"{experiment.spiking.time_steps} while tuning")
   say(f"\n{tables.threshold_table(results)}\n\n{tables.accuracy_table(results)}\n\n"
       f"written to {workdir}: results.json, accuracy.png, metrics.jsonl")
   return results
@@ -123,7 +123,7 @@ def calibrate(
   batches = (experiment.preprocess(batch["image"]) for batch in images.evaluation(parts))
   variables = calibration.calibrate(
       experiment.model, variables, batches, method=method, percentile=tune.percentile,
-      steps=experiment.spiking.steps, per_channel=per_channel, v_init=v_init,
+      time_steps=experiment.spiking.time_steps, per_channel=per_channel, v_init=v_init,
       instalments=instalments)
   say(f"thresholds calibrated on {len(images)} training images: {method}")
   return variables
@@ -173,7 +173,7 @@ def measure(experiment: Experiment, stages: dict[str, dict[str, Any]]) -> dict[s
     stages: the variables after each stage, by its name; the last is the network that is reported.
   """
   say(f"evaluating on {len(experiment.dataset.test)} test images, T up to "
-      f"{experiment.evaluation.steps}")
+      f"{experiment.evaluation.time_steps}")
   found = {name: tables.summary(
       evaluate_on_test(experiment, experiment.model, variables, experiment.reference(variables)))
            for name, variables in stages.items()}
@@ -181,7 +181,7 @@ def measure(experiment: Experiment, stages: dict[str, dict[str, Any]]) -> dict[s
   *earlier, last = stages
   return {
       "config": experiment.config.name,
-      "tuned_for_steps": experiment.spiking.steps,
+      "tuned_for_time_steps": experiment.spiking.time_steps,
       **found[last],
       "stage": last,
       "earlier_stages": {name: found[name]["snn"] for name in earlier},

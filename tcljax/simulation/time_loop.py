@@ -25,7 +25,7 @@ LARGEST_CHUNK = 8
 _SHARE_OF_MEMORY = 0.25  # the rest is for weights, inputs and what layers need besides
 
 
-class Steps(NamedTuple):
+class Chunk(NamedTuple):
   """What an observer sees of K consecutive steps.
 
   Attributes:
@@ -55,14 +55,14 @@ class Simulation(NamedTuple):
 
 
 def simulate(
-    model: nn.Module,
-    variables: Any,
-    x: jax.Array,
-    spiking: SpikingConfig,
-    *,
-    keys: jax.Array | None = None,
-    observe: Callable[[Steps], Any] = lambda steps: (),
-    rates: bool = False,
+  model: nn.Module,
+  variables: Any,
+  x: jax.Array,
+  spiking: SpikingConfig,
+  *,
+  keys: jax.Array | None = None,
+  observe: Callable[[Chunk], Any] = lambda chunk: (),
+  rates: bool = False,
 ) -> Simulation:
   """Runs the spiking twin of `model` for T steps from rest.
 
@@ -81,7 +81,7 @@ def simulate(
     spiking: T, K, reset, surrogate and encoding.
     keys: random keys, [B], one an example, for encoding="poisson"; so the spikes of an example
       depend on nothing but its key.
-    observe: called once a chunk with `Steps`; returns arrays [K, ...] to be kept for every step.
+    observe: called once a chunk with a `Chunk`; returns arrays [K, ...] to be kept for every step.
       Reduce here what would be large.
     rates: whether to keep the mean current and firing rate of every neuron and example.
 
@@ -94,27 +94,31 @@ def simulate(
       model has no field `act`.
   """
   spiking = with_chunk(model, variables, x, spiking)
-  chunks = spiking.steps // spiking.chunk
+  chunks = spiking.time_steps // spiking.chunk
   start, run = in_chunks(model, variables, x, spiking, keys=keys, observe=observe, rates=rates)
   if chunks == 1:
     (state, total), observed = run(start, 0)
   else:
     (state, total), observed = jax.lax.scan(
-        jax.checkpoint(run, prevent_cse=False), start, spiking.chunk * jnp.arange(chunks))
-    observed = jax.tree.map(lambda a: a.reshape(spiking.steps, *a.shape[2:]), observed)
+      jax.checkpoint(run, prevent_cse=False), start, spiking.chunk * jnp.arange(chunks)
+    )
+    observed = jax.tree.map(lambda a: a.reshape(spiking.time_steps, *a.shape[2:]), observed)
   totals = state.get("totals", {}) if rates else None
-  return Simulation(total / (spiking.steps - spiking.delay), observed,
-                    jax.tree.map(lambda a: a / spiking.steps, totals))
+  return Simulation(
+    total / (spiking.time_steps - spiking.delay),
+    observed,
+    jax.tree.map(lambda a: a / spiking.time_steps, totals),
+  )
 
 
-def simulate_any_steps(
-    model: nn.Module,
-    variables: Any,
-    x: jax.Array,
-    spiking: SpikingConfig,
-    steps: jax.Array,
-    *,
-    keys: jax.Array | None = None,
+def simulate_any_time_steps(
+  model: nn.Module,
+  variables: Any,
+  x: jax.Array,
+  spiking: SpikingConfig,
+  time_steps: jax.Array,
+  *,
+  keys: jax.Array | None = None,
 ) -> jax.Array:
   """The logits of `simulate` for a T that is an argument of the compiled program.
 
@@ -124,8 +128,8 @@ def simulate_any_steps(
     model: as in `simulate`.
     variables: likewise.
     x: likewise.
-    spiking: how to simulate; its `chunk` is set, and its `steps` mean nothing.
-    steps: T, a multiple of `spiking.chunk` and above `spiking.delay`; may be traced.
+    spiking: how to simulate; its `chunk` is set, and its `time_steps` mean nothing.
+    time_steps: T, a multiple of `spiking.chunk` and above `spiking.delay`; may be traced.
     keys: as in `simulate`.
 
   Returns:
@@ -133,12 +137,13 @@ def simulate_any_steps(
   """
   start, run = in_chunks(model, variables, x, spiking, keys=keys)
   _, total = jax.lax.fori_loop(
-      0, steps // spiking.chunk, lambda i, carry: run(carry, spiking.chunk * i)[0], start)
-  return total / (steps - spiking.delay)
+    0, time_steps // spiking.chunk, lambda i, carry: run(carry, spiking.chunk * i)[0], start
+  )
+  return total / (time_steps - spiking.delay)
 
 
 def with_chunk(
-    model: nn.Module, variables: Any, x: jax.Array, spiking: SpikingConfig, on_cpus: int = 2
+  model: nn.Module, variables: Any, x: jax.Array, spiking: SpikingConfig, on_cpus: int = 2
 ) -> SpikingConfig:
   """The settings with K chosen, as `simulate` says, where they left it open.
 
@@ -169,14 +174,14 @@ def _fitting_steps(model, variables, x):
 
 
 def in_chunks(
-    model: nn.Module,
-    variables: Any,
-    x: jax.Array,
-    spiking: SpikingConfig,
-    *,
-    keys: jax.Array | None = None,
-    observe: Callable[[Steps], Any] = lambda steps: (),
-    rates: bool = False,
+  model: nn.Module,
+  variables: Any,
+  x: jax.Array,
+  spiking: SpikingConfig,
+  *,
+  keys: jax.Array | None = None,
+  observe: Callable[[Chunk], Any] = lambda chunk: (),
+  rates: bool = False,
 ) -> tuple[Any, Callable[[Any, jax.Array], tuple[Any, Any]]]:
   """A simulation taken apart: where it starts, and the function that runs the next K steps.
 
@@ -184,7 +189,7 @@ def in_chunks(
     model: as in `simulate`.
     variables: likewise.
     x: likewise.
-    spiking: how to simulate; its `chunk` is set, and its `steps` mean nothing.
+    spiking: how to simulate; its `chunk` is set, and its `time_steps` mean nothing.
     keys: as in `simulate`.
     observe: likewise.
     rates: likewise; the sums are `totals` in the state.
@@ -199,16 +204,20 @@ def in_chunks(
   """
   if spiking.encoding == "poisson" and keys is None:
     raise ValueError("encoding='poisson' needs keys: one random key for each example")
-  steps = spiking.chunk
-  network = with_activation(model, functools.partial(
-      IF, chunk=steps, reset=spiking.reset, surrogate=spiking.surrogate, width=spiking.width))
+  time_steps = spiking.chunk
+  network = with_activation(
+    model,
+    functools.partial(
+      IF, chunk=time_steps, reset=spiking.reset, surrogate=spiking.surrogate, width=spiking.width
+    ),
+  )
   carried = ["membrane", "totals"] if rates else ["membrane"]
 
   def apply(state, first_step):
-    inputs = frames(x, keys, first_step, steps, spiking.encoding)
+    inputs = frames(x, keys, first_step, time_steps, spiking.encoding)
     output, state = network.apply({**variables, **state}, inputs, mutable=[*carried, "spikes"])
     spikes = state.pop("spikes", {})
-    return output.astype(jnp.float32).reshape(steps, -1, *output.shape[1:]), state, spikes
+    return output.astype(jnp.float32).reshape(time_steps, -1, *output.shape[1:]), state, spikes
 
   def read_out(total, step):
     """The sum and the answer after step t; one at a time, so that no bit depends on K."""
@@ -219,8 +228,10 @@ def in_chunks(
   def run(carry, first_step):
     state, total = carry
     output, state, spikes = apply(state, first_step)
-    total, answers = jax.lax.scan(read_out, total, (first_step + 1 + jnp.arange(steps), output))
-    return (state, total), observe(Steps(answers, spikes))
+    total, answers = jax.lax.scan(
+      read_out, total, (first_step + 1 + jnp.arange(time_steps), output)
+    )
+    return (state, total), observe(Chunk(answers, spikes))
 
   # The call that creates the potentials runs no neuron; its layers are dead code to XLA.
   output, state, _ = apply({}, 0)
@@ -235,7 +246,8 @@ def count_neurons(model: nn.Module, variables: Any, input_shape: tuple[int, ...]
   x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   network = with_activation(model, IF)
   _, state = jax.eval_shape(
-      lambda variables, x: network.apply(variables, x, mutable=["membrane"]), variables, x)
+    lambda variables, x: network.apply(variables, x, mutable=["membrane"]), variables, x
+  )
   flat = traverse_util.flatten_dict(state.get("membrane", {}), sep="/")
   paths = ["/".join(path) for path in activation_paths(model, variables, x)]
   return {path: math.prod(flat[f"{path}/v"].shape[1:]) for path in paths}

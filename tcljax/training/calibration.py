@@ -40,16 +40,23 @@ class _Observed(Activation):
     self.check_name()
     self.check_first_use("observed", "histogram")
     x = self.pooled(x)
-    self.sow("observed", "histogram", histogram(x, self.per_channel),
-             init_fn=lambda: None, reduce_fn=lambda _, new: new)
+    self.sow(
+      "observed",
+      "histogram",
+      histogram(x, self.per_channel),
+      init_fn=lambda: None,
+      reduce_fn=lambda _, new: new,
+    )
     return nn.relu(x)
 
 
 def _refuse_relu(call, args, kwargs, context):
   """Tells of an activation that the swap has not reached: it would stay without a threshold."""
   if isinstance(context.module, ReLU):
-    raise ValueError(f"activation {'/'.join(context.module.path)!r} stays tcljax.ReLU when the "
-                     "model's field act is swapped: pass act=self.act on to inner modules")
+    raise ValueError(
+      f"activation {'/'.join(context.module.path)!r} stays tcljax.ReLU when the "
+      "model's field act is swapped: pass act=self.act on to inner modules"
+    )
   return call(*args, **kwargs)
 
 
@@ -58,29 +65,31 @@ class CalibrationError(ValueError):
 
 
 def check_calibration(
-    method: str, percentile: float, steps: int | None, v_init: float, instalments: int
+  method: str, percentile: float, time_steps: int | None, v_init: float, instalments: int
 ) -> None:
   """Raises ValueError on an unknown method or on values it cannot work with."""
   check_choice("calibration", method, METHODS)
   check_percentile(percentile)
-  if method == "least_squares" and (steps is None or steps < 1):
-    raise ValueError(f"calibration='least_squares' knows T: steps={steps} must be at least 1")
+  if method == "least_squares" and (time_steps is None or time_steps < 1):
+    raise ValueError(
+      f"calibration='least_squares' knows T: time_steps={time_steps} must be at least 1"
+    )
   if not math.isfinite(v_init):
     raise ValueError(f"v_init={v_init} must be finite, such as 0.5")
   check_least("instalments", instalments, 1)
 
 
 def calibrate(
-    model: nn.Module,
-    variables: Any,
-    batches: Iterable[jax.Array],
-    *,
-    method: str = "percentile",
-    percentile: float = 99.9,
-    steps: int | None = None,
-    per_channel: bool = False,
-    v_init: float = 0.5,
-    instalments: int = 1,
+  model: nn.Module,
+  variables: Any,
+  batches: Iterable[jax.Array],
+  *,
+  method: str = "percentile",
+  percentile: float = 99.9,
+  time_steps: int | None = None,
+  per_channel: bool = False,
+  v_init: float = 0.5,
+  instalments: int = 1,
 ) -> dict[str, Any]:
   """Sets the thresholds of every activation from real inputs.
 
@@ -91,10 +100,10 @@ def calibrate(
     variables: its trained variables; a collection `clipping` already there is replaced.
     batches: inputs [B, ...] as the network takes them, from the training set.
     method: "percentile" of the activations (Rueckauer et al., 2017), their "maximum" (Diehl et
-      al., 2015), or the threshold of "least_squares" error of the T-step quantised activation. A
+      al., 2015), or the threshold of "least_squares" error of the T-step quantized activation. A
       percentile that is zero (a layer seldom active) becomes the maximum.
     percentile: in (0, 100), for method="percentile".
-    steps: T, for method="least_squares".
+    time_steps: T, for method="least_squares".
     per_channel: one threshold a channel (the last axis) instead of one a layer. A channel that
       never was active takes the threshold of its whole layer.
     v_init: initial membrane potential as a fraction of the threshold. One half rounds to nearest,
@@ -113,7 +122,7 @@ def calibrate(
     CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never
       was active.
   """
-  check_calibration(method, percentile, steps, v_init, instalments)
+  check_calibration(method, percentile, time_steps, v_init, instalments)
   if hasattr(batches, "ndim"):
     raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
@@ -137,7 +146,7 @@ def calibrate(
       return percentile_threshold(activations, percentile)
     if method == "maximum":
       return np.asarray(activations.maximum, np.float64)
-    return least_squares_threshold(activations, steps, v_init)
+    return least_squares_threshold(activations, time_steps, v_init)
 
   found = {}
   for path, activations in totals.items():
@@ -145,16 +154,21 @@ def calibrate(
     if not np.isfinite(activations.maximum).all():
       raise CalibrationError(f"activation {name!r} is not finite on the calibration inputs")
     if activations.maximum.max() >= LIMIT:
-      raise CalibrationError(f"activation {name!r} reaches {activations.maximum.max():.3g}, more "
-                             f"than {LIMIT:.3g}: scale the inputs or the weights down")
+      raise CalibrationError(
+        f"activation {name!r} reaches {activations.maximum.max():.3g}, more "
+        f"than {LIMIT:.3g}: scale the inputs or the weights down"
+      )
     thresholds = choose(activations)
     if not thresholds.all():  # dead, or so seldom active that the percentile is zero
-      layer = Histogram(activations.counts.sum(axis=0, keepdims=True),
-                        activations.maximum.max(keepdims=True))
+      layer = Histogram(
+        activations.counts.sum(axis=0, keepdims=True), activations.maximum.max(keepdims=True)
+      )
       fallback = choose(layer)[0] or layer.maximum[0]
       if not fallback > 0:
-        raise CalibrationError(f"activation {name!r} never is above zero on these inputs: "
-                         "the network is dead there, no threshold can be found")
+        raise CalibrationError(
+          f"activation {name!r} never is above zero on these inputs: "
+          "the network is dead there, no threshold can be found"
+        )
       thresholds = np.where(thresholds > 0, thresholds, fallback)
     tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)
     found[(*path, "raw_threshold")] = clipping.raw_from_threshold(tau)
@@ -172,5 +186,8 @@ def thresholds(variables: Any) -> dict[str, np.ndarray]:
   if "clipping" not in variables:
     raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
   flat = traverse_util.flatten_dict(variables["clipping"], sep="/")
-  return {path.removesuffix("/raw_threshold"): np.asarray(clipping.threshold_from_raw(raw))
-          for path, raw in flat.items() if path.endswith("/raw_threshold")}
+  return {
+    path.removesuffix("/raw_threshold"): np.asarray(clipping.threshold_from_raw(raw))
+    for path, raw in flat.items()
+    if path.endswith("/raw_threshold")
+  }

@@ -47,7 +47,7 @@ StepFunction = Callable[[TrainState, Any, jax.Array], tuple[TrainState, dict[str
 
 
 def new_state(
-    variables: dict[str, Any], transformation: optax.GradientTransformation
+  variables: dict[str, Any], transformation: optax.GradientTransformation
 ) -> TrainState:
   """The state before the first step; `transformation` is from `optim.train_only`.
 
@@ -58,7 +58,7 @@ def new_state(
 
 
 def train_step(
-    objective: Objective, transformation: optax.GradientTransformation, trained: Iterable[str]
+  objective: Objective, transformation: optax.GradientTransformation, trained: Iterable[str]
 ) -> StepFunction:
   """A compiled step that differentiates and updates only the `trained` collections.
 
@@ -71,8 +71,11 @@ def train_step(
     A function of state, batch and the run's key to the next state and metrics `loss`,
     `gradient_norm`, `update_norm` and those of the objective. The state given is consumed.
   """
-  return jax.jit(_step(objective, transformation, trained), donate_argnums=0,
-                 compiler_options=xla_options.saving_memory())
+  return jax.jit(
+    _step(objective, transformation, trained),
+    donate_argnums=0,
+    compiler_options=xla_options.saving_memory(),
+  )
 
 
 def _step(objective, transformation, trained):
@@ -87,13 +90,21 @@ def _step(objective, transformation, trained):
     moving = {c: state.variables[c] for c in trained}
     (loss, (metrics, updated)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(moving)
     # Frozen collections get a zero that the optimizer drops: it is never computed.
-    zeros = {c: jax.tree.map(jnp.zeros_like, tree)
-             for c, tree in state.variables.items() if c not in trained}
+    zeros = {
+      c: jax.tree.map(jnp.zeros_like, tree)
+      for c, tree in state.variables.items()
+      if c not in trained
+    }
     updates, opt_state = transformation.update(
-        {**zeros, **gradients}, state.opt_state, state.variables)
+      {**zeros, **gradients}, state.opt_state, state.variables
+    )
     moved = {c: optax.apply_updates(state.variables[c], updates[c]) for c in trained}
-    metrics = {"loss": loss, "gradient_norm": optax.tree.norm(gradients),
-               "update_norm": optax.tree.norm([updates[c] for c in trained]), **metrics}
+    metrics = {
+      "loss": loss,
+      "gradient_norm": optax.tree.norm(gradients),
+      "update_norm": optax.tree.norm([updates[c] for c in trained]),
+      **metrics,
+    }
     variables = {**state.variables, **updated, **moved}
     return TrainState(state.step + 1, variables, opt_state), metrics
 
@@ -101,8 +112,10 @@ def _step(objective, transformation, trained):
 
 
 def train_steps(
-    objective: Objective, transformation: optax.GradientTransformation, trained: Iterable[str],
-    mesh: Mesh,
+  objective: Objective,
+  transformation: optax.GradientTransformation,
+  trained: Iterable[str],
+  mesh: Mesh,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
   """Compiled: as many steps of `train_step` as are asked for, on images that lie on the device.
 
@@ -173,7 +186,8 @@ class OnDevice:
     """The state after `count` steps from number `first` (from 0) on, and their metrics, [count]."""
     rows = [self._order[first + min(i, count - 1)] for i in range(self.steps_a_call)]
     state, metrics = self._steps(
-        state, self._data, np.stack(rows).astype(np.int32), np.int32(count), key)
+      state, self._data, np.stack(rows).astype(np.int32), np.int32(count), key
+    )
     return state, {name: metric[:count] for name, metric in metrics.items()}
 
 
@@ -186,14 +200,14 @@ def fits_on_device(split: Examples) -> bool:
 
 
 def fit(
-    state: TrainState,
-    run: OneByOne | OnDevice,
-    steps: int,
-    *,
-    seed: int,
-    on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
-    checkpoints: "Checkpoints | None" = None,
-    checkpoint_every: int = 0,
+  state: TrainState,
+  run: OneByOne | OnDevice,
+  steps: int,
+  *,
+  seed: int,
+  on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+  checkpoints: "Checkpoints | None" = None,
+  checkpoint_every: int = 0,
 ) -> TrainState:
   """Runs the steps that `state` still lacks.
 
@@ -233,8 +247,11 @@ def fit(
 
   done = int(state.step)
   while done < steps:
-    saved = min(steps, (done // checkpoint_every + 1) * checkpoint_every
-                ) if checkpoints and checkpoint_every else steps
+    saved = (
+      min(steps, (done // checkpoint_every + 1) * checkpoint_every)
+      if checkpoints and checkpoint_every
+      else steps
+    )
     count = min(run.steps_a_call, saved - done)
     state, metrics = run(state, done, count, key)
     settle()
@@ -249,7 +266,7 @@ def fit(
 
 
 def steps_within(
-    minutes: float, state: TrainState, step: StepFunction, batch: Any, *, mesh: Mesh
+  minutes: float, state: TrainState, step: StepFunction, batch: Any, *, mesh: Mesh
 ) -> int:
   """How many steps fit into a time on this machine, judged by a trial of a few; at least 1.
 
@@ -282,15 +299,17 @@ def _diverged(number, name, value, checkpoints):
     return f"{what}; are all inputs finite? if so, lower the learning rate or set clip_norm"
   last = checkpoints.latest_step()
   kept = f"the last good checkpoint is {checkpoints.path(last)}" if last else "no checkpoint yet"
-  return (f"{what}; {kept}; start anew in another --workdir with a lower learning rate or with "
-          "optimizer.clip_norm")
+  return (
+    f"{what}; {kept}; start anew in another --workdir with a lower learning rate or with "
+    "optimizer.clip_norm"
+  )
 
 
 def restore_or_new(
-    checkpoints: "Checkpoints",
-    mesh: Mesh,
-    make_variables: Callable[[], dict[str, Any]],
-    transformation: optax.GradientTransformation,
+  checkpoints: "Checkpoints",
+  mesh: Mesh,
+  make_variables: Callable[[], dict[str, Any]],
+  transformation: optax.GradientTransformation,
 ) -> TrainState:
   """The newest checkpoint's state, or that of a fresh start, copied to every device."""
   make = lambda: new_state(make_variables(), transformation)

@@ -75,11 +75,11 @@ def _loss(kind, teacher, smoothing):
 
 
 def ann_objective(
-    model: nn.Module,
-    preprocess: Callable[..., jax.Array],
-    smoothing: float = 0.0,
-    kind: str = "cross_entropy",
-    teacher: nn.Module | None = None,
+  model: nn.Module,
+  preprocess: Callable[..., jax.Array],
+  smoothing: float = 0.0,
+  kind: str = "cross_entropy",
+  teacher: nn.Module | None = None,
 ) -> Objective:
   """The loss of a network in training mode, on augmented images: phase 1, and joint training.
 
@@ -115,29 +115,34 @@ def with_threshold_decay(objective: Objective, coefficient: float) -> Objective:
   def regularized(variables, batch, key):
     loss, aux = objective(variables, batch, key)
     flat = traverse_util.flatten_dict(variables["clipping"])
-    squares = [jnp.sum(threshold_from_raw(raw)**2)
-               for path, raw in flat.items() if path[-1] == "raw_threshold"]
+    squares = [
+      jnp.sum(threshold_from_raw(raw) ** 2)
+      for path, raw in flat.items()
+      if path[-1] == "raw_threshold"
+    ]
     return loss + coefficient * sum(squares), aux
 
   return regularized
 
 
-def check_at(at: Sequence[int], steps: int) -> None:
+def check_at(at: Sequence[int], time_steps: int) -> None:
   """Raises ValueError unless all of `at` are numbers of steps from 1 to T."""
   for t in at:
-    if not (isinstance(t, (int, np.integer)) and 1 <= t <= steps):
-      raise ValueError(f"at={tuple(at)}: {t!r} is no number of steps from 1 to steps={steps}")
+    if not (isinstance(t, (int, np.integer)) and 1 <= t <= time_steps):
+      raise ValueError(
+        f"at={tuple(at)}: {t!r} is no number of steps from 1 to time_steps={time_steps}"
+      )
 
 
 def snn_objective(
-    model: nn.Module,
-    preprocess: Callable[..., jax.Array],
-    spiking: SpikingConfig,
-    mesh: Mesh,
-    kind: str = "distillation",
-    teacher: nn.Module | None = None,
-    at: Sequence[int] = (),
-    smoothing: float = 0.0,
+  model: nn.Module,
+  preprocess: Callable[..., jax.Array],
+  spiking: SpikingConfig,
+  mesh: Mesh,
+  kind: str = "distillation",
+  teacher: nn.Module | None = None,
+  at: Sequence[int] = (),
+  smoothing: float = 0.0,
 ) -> Objective:
   """The loss of the T-step spiking network, with gradients through all steps: phase 2.
 
@@ -159,14 +164,19 @@ def snn_objective(
     ValueError: on an unknown kind, or a number of steps outside 1 to T.
   """
   check_choice("objective", kind, OBJECTIVES)
-  check_at(at, spiking.steps)
-  taken = np.asarray(sorted(at) or [spiking.steps]) - 1
+  check_at(at, spiking.time_steps)
+  taken = np.asarray(sorted(at) or [spiking.time_steps]) - 1
   loss_of = _loss(kind, teacher or with_activation(model, ReLU), smoothing)
 
   def run(variables, x, keys):
     answers = simulate(
-        model, variables, x, with_chunk(model, variables, x, spiking, LARGEST_CHUNK), keys=keys,
-        observe=lambda steps: steps.logits).observed
+      model,
+      variables,
+      x,
+      with_chunk(model, variables, x, spiking, LARGEST_CHUNK),
+      keys=keys,
+      observe=lambda chunk: chunk.logits,
+    ).observed
     return answers[taken]
 
   run = parallel.over_data(mesh, run, P(None, "data"))

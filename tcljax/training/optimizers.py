@@ -47,16 +47,19 @@ class OptimizerConfig:
   def transformation(self, steps: int) -> optax.GradientTransformation:
     """The optimizer for a run of `steps` steps."""
     schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if self.warmup_steps else self.learning_rate,
-        peak_value=self.learning_rate, warmup_steps=self.warmup_steps,
-        decay_steps=max(steps, self.warmup_steps + 1))
+      init_value=0.0 if self.warmup_steps else self.learning_rate,
+      peak_value=self.learning_rate,
+      warmup_steps=self.warmup_steps,
+      decay_steps=max(steps, self.warmup_steps + 1),
+    )
     decayed = lambda tree: jax.tree.map(lambda a: a.ndim > 1, tree)
     if self.name == "adamw":
       update = optax.adamw(schedule, weight_decay=self.weight_decay, mask=decayed)
     else:
       update = optax.chain(
-          optax.add_decayed_weights(self.weight_decay, mask=decayed),
-          optax.sgd(schedule, self.momentum, nesterov=True))
+        optax.add_decayed_weights(self.weight_decay, mask=decayed),
+        optax.sgd(schedule, self.momentum, nesterov=True),
+      )
     limit = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity()
     return optax.chain(limit, update)
 
@@ -64,9 +67,7 @@ class OptimizerConfig:
 COLLECTIONS = ("params", "batch_stats", "clipping", "teacher")
 
 
-def train_only(
-    trained: Mapping[str, optax.GradientTransformation]
-) -> optax.GradientTransformation:
+def train_only(trained: Mapping[str, optax.GradientTransformation]) -> optax.GradientTransformation:
   """An optimizer over a dictionary of collections that moves only some of them.
 
   The others get no update and no optimizer state.
@@ -77,11 +78,14 @@ def train_only(
   Raises:
     ValueError: by `init` and `update`, on a collection that no rule covers.
   """
+
   def labels(variables: dict[str, Any]):
     unknown = sorted(set(variables) - set(COLLECTIONS))
     if unknown:
-      raise ValueError(f"collection {unknown[0]!r} is neither trained nor frozen: the rules cover "
-                       f"{', '.join(COLLECTIONS)}")
+      raise ValueError(
+        f"collection {unknown[0]!r} is neither trained nor frozen: the rules cover "
+        f"{', '.join(COLLECTIONS)}"
+      )
     return {c: c if c in trained else "freeze" for c in variables}
 
   return optax.partition({**trained, "freeze": optax.set_to_zero()}, labels)

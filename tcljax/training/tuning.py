@@ -25,21 +25,21 @@ def _as_they_are(images: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def tune(
-    model: nn.Module,
-    variables: dict[str, Any],
-    images: np.ndarray,
-    labels: np.ndarray,
-    spiking: SpikingConfig = SpikingConfig(),
-    *,
-    steps: int = 500,
-    minutes: float = 0.0,
-    batch_size: int = 32,
-    optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.02),
-    objective: str = "distillation",
-    at: Sequence[int] = (),
-    preprocess: Callable[[jax.Array, jax.Array], jax.Array] = _as_they_are,
-    seed: int = 0,
-    on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+  model: nn.Module,
+  variables: dict[str, Any],
+  images: np.ndarray,
+  labels: np.ndarray,
+  spiking: SpikingConfig = SpikingConfig(),
+  *,
+  steps: int = 500,
+  minutes: float = 0.0,
+  batch_size: int = 32,
+  optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.02),
+  objective: str = "distillation",
+  at: Sequence[int] = (),
+  preprocess: Callable[[jax.Array, jax.Array], jax.Array] = _as_they_are,
+  seed: int = 0,
+  on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
 ) -> dict[str, Any]:
   """Trains thresholds and initial potentials; the weights stay as they are, to the bit.
 
@@ -48,14 +48,14 @@ def tune(
     variables: its variables with the collection `clipping`, from `calibrate`.
     images: training inputs, [N, ...].
     labels: class numbers, [N].
-    spiking: the simulation whose output is made better; `spiking.steps` is the T to tune for.
+    spiking: the simulation whose output is made better; `spiking.time_steps` is the T to tune for.
     steps: training steps.
     minutes: if positive, as many steps as fit into this time take the place of `steps`.
     batch_size: a multiple of the number of devices.
     optimizer: of the thresholds.
     objective: "distillation" from the ANN's logits, or "cross_entropy" with the labels.
     at: numbers of steps whose answers are to be good, for thresholds that serve a range of T; empty
-      for `spiking.steps` alone.
+      for `spiking.time_steps` alone.
     preprocess: applied to each batch of images, with a random key, on the device.
     seed: of the order of the images and everything else random.
     on_metrics: called after each step with its number and metrics, such as `loss` and `accuracy`.
@@ -78,10 +78,13 @@ def tune(
   parallel.check_batch_size("batch_size", batch_size)
   split = Split(np.asarray(images), np.asarray(labels))
   example = jax.eval_shape(
-      preprocess, jax.ShapeDtypeStruct((1, *split.image_shape), split.image_dtype),
-      jax.eval_shape(jax.random.key, 0))
+    preprocess,
+    jax.ShapeDtypeStruct((1, *split.image_shape), split.image_dtype),
+    jax.eval_shape(jax.random.key, 0),
+  )
   split.check_classes(
-      jax.eval_shape(with_activation(model, ReLU).apply, variables, example).shape[-1])
+    jax.eval_shape(with_activation(model, ReLU).apply, variables, example).shape[-1]
+  )
   variables = flax.core.unfreeze(variables)
   mesh = parallel.data_mesh()
   trained = ("clipping",)
