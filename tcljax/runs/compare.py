@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from tcljax.distributed import parallel
-from tcljax.reporting import tables
-from tcljax.runs import stages
-from tcljax.layers.activations import Quantized, with_activation
-from tcljax.distributed.checkpoints import CheckpointError
 from tcljax.checks import check_choice
 from tcljax.data import first_images
-from tcljax.evaluation.diagnosis import diagnose
+from tcljax.distributed import parallel
+from tcljax.distributed.checkpoints import CheckpointError
 from tcljax.evaluation.accuracy import accuracy
-from tcljax.runs.experiment import Experiment
+from tcljax.evaluation.diagnosis import diagnose
 from tcljax.files import write_text
+from tcljax.layers.activations import Quantized, with_activation
+from tcljax.reporting import tables
 from tcljax.reporting.progress import say
+from tcljax.runs import stages
+from tcljax.runs.experiment import Experiment
 
 # One set of thresholds for every T, as published: a threshold for each layer, potentials that start
 # at zero.
@@ -58,8 +58,11 @@ def at_time_steps(experiment: Experiment, time_steps: int) -> Experiment:
 
 
 def check(
-    experiment: Experiment, time_steps: Sequence[str], methods: Sequence[str], validation: bool,
-    images: int,
+  experiment: Experiment,
+  time_steps: Sequence[str],
+  methods: Sequence[str],
+  validation: bool,
+  images: int,
 ) -> tuple[Experiment, list[int], list[str]]:
   """What a command line asks for.
 
@@ -77,8 +80,10 @@ def check(
     ValueError: naming what cannot be done, and the remedy.
   """
   if experiment.config.joint.through:
-    raise ValueError(f"joint.through={experiment.config.joint.through!r} trains the weights, and "
-                     "methods for the thresholds are compared on the same weights: leave it out")
+    raise ValueError(
+      f"joint.through={experiment.config.joint.through!r} trains the weights, and "
+      "methods for the thresholds are compared on the same weights: leave it out"
+    )
   try:
     numbers = sorted({int(t) for t in time_steps})
   except ValueError:
@@ -92,16 +97,21 @@ def check(
   data = experiment.dataset
   split = data.validation if validation else data.test
   if not len(split):
-    raise ValueError("validation: no images are set aside; set config.data.validation, for example "
-                     "to 5000")
-  chosen = split.take(np.arange(len(split))[:images or None])
+    raise ValueError(
+      "validation: no images are set aside; set config.data.validation, for example to 5000"
+    )
+  chosen = split.take(np.arange(len(split))[: images or None])
   made = dataclasses.replace(experiment, dataset=dataclasses.replace(data, test=chosen))
   return made, numbers, list(methods) or list(METHODS)
 
 
 def compare(
-    experiment: Experiment, workdir: pathlib.Path, pretrained: dict[str, Any] | None,
-    time_steps: Sequence[int], methods: Sequence[str] = METHODS, validation: bool = False,
+  experiment: Experiment,
+  workdir: pathlib.Path,
+  pretrained: dict[str, Any] | None,
+  time_steps: Sequence[int],
+  methods: Sequence[str] = METHODS,
+  validation: bool = False,
 ) -> dict[str, Any]:
   """Measures the methods and reports.
 
@@ -145,24 +155,32 @@ def compare(
     for t in time_steps:
       one = at_time_steps(experiment, t)
       tuned = stages.tune_thresholds(
-          one, _directory(workdir, f"T{t}"), mesh, _start(one, variables))
+        one, _directory(workdir, f"T{t}"), mesh, _start(one, variables)
+      )
       if TUNED in methods and ledger.lacking(TUNED, [t]):
         ledger.add(TUNED, _measure(one, tuned, [t]))
       if QUANTIZED in methods and ledger.lacking(QUANTIZED, [t]):
         ledger.add(QUANTIZED, _quantized(one, tuned, [t]))
   if {TUNED_ALL, QUANTIZED_ALL} & set(methods):
     tuned = stages.tune_thresholds(
-        experiment, _directory(workdir, "all"), mesh, _start(experiment, variables))
+      experiment, _directory(workdir, "all"), mesh, _start(experiment, variables)
+    )
     if TUNED_ALL in methods and (lacking := ledger.lacking(TUNED_ALL, time_steps)):
       ledger.add(TUNED_ALL, _measure(longest, tuned, lacking))
     if QUANTIZED_ALL in methods and (lacking := ledger.lacking(QUANTIZED_ALL, time_steps)):
       ledger.add(QUANTIZED_ALL, _quantized(experiment, tuned, lacking))
     found = diagnose(
-        experiment.model, tuned, first_images(experiment.dataset.train, _DIAGNOSED),
-        experiment.spiking,
-        batch_size=experiment.config.eval.batch_size, preprocess=experiment.preprocess)
-    say(f"\n{TUNED_ALL}, errors at T = {experiment.spiking.time_steps} on training images\n"
-        f"{tables.diagnosis_table(found)}")
+      experiment.model,
+      tuned,
+      first_images(experiment.dataset.train, _DIAGNOSED),
+      experiment.spiking,
+      batch_size=experiment.config.eval.batch_size,
+      preprocess=experiment.preprocess,
+    )
+    say(
+      f"\n{TUNED_ALL}, errors at T = {experiment.spiking.time_steps} on training images\n"
+      f"{tables.diagnosis_table(found)}"
+    )
   _report(experiment, path, ledger.results)
   return ledger.results
 
@@ -174,12 +192,18 @@ class _Ledger:
     self.path, images = path, len(experiment.dataset.test)
     self.results = self._read()
     if self.results and self.results.get("images") != images:
-      raise CheckpointError(f"{path} holds figures of {self.results.get('images')} images, asked "
-                            f"are {images}: choose another --workdir, or as many --images")
+      raise CheckpointError(
+        f"{path} holds figures of {self.results.get('images')} images, asked "
+        f"are {images}: choose another --workdir, or as many --images"
+      )
     if not self.results:
-      ann = accuracy(experiment.ann, variables, experiment.dataset.test,
-                     batch_size=experiment.config.eval.batch_size,
-                     preprocess=experiment.preprocess)
+      ann = accuracy(
+        experiment.ann,
+        variables,
+        experiment.dataset.test,
+        batch_size=experiment.config.eval.batch_size,
+        preprocess=experiment.preprocess,
+      )
       self.results = {"images": images, "ann": round(ann, 4), "rows": []}
       say(f"ANN: {ann:.2f} % of {images} images")
 
@@ -187,8 +211,9 @@ class _Ledger:
     try:
       return dict(json.loads(self.path.read_text())) if self.path.exists() else {}
     except (OSError, TypeError, ValueError) as error:
-      raise CheckpointError(f"{self.path} cannot be read: {error}; remove it to measure anew, what "
-                            "is tuned is kept") from error
+      raise CheckpointError(
+        f"{self.path} cannot be read: {error}; remove it to measure anew, what is tuned is kept"
+      ) from error
 
   def lacking(self, method, time_steps):
     known = {row["T"] for row in self.results["rows"] if row["method"] == method}
@@ -212,22 +237,28 @@ def _directory(workdir, name):
 def _start(experiment, variables):
   """Where tuning starts, as the config says."""
   tune = experiment.config.tune
-  return stages.calibrate(experiment, variables, tune.calibration, tune.per_channel,
-                            tune.v_init, tune.instalments)
+  return stages.calibrate(
+    experiment, variables, tune.calibration, tune.per_channel, tune.v_init, tune.instalments
+  )
 
 
 def _measure(experiment, variables, time_steps):
   found = stages.evaluate_on_test(
-      experiment, experiment.model, variables, experiment.reference(variables)).snn
+    experiment, experiment.model, variables, experiment.reference(variables)
+  ).snn
   return {t: float(found[t - 1]) for t in time_steps}
 
 
 def _quantized(experiment, variables, time_steps):
   def at(t):
     network = with_activation(experiment.model, functools.partial(Quantized, time_time_steps=t))
-    return accuracy(network, variables, experiment.dataset.test,
-                    batch_size=experiment.config.eval.batch_size,
-                    preprocess=experiment.preprocess)
+    return accuracy(
+      network,
+      variables,
+      experiment.dataset.test,
+      batch_size=experiment.config.eval.batch_size,
+      preprocess=experiment.preprocess,
+    )
 
   return {t: at(t) for t in time_steps}
 
@@ -244,5 +275,7 @@ def _report(experiment, path, results):
   picture = path.with_suffix(".png")
   if parallel.is_main_host():
     tables.plot_curves(picture, curves(results), results["ann"], experiment.config.name)
-  say(f"\n{tables.curve_table(curves(results))}\n\nANN {results['ann']:.2f} %, on "
-      f"{results['images']} images; written: {path}, {picture.name}")
+  say(
+    f"\n{tables.curve_table(curves(results))}\n\nANN {results['ann']:.2f} %, on "
+    f"{results['images']} images; written: {path}, {picture.name}"
+  )

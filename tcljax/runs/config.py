@@ -107,9 +107,16 @@ def base_config() -> ConfigDict:
 
 def _optimizer(name: str, learning_rate: float, weight_decay: float) -> ConfigDict:
   """The fields of `tcljax.OptimizerConfig`."""
-  return ConfigDict({
-      "name": name, "learning_rate": learning_rate, "warmup_steps": 0, "momentum": 0.9,
-      "weight_decay": weight_decay, "clip_norm": 0.0})
+  return ConfigDict(
+    {
+      "name": name,
+      "learning_rate": learning_rate,
+      "warmup_steps": 0,
+      "momentum": 0.9,
+      "weight_decay": weight_decay,
+      "clip_norm": 0.0,
+    }
+  )
 
 
 def to_json(config: ConfigDict) -> str:
@@ -148,8 +155,11 @@ def _with_tuples(value: Any) -> Any:
 def differences(stored: ConfigDict, given: ConfigDict) -> list[str]:
   """One text for each field in which two configs differ: `field: stored -> given`."""
   old, new = (_flatten(json.loads(to_json(config))) for config in (stored, given))
-  return [f"{field}: {old.get(field)!r} -> {new.get(field)!r}"
-          for field in sorted({*old, *new}) if old.get(field) != new.get(field)]
+  return [
+    f"{field}: {old.get(field)!r} -> {new.get(field)!r}"
+    for field in sorted({*old, *new})
+    if old.get(field) != new.get(field)
+  ]
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,13 +7,13 @@ import jax
 import numpy as np
 
 from tcljax.conversion import spiking_network
-from tcljax.distributed import parallel
-from tcljax.reporting import tables
-from tcljax.data import Examples, evaluation_batches
 from tcljax.conversion.early_exit import answer_early, choose_margin
-from tcljax.runs.experiment import Experiment, calibration_images
-from tcljax.reporting.progress import say
+from tcljax.data import Examples, evaluation_batches
+from tcljax.distributed import parallel
 from tcljax.models.precision import in_float32
+from tcljax.reporting import tables
+from tcljax.reporting.progress import say
+from tcljax.runs.experiment import Experiment, calibration_images
 from tcljax.runs.stages import evaluate_on_test
 
 # Folding changes the rounding of a current, so that a neuron at its very threshold may fire a step
@@ -27,8 +27,10 @@ class ConversionFailed(RuntimeError):
 
 
 def convert_and_verify(
-    experiment: Experiment, variables: dict[str, Any], output: pathlib.Path,
-    early_exit: float | None = None,
+  experiment: Experiment,
+  variables: dict[str, Any],
+  output: pathlib.Path,
+  early_exit: float | None = None,
 ) -> dict[str, Any]:
   """Converts, writes, reads back, simulates and reports.
 
@@ -48,11 +50,20 @@ def convert_and_verify(
   """
   config = experiment.config
   network = spiking_network.convert(
-      experiment.model, variables, experiment.input_shape, experiment.spiking,
-      name=config.name, dataset=config.data.name, num_classes=experiment.dataset.num_classes,
-      preprocessing={"scale": 1 / 255, "mean": experiment.preprocess.mean,
-                     "std": experiment.preprocess.std},
-      readout=config.snn.readout)
+    experiment.model,
+    variables,
+    experiment.input_shape,
+    experiment.spiking,
+    name=config.name,
+    dataset=config.data.name,
+    num_classes=experiment.dataset.num_classes,
+    preprocessing={
+      "scale": 1 / 255,
+      "mean": experiment.preprocess.mean,
+      "std": experiment.preprocess.std,
+    },
+    readout=config.snn.readout,
+  )
 
   def run(model, model_variables):
     return evaluate_on_test(experiment, model, model_variables, experiment.reference(variables))
@@ -64,8 +75,10 @@ def convert_and_verify(
   moved = float(np.abs(converted.snn - simulated.snn).max())
   tolerated = 100 * max(_TOLERATED_SHARE, _TOLERATED_IMAGES / converted.images)
   if moved > tolerated:
-    raise ConversionFailed(f"accuracy moved by {moved:.2f} points at some T when BatchNorm was "
-                           f"folded, tolerated are {tolerated:.2f}; nothing was written")
+    raise ConversionFailed(
+      f"accuracy moved by {moved:.2f} points at some T when BatchNorm was "
+      f"folded, tolerated are {tolerated:.2f}; nothing was written"
+    )
   if parallel.is_main_host():
     spiking_network.save(network, output)
   parallel.wait_for_hosts("saved")
@@ -73,27 +86,38 @@ def convert_and_verify(
   found = run(loaded.model, loaded.variables)
   for name in ("snn", "agreement", "spikes_per_neuron"):
     if not np.array_equal(getattr(found, name), getattr(converted, name)):
-      raise ConversionFailed(f"{output}: {name} of the network read back differs from that of the "
-                             "network written: the disk may be faulty")
-  results = {"config": config.name, **tables.summary(found),
-             "largest_change_by_folding": round(moved, 4)}
+      raise ConversionFailed(
+        f"{output}: {name} of the network read back differs from that of the "
+        "network written: the disk may be faulty"
+      )
+  results = {
+    "config": config.name,
+    **tables.summary(found),
+    "largest_change_by_folding": round(moved, 4),
+  }
   if early_exit is not None:
     results["early_exit"] = measure_early_exit(experiment, loaded, early_exit)
   if parallel.is_main_host():
     tables.write_results(output, results, f"{config.name}, converted")
   populations = [node.name for node in loaded.graph.nodes if node.op == "neurons"]
-  say(f"{len(populations)} populations of neurons: {', '.join(populations)}\n"
-      f"\n{tables.accuracy_table(results)}\n\n"
-      f"verified: {output} read back gives the same spikes; folding moved the accuracy by at most "
-      f"{moved:.2f} points at any T")
+  say(
+    f"{len(populations)} populations of neurons: {', '.join(populations)}\n"
+    f"\n{tables.accuracy_table(results)}\n\n"
+    f"verified: {output} read back gives the same spikes; folding moved the accuracy by at most "
+    f"{moved:.2f} points at any T"
+  )
   if early_exit is not None:
-    say("early exit at a margin of {margin:.4g}: {accuracy:.2f} % after {mean_time_steps:.2f} steps on "
-        "average, {accuracy_at_the_end:.2f} % after all {time_steps}".format(**results["early_exit"]))
+    say(
+      "early exit at a margin of {margin:.4g}: {accuracy:.2f} % after {mean_time_steps:.2f} steps "
+      "on average, {accuracy_at_the_end:.2f} % after all {time_steps}".format(
+        **results["early_exit"]
+      )
+    )
   return results
 
 
 def measure_early_exit(
-    experiment: Experiment, network: spiking_network.SpikingNetwork, changed: float
+  experiment: Experiment, network: spiking_network.SpikingNetwork, changed: float
 ) -> dict[str, Any]:
   """Accuracy and steps on the test set where images leave early, by a margin of training images.
 
@@ -103,7 +127,8 @@ def measure_early_exit(
     changed: see `early_exit.choose_margin`.
 
   Returns:
-    `margin`, `changed`, `time_steps`, `mean_time_steps`, `accuracy` and `accuracy_at_the_end`, in percent.
+    `margin`, `changed`, `time_steps`, `mean_time_steps`, `accuracy` and `accuracy_at_the_end`, in
+    percent.
   """
   time_steps, key = experiment.evaluation.time_steps, jax.random.key(experiment.config.seed)
 
@@ -114,8 +139,12 @@ def measure_early_exit(
 
   training = calibration_images(experiment.dataset, _MARGIN_IMAGES, experiment.config.seed)
   # Without what fills the last batch, one image many times.
-  margin = choose_margin(network, ((x[batch["mask"]], keys[batch["mask"]])
-                                   for batch, x, keys in batches(training)), time_steps, changed)
+  margin = choose_margin(
+    network,
+    ((x[batch["mask"]], keys[batch["mask"]]) for batch, x, keys in batches(training)),
+    time_steps,
+    changed,
+  )
   count = correct = correct_at_the_end = taken = 0
   for batch, x, keys in batches(experiment.dataset.test):
     label, mask = batch["label"], batch["mask"]
@@ -125,7 +154,11 @@ def measure_early_exit(
     taken += early.time_steps[mask].sum()
     correct += np.sum(mask & (early.logits.argmax(-1) == label))
     correct_at_the_end += np.sum(mask & (whole == label))
-  return {"margin": margin, "changed": changed, "time_steps": time_steps,
-          "mean_time_steps": round(float(taken / count), 4),
-          "accuracy": round(float(100 * correct / count), 4),
-          "accuracy_at_the_end": round(float(100 * correct_at_the_end / count), 4)}
+  return {
+    "margin": margin,
+    "changed": changed,
+    "time_steps": time_steps,
+    "mean_time_steps": round(float(taken / count), 4),
+    "accuracy": round(float(100 * correct / count), 4),
+    "accuracy_at_the_end": round(float(100 * correct_at_the_end / count), 4),
+  }

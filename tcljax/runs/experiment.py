@@ -12,18 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from tcljax.training import calibration
-from tcljax.distributed import parallel
-from tcljax.runs import config as configs
-from tcljax.layers.activations import TCL, Quantized, ReLU, with_activation
 from tcljax.checks import check_choice
-from tcljax.runs.config_checks import check_joint, check_numbers
 from tcljax.data import Dataset, Examples, Preprocessing, load_dataset
+from tcljax.distributed import parallel
 from tcljax.files import write_text
+from tcljax.layers.activations import TCL, Quantized, ReLU, with_activation
 from tcljax.models import MODELS, check_image_size, create_model
+from tcljax.runs import config as configs
+from tcljax.runs.config_checks import check_joint, check_numbers
+from tcljax.simulation.settings import SpikingConfig
+from tcljax.training import calibration
 from tcljax.training.objectives import OBJECTIVES, check_at
 from tcljax.training.optimizers import OptimizerConfig
-from tcljax.simulation.settings import SpikingConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +67,16 @@ class Experiment:
   def initial_clipping(self) -> dict[str, Any]:
     """The collection `clipping` before anything is known: all thresholds `joint.threshold`."""
     tune = self.config.tune
-    network = with_activation(self.model, functools.partial(
-        TCL, per_channel=tune.per_channel, threshold=self.config.joint.threshold,
-        v_init=tune.v_init, instalments=tune.instalments))
+    network = with_activation(
+      self.model,
+      functools.partial(
+        TCL,
+        per_channel=tune.per_channel,
+        threshold=self.config.joint.threshold,
+        v_init=tune.v_init,
+        instalments=tune.instalments,
+      ),
+    )
     x = jnp.zeros((1, *self.input_shape), jnp.float32)
     return jax.jit(lambda key: network.init(key, x)["clipping"])(jax.random.key(0))
 
@@ -94,8 +101,10 @@ class Experiment:
     T-aware training goes through the activation that T steps can express, with the half step that
     rounds to nearest (Bu et al., ICLR 2022).
     """
-    act = {"clip": TCL, "quantized": functools.partial(
-        Quantized, time_steps=self.spiking.time_steps, shift=0.5)}.get(self.config.joint.through, ReLU)
+    act = {
+      "clip": TCL,
+      "quantized": functools.partial(Quantized, time_steps=self.spiking.time_steps, shift=0.5),
+    }.get(self.config.joint.through, ReLU)
     return with_activation(self.ann, act)
 
   @property
@@ -118,7 +127,8 @@ class Experiment:
       or else the weights of `variables` with ReLU.
     """
     own = variables.get("teacher") or {
-        name: tree for name, tree in variables.items() if name != "clipping"}
+      name: tree for name, tree in variables.items() if name != "clipping"
+    }
     return with_activation(self.ann, TCL if "clipping" in own else ReLU), own
 
 
@@ -136,35 +146,56 @@ def make_experiment(config: ConfigDict) -> Experiment:
   spiking_readout = snn.pop("readout") == "rate"
   spiking = _named("snn.", SpikingConfig, **snn)
   if spiking.chunk and config.eval.time_steps % spiking.chunk:
-    raise ValueError(f"snn.chunk={spiking.chunk} does not divide eval.time_steps={config.eval.time_steps}: "
-                     "choose a divisor of both, or 0 for an automatic one")
+    raise ValueError(
+      f"snn.chunk={spiking.chunk} does not divide eval.time_steps={config.eval.time_steps}: "
+      "choose a divisor of both, or 0 for an automatic one"
+    )
   evaluation = _named("snn.", dataclasses.replace, spiking, time_steps=config.eval.time_steps)
   preprocess = _named("preprocessing.", Preprocessing, **config.preprocessing.to_dict())
   check_choice("tune.objective", config.tune.objective, OBJECTIVES)
   check_joint(config)
   _named("tune.", check_at, config.tune.at, spiking.time_steps)
-  _named("tune.", calibration.check_calibration, config.tune.calibration, config.tune.percentile,
-         spiking.time_steps, config.tune.v_init, config.tune.instalments)
+  _named(
+    "tune.",
+    calibration.check_calibration,
+    config.tune.calibration,
+    config.tune.percentile,
+    spiking.time_steps,
+    config.tune.v_init,
+    config.tune.instalments,
+  )
   train_optimizer, joint_optimizer, threshold_optimizer, tune_optimizer = (
-      _named(f"{phase}.", OptimizerConfig, **config[phase][field].to_dict())
-      for phase, field in (("train", "optimizer"), ("joint", "optimizer"),
-                           ("joint", "threshold_optimizer"), ("tune", "optimizer")))
+    _named(f"{phase}.", OptimizerConfig, **config[phase][field].to_dict())
+    for phase, field in (
+      ("train", "optimizer"),
+      ("joint", "optimizer"),
+      ("joint", "threshold_optimizer"),
+      ("tune", "optimizer"),
+    )
+  )
   dataset = load_dataset(**config.data.to_dict())
   channels = dataset.test.image_shape[-1]
   for field in ("mean", "std"):
     if len(config.preprocessing[field]) not in (1, channels):
-      raise ValueError(f"preprocessing.{field}={config.preprocessing[field]} has "
-                       f"{len(config.preprocessing[field])} values for {channels} channels")
+      raise ValueError(
+        f"preprocessing.{field}={config.preprocessing[field]} has "
+        f"{len(config.preprocessing[field])} values for {channels} channels"
+      )
   ann = _make_model(config, dataset)
   for phase in ("train", "joint", "tune"):
     parallel.check_batch_size(f"{phase}.batch_size", config[phase].batch_size)
   return Experiment(
-      config=config, dataset=dataset, preprocess=preprocess,
-      ann=ann, model=ann.clone(spiking_readout=spiking_readout),
-      spiking=spiking, evaluation=evaluation,
-      train_optimizer=train_optimizer,
-      joint_optimizers={"params": joint_optimizer, "clipping": threshold_optimizer},
-      tune_optimizer=tune_optimizer)
+    config=config,
+    dataset=dataset,
+    preprocess=preprocess,
+    ann=ann,
+    model=ann.clone(spiking_readout=spiking_readout),
+    spiking=spiking,
+    evaluation=evaluation,
+    train_optimizer=train_optimizer,
+    joint_optimizers={"params": joint_optimizer, "clipping": threshold_optimizer},
+    tune_optimizer=tune_optimizer,
+  )
 
 
 def _named(section, make, *args, **fields):
@@ -193,8 +224,8 @@ def _make_model(config, dataset):
 def _abstract_init(model, input_shape):
   """Shapes of a model's variables; no device is used."""
   return jax.eval_shape(
-      lambda x: model.init(jax.random.key(0), x),
-      jax.ShapeDtypeStruct((1, *input_shape), jnp.float32))
+    lambda x: model.init(jax.random.key(0), x), jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+  )
 
 
 def prepare_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.Path:
@@ -210,11 +241,14 @@ def prepare_workdir(workdir: str | os.PathLike, config: ConfigDict) -> pathlib.P
   if stored.name in names:
     changed = configs.differences(configs.from_json(stored), config)
     if changed:
-      raise ValueError(f"workdir {path} holds another config ({'; '.join(changed)}): choose "
-                       "another --workdir, or set these fields back")
+      raise ValueError(
+        f"workdir {path} holds another config ({'; '.join(changed)}): choose "
+        "another --workdir, or set these fields back"
+      )
   elif names - {"config.json.partial"}:
-    raise ValueError(f"workdir {path} is not empty and holds no config.json: choose another "
-                     "--workdir")
+    raise ValueError(
+      f"workdir {path} is not empty and holds no config.json: choose another --workdir"
+    )
   try:
     path.mkdir(parents=True, exist_ok=True)
     if parallel.is_main_host():

@@ -20,8 +20,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from tcljax.runs.experiment import Experiment
-from tcljax.training.objectives import Objective, ann_objective, snn_objective, with_threshold_decay
 from tcljax.runs.phases import JOINT, run_phase
+from tcljax.training.objectives import Objective, ann_objective, snn_objective, with_threshold_decay
 
 # What gives averaged weights statistics of their own: so many batches, each of at least this size.
 _STATISTICS_STEPS, _STATISTICS_BATCH = 100, 128
@@ -32,17 +32,28 @@ def objective(experiment: Experiment, mesh: Mesh, variables: dict[str, Any]) -> 
   joint, teacher = experiment.config.joint, experiment.reference(variables)[0]
   if joint.through == "snn":
     loss = snn_objective(
-        experiment.model, experiment.preprocess, experiment.spiking, mesh, joint.objective,
-        teacher=teacher, at=experiment.config.tune.at, smoothing=joint.label_smoothing)
+      experiment.model,
+      experiment.preprocess,
+      experiment.spiking,
+      mesh,
+      joint.objective,
+      teacher=teacher,
+      at=experiment.config.tune.at,
+      smoothing=joint.label_smoothing,
+    )
   else:
     loss = ann_objective(
-        experiment.ann_with_activation, experiment.preprocess, joint.label_smoothing,
-        joint.objective, teacher=teacher)
+      experiment.ann_with_activation,
+      experiment.preprocess,
+      joint.label_smoothing,
+      joint.objective,
+      teacher=teacher,
+    )
   return with_threshold_decay(loss, joint.threshold_decay)
 
 
 def train_jointly(
-    experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, variables: dict[str, Any]
+  experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, variables: dict[str, Any]
 ) -> dict[str, Any]:
   """Trains `params` and `clipping` together, each with its own optimizer.
 
@@ -71,8 +82,16 @@ def train_jointly(
     variables = _averaged_over_cycles(experiment, workdir, mesh, variables, minimised)
   else:
     variables = run_phase(
-        experiment, workdir, mesh, JOINT, joint.steps, joint.batch_size, minimised,
-        experiment.joint_optimizers, lambda: variables)
+      experiment,
+      workdir,
+      mesh,
+      JOINT,
+      joint.steps,
+      joint.batch_size,
+      minimised,
+      experiment.joint_optimizers,
+      lambda: variables,
+    )
   return experiment.with_own_teacher(variables)
 
 
@@ -91,15 +110,34 @@ def _averaged_over_cycles(experiment, workdir, mesh, variables, minimised):
   joint, seed = experiment.config.joint, experiment.config.seed
   visited = [variables]
   for cycle in range(1, joint.cycles + 1):
-    visited.append(run_phase(
-        experiment, workdir, mesh, f"{JOINT}-{cycle}", joint.steps // joint.cycles,
-        joint.batch_size, minimised, experiment.joint_optimizers,
-        lambda: visited[-1], seed + cycle))
+    visited.append(
+      run_phase(
+        experiment,
+        workdir,
+        mesh,
+        f"{JOINT}-{cycle}",
+        joint.steps // joint.cycles,
+        joint.batch_size,
+        minimised,
+        experiment.joint_optimizers,
+        lambda: visited[-1],
+        seed + cycle,
+      )
+    )
   moving = [{name: point[name] for name in ("params", "clipping")} for point in visited]
   # By NumPy: hosts cannot compute with each other's arrays outside of `jit`.
   mean = jax.tree.map(
-      lambda *points: np.mean([np.asarray(point) for point in points], axis=0), *moving)
+    lambda *points: np.mean([np.asarray(point) for point in points], axis=0), *moving
+  )
   batch_size = joint.batch_size * -(-_STATISTICS_BATCH // joint.batch_size)
   return run_phase(
-      experiment, workdir, mesh, JOINT, _STATISTICS_STEPS, batch_size, minimised, {},
-      lambda: {**visited[-1], **mean})
+    experiment,
+    workdir,
+    mesh,
+    JOINT,
+    _STATISTICS_STEPS,
+    batch_size,
+    minimised,
+    {},
+    lambda: {**visited[-1], **mean},
+  )

@@ -11,13 +11,13 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from tcljax.training import loop
-from tcljax.training import optimizers as optim
-from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.data import training_batches
 from tcljax.data.batches import training_order
-from tcljax.runs.experiment import Experiment
+from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.reporting.progress import PhaseLog, say
+from tcljax.runs.experiment import Experiment
+from tcljax.training import loop
+from tcljax.training import optimizers as optim
 from tcljax.training.objectives import Objective
 
 # Directories below the workdir, and names of the phases.
@@ -25,16 +25,16 @@ ANN, CALIBRATED, JOINT, TUNED = "ann", "calibrated", "joint", "tuned"
 
 
 def run_phase(
-    experiment: Experiment,
-    workdir: pathlib.Path,
-    mesh: Mesh,
-    name: str,
-    steps: int,
-    batch_size: int,
-    objective: Objective,
-    optimizers: dict[str, optim.OptimizerConfig],
-    make_variables: Callable[[], dict[str, Any]],
-    seed: int | None = None,
+  experiment: Experiment,
+  workdir: pathlib.Path,
+  mesh: Mesh,
+  name: str,
+  steps: int,
+  batch_size: int,
+  objective: Objective,
+  optimizers: dict[str, optim.OptimizerConfig],
+  make_variables: Callable[[], dict[str, Any]],
+  seed: int | None = None,
 ) -> dict[str, Any]:
   """Runs the steps that a phase lacks.
 
@@ -60,7 +60,8 @@ def run_phase(
   config, trained = experiment.config, tuple(optimizers)
   seed = config.seed if seed is None else seed
   transformation = optim.train_only(
-      {collection: optimizer.transformation(steps) for collection, optimizer in optimizers.items()})
+    {collection: optimizer.transformation(steps) for collection, optimizer in optimizers.items()}
+  )
   with Checkpoints(workdir / name) as checkpoints:
     state = loop.restore_or_new(checkpoints, mesh, make_variables, transformation)
     start = int(state.step)
@@ -69,21 +70,42 @@ def run_phase(
     if start == steps:
       return state.variables
     with contextlib.ExitStack() as stack:
-      run = _runner(experiment.dataset.train, batch_size, seed, start, objective, transformation,
-                    trained, mesh, stack)
-      log = stack.enter_context(contextlib.closing(
-          PhaseLog(workdir, name, start, steps, config.log_every)))
-      state = loop.fit(state, run, steps, seed=seed, on_metrics=log, checkpoints=checkpoints,
-                          checkpoint_every=config.checkpoint_every)
+      run = _runner(
+        experiment.dataset.train,
+        batch_size,
+        seed,
+        start,
+        objective,
+        transformation,
+        trained,
+        mesh,
+        stack,
+      )
+      log = stack.enter_context(
+        contextlib.closing(PhaseLog(workdir, name, start, steps, config.log_every))
+      )
+      state = loop.fit(
+        state,
+        run,
+        steps,
+        seed=seed,
+        on_metrics=log,
+        checkpoints=checkpoints,
+        checkpoint_every=config.checkpoint_every,
+      )
     return state.variables
 
 
 def _runner(split, batch_size, seed, start, objective, transformation, trained, mesh, stack):
   """What runs the steps: many in one call where the images fit onto the device."""
   if loop.fits_on_device(split):
-    return loop.OnDevice(loop.train_steps(objective, transformation, trained, mesh), split,
-                            training_order(split, batch_size, seed), mesh)
+    return loop.OnDevice(
+      loop.train_steps(objective, transformation, trained, mesh),
+      split,
+      training_order(split, batch_size, seed),
+      mesh,
+    )
   batches = stack.enter_context(
-      contextlib.closing(training_batches(split, batch_size, seed, start)))
-  return loop.OneByOne(
-      loop.train_step(objective, transformation, trained), batches, mesh)
+    contextlib.closing(training_batches(split, batch_size, seed, start))
+  )
+  return loop.OneByOne(loop.train_step(objective, transformation, trained), batches, mesh)

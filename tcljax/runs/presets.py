@@ -82,8 +82,9 @@ def with_variants(config: ConfigDict, variants: str) -> ConfigDict:
 
 def _cifar100(config):
   if config.data.name != "cifar10":
-    raise ValueError(f"the variant 'cifar100' is for configs on cifar10, {config.name!r} is on "
-                     f"{config.data.name}")
+    raise ValueError(
+      f"the variant 'cifar100' is for configs on cifar10, {config.name!r} is on {config.data.name}"
+    )
   config.data.name = "cifar100"
   config.preprocessing.mean = (0.5071, 0.4865, 0.4409)
   config.preprocessing.std = (0.2673, 0.2564, 0.2762)
