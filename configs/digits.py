@@ -7,7 +7,7 @@ stands in the README. Variants: `:joint`, `:quantized` and `:scratch` train weig
 together, see tcljax/runs/presets.py.
 """
 
-from tcljax.runs.config import base_config
+from tcljax.runs.config_forms import base_config
 from tcljax.runs.presets import with_variants
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from running import DIGITS, TINY, complaint, load_benchmark, run_train
+from tcljax.runs.phases import JOINT
 
 import tcljax
 from tcljax.commands import convert
@@ -19,7 +20,6 @@ from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.layers.activations import TCL, Quantized, with_activation
 from tcljax.runs import config as configs
 from tcljax.runs.experiment import make_experiment
-from tcljax.runs.phases import JOINT
 from tcljax.runs.resume import read_pretrained, restore_trained
 from tcljax.training import loop, objectives, optimizers
 

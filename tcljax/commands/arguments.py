@@ -114,7 +114,10 @@ class Command:
     return 0
 
   def _complain(self, error, status):
-    print(f"{self.name}: {' '.join(str(error).split())}", file=sys.stderr)
+    from tcljax.runs.config import ConfigError
+
+    flag = "--config." if "config" in self.flags and isinstance(error, ConfigError) else ""
+    print(f"{self.name}: {flag}{' '.join(str(error).split())}", file=sys.stderr)
     return status
 
 

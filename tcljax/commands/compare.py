@@ -28,21 +28,20 @@ def main(argv: Sequence[str] | None = None) -> int:
   def prepare():
     flags = command.parse("config")
     from tcljax.distributed import parallel
-    from tcljax.runs import compare, experiment, resume
+    from tcljax.runs import compare, config_forms, experiment, resume, workdir
 
     if flags.multihost:
       parallel.initialize_hosts()
+    config = config_forms.parse(flags.config)
     made, time_steps, methods = compare.check(
-      experiment.make_experiment(flags.config),
+      experiment.make_experiment(config),
       flags.time_steps,
       flags.methods,
       flags.validation,
       flags.images,
     )
-    pretrained = resume.read_pretrained(made, thresholds=False)
-    workdir = experiment.prepare_workdir(
-      flags.workdir or f"runs/{flags.config.name}-compare", flags.config
-    )
-    return lambda: compare.compare(made, workdir, pretrained, time_steps, methods, flags.validation)
+    pretrained = resume.read_pretrained(config, made, thresholds=False)
+    folder = workdir.prepare_workdir(flags.workdir or f"runs/{config.name}-compare", config)
+    return lambda: compare.compare(made, folder, pretrained, time_steps, methods, flags.validation)
 
   return command.run(prepare)

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = command.parse("workdir", "output")
     from tcljax.conversion import early_exit, spiking_network
     from tcljax.distributed import parallel
-    from tcljax.runs import config, conversion_run, experiment, resume
+    from tcljax.runs import config_forms, conversion_run, experiment, resume, workdir
 
     if flags.early_exit is not None:
       early_exit.check_changed("--early_exit", flags.early_exit)
@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError("--early_exit is measured on one host: leave out --multihost")
     if flags.multihost:
       parallel.initialize_hosts()
-    workdir = pathlib.Path(flags.workdir).absolute()
+    folder = pathlib.Path(flags.workdir).absolute()
     output = spiking_network.check_output(flags.output)
-    made = experiment.make_experiment(config.from_json(workdir / "config.json"))
-    variables = resume.restore_trained(made, workdir)
+    made = experiment.make_experiment(config_forms.from_json(folder / workdir.CONFIG))
+    variables = resume.restore_trained(made, folder)
     return lambda: conversion_run.convert_and_verify(made, variables, output, flags.early_exit)
 
   return command.run(prepare)

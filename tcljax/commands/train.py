@@ -20,13 +20,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = command.parse("config")
     # Slow: bad flags are told without it.
     from tcljax.distributed import parallel
-    from tcljax.runs import experiment, resume, stages
+    from tcljax.runs import config_forms, experiment, resume, stages, workdir
 
     if flags.multihost:
       parallel.initialize_hosts()
-    made = experiment.make_experiment(flags.config)
-    pretrained = resume.read_pretrained(made)
-    workdir = experiment.prepare_workdir(flags.workdir or f"runs/{flags.config.name}", flags.config)
-    return lambda: stages.train_and_evaluate(made, workdir, pretrained)
+    config = config_forms.parse(flags.config)
+    made = experiment.make_experiment(config)
+    pretrained = resume.read_pretrained(config, made)
+    folder = workdir.prepare_workdir(flags.workdir or f"runs/{config.name}", config)
+    return lambda: stages.train_and_evaluate(made, folder, pretrained)
 
   return command.run(prepare)

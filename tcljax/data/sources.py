@@ -28,8 +28,17 @@ _SPLIT_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """Three disjoint splits; `validation` is empty unless asked for."""
+  """Three disjoint splits; `validation` is empty unless asked for.
 
+  Attributes:
+    name: as it was asked for.
+    train: to train, calibrate and tune on.
+    validation: training images set aside, for choices.
+    test: for the reported numbers alone.
+    num_classes: labels are 0 to `num_classes` - 1.
+  """
+
+  name: str
   train: Examples
   validation: Examples
   test: Examples
@@ -67,7 +76,7 @@ def load_dataset(
     ValueError: naming what is unknown, not prepared or unsuitable, and the remedy.
   """
   if image_size < 0:
-    raise ValueError(f"data.image_size={image_size} must be at least 1, or 0 for the images' own")
+    raise ValueError(f"image_size={image_size} must be at least 1, or 0 for the images' own")
   workers = resolve_workers(workers)
   if name == "digits":
     train, test, classes = _digits(train_split, test_split, image_size, stream)
@@ -77,12 +86,12 @@ def load_dataset(
     )
   if not 0 <= validation < len(train):
     raise ValueError(
-      f"data.validation={validation} must be at least 0 and leave some of the "
+      f"validation={validation} must be at least 0 and leave some of the "
       f"{len(train)} training images"
     )
   order = np.random.default_rng(_SPLIT_SEED).permutation(len(train))
   kept, aside = np.sort(order[validation:]), np.sort(order[:validation])
-  return Dataset(train.take(kept) if validation else train, train.take(aside), test, classes)
+  return Dataset(name, train.take(kept) if validation else train, train.take(aside), test, classes)
 
 
 def _digits(train_split, test_split, image_size, stream):
@@ -90,13 +99,13 @@ def _digits(train_split, test_split, image_size, stream):
 
   if (train_split, test_split) != ("train", "test"):
     raise ValueError(
-      f"data.train_split={train_split!r}, data.test_split={test_split!r}: digits "
+      f"train_split={train_split!r}, test_split={test_split!r}: digits "
       "has the splits 'train' and 'test' and no parts of them"
     )
   if image_size not in (0, 8):
-    raise ValueError(f"data.image_size={image_size}: the images of digits are 8x8")
+    raise ValueError(f"image_size={image_size}: the images of digits are 8x8")
   if stream:
-    raise ValueError("data.stream=True: digits are not stored on disk, they stay in memory")
+    raise ValueError("stream=True: digits are not stored on disk, they stay in memory")
   images, labels = datasets.load_digits(return_X_y=True)
   images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
   parts = model_selection.train_test_split(
@@ -136,13 +145,13 @@ def _tfds(name, data_dir, train_split, test_split, image_size, stream, workers):
   if image_size:
     height = width = image_size
   if None in (height, width):
-    raise ValueError(f"the images of {name!r} differ in size: set data.image_size")
+    raise ValueError(f"the images of {name!r} differ in size: set image_size")
   classes, splits = features["label"].num_classes, (train_split, test_split)
   total = sum(builder.info.splits[s].num_examples for s in splits) * height * width * channels
   if stream or total > _MEMORY_LIMIT:
     if not image_size:
       raise ValueError(
-        f"data.image_size=0: the images of {name!r} ({total / 2**30:.1f} GiB) are "
+        f"image_size=0: the images of {name!r} ({total / 2**30:.1f} GiB) are "
         "streamed, and cropped to one size; set it, for example to 224"
       )
     make = functools.partial(

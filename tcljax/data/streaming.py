@@ -28,7 +28,7 @@ def resolve_workers(workers: int) -> int:
   """
   if workers < AUTOMATIC:
     raise ValueError(
-      f"data.workers={workers} must be a number of processes, 0 to decode in the "
+      f"workers={workers} must be a number of processes, 0 to decode in the "
       f"main one, or {AUTOMATIC} for one a core"
     )
   if workers != AUTOMATIC:

@@ -60,6 +60,6 @@ def create_model(name: str, num_classes: int, **fields: Any) -> nn.Module:
   Raises:
     ValueError: on an unknown name.
   """
-  check_choice("model.name", name, MODELS)
+  check_choice("name", name, MODELS)
   given = {field: value for field, value in fields.items() if value is not None}
   return _MODELS[name](num_classes=num_classes, **given)

@@ -1,5 +1,6 @@
 """Where the numbers of a run go: metrics.jsonl, TensorBoard and the terminal. Process 0 only."""
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -20,30 +21,41 @@ def say(text: str) -> None:
 
 
 class PhaseLog:
-  """Metrics of one phase; call it with a step and its metrics, and `close` it.
+  """Metrics of one phase: `begin` it, call it with each step and its metrics, and `close` it.
 
   Args:
     workdir: of the run.
     phase: its name.
-    start: steps already done; lines written after them by a run that was stopped are dropped, so
-      that each step stands in the file once.
     steps: of the whole phase.
     every: steps between records.
   """
 
-  def __init__(self, workdir: pathlib.Path, phase: str, start: int, steps: int, every: int):
-    self.phase, self.steps, self.every = phase, steps, every
-    self._last = (start, time.perf_counter())
-    self._active = parallel.is_main_host()
+  def __init__(self, workdir: pathlib.Path, phase: str, steps: int, every: int):
+    self.workdir, self.phase, self.steps, self.every = workdir, phase, steps, every
+    self._open = contextlib.ExitStack()
+
+  def begin(self, done: int) -> None:
+    """Opens the files for the steps that are still to come.
+
+    Args:
+      done: steps that are done already; lines written after them by a run that was stopped are
+        dropped, so that each step stands in the file once.
+    """
+    if done:
+      say(f"{self.phase}: {done} of {self.steps} steps are done already")
+    self._active = parallel.is_main_host() and done < self.steps
     if not self._active:
       return
-    path = workdir / "metrics.jsonl"
+    self._last = (done, time.perf_counter())
+    path = self.workdir / "metrics.jsonl"
     if path.exists():
-      write_text(path, "".join(_kept_lines(path.read_text(), phase, start)))
-    self._file = path.open("a")
-    self._board = SummaryWriter(str(workdir / "tensorboard" / phase), purge_step=start + 1)
+      write_text(path, "".join(_kept_lines(path.read_text(), self.phase, done)))
+    self._file = self._open.enter_context(path.open("a"))
+    board = SummaryWriter(str(self.workdir / "tensorboard" / self.phase), purge_step=done + 1)
+    self._board = self._open.enter_context(contextlib.closing(board))
     # tqdm's `disable=None` shows the bar on a terminal only.
-    self._bar = tqdm.tqdm(total=steps, initial=start, desc=phase, unit="step", disable=None)
+    bar = tqdm.tqdm(total=self.steps, initial=done, desc=self.phase, unit="step", disable=None)
+    self._bar = self._open.enter_context(contextlib.closing(bar))
 
   def __call__(self, step: int, metrics: dict[str, float]) -> None:
     """Takes the metrics of a finished step."""
@@ -70,10 +82,7 @@ class PhaseLog:
 
   def close(self) -> None:
     """Closes the files and the progress bar."""
-    if self._active:
-      self._bar.close()
-      self._board.close()
-      self._file.close()
+    self._open.close()
 
 
 def _kept_lines(text: str, phase: str, start: int):

@@ -4,7 +4,6 @@ Every number is kept in the workdir as soon as it is known, and tuning has its c
 comparison that was stopped goes on where it was.
 """
 
-import copy
 import dataclasses
 import functools
 import json
@@ -30,31 +29,10 @@ from tcljax.runs.experiment import Experiment
 # One set of thresholds for every T, as published: a threshold for each layer, potentials that start
 # at zero.
 _FIXED = ("maximum", "percentile")
-LEAST_SQUARES, TUNED, TUNED_ALL = "least_squares", "tuned", "tuned_all"
-QUANTIZED, QUANTIZED_ALL = "quantized", "quantized_all"
-METHODS = (*_FIXED, LEAST_SQUARES, TUNED, TUNED_ALL, QUANTIZED, QUANTIZED_ALL)
+LEAST_SQUARES, TUNED_EACH, TUNED_ALL = "least_squares", "tuned", "tuned_all"
+QUANTIZED_EACH, QUANTIZED_ALL = "quantized", "quantized_all"
+METHODS = (*_FIXED, LEAST_SQUARES, TUNED_EACH, TUNED_ALL, QUANTIZED_EACH, QUANTIZED_ALL)
 _DIAGNOSED = 512  # images
-
-
-def at_time_steps(experiment: Experiment, time_steps: int) -> Experiment:
-  """The experiment with thresholds tuned for this T alone, and measured up to it.
-
-  Tuning takes about as long for each T: half the training steps for twice the T. The fewer steps a
-  network has in time, the more of training it needs. A set that serves several T, as `tune.at` has
-  it, takes as long as sets for each of them would. Initial potentials come in no more than T
-  instalments, and the readout's delay leaves at least one step.
-
-  Raises:
-    ValueError: if K does not go with this T.
-  """
-  config = copy.deepcopy(experiment.config)
-  shared = max(1, len(config.tune.at))
-  config.tune.steps = max(1, config.tune.steps * config.snn.time_steps // (time_steps * shared))
-  config.tune.instalments = min(config.tune.instalments, time_steps)
-  config.snn.time_steps, config.snn.delay = time_steps, min(config.snn.delay, time_steps - 1)
-  config.tune.at = ()
-  spiking = dataclasses.replace(experiment.spiking, time_steps=time_steps, delay=config.snn.delay)
-  return dataclasses.replace(experiment, config=config, spiking=spiking, evaluation=spiking)
 
 
 def check(
@@ -79,9 +57,9 @@ def check(
   Raises:
     ValueError: naming what cannot be done, and the remedy.
   """
-  if experiment.config.joint.through:
+  if experiment.joint.through:
     raise ValueError(
-      f"joint.through={experiment.config.joint.through!r} trains the weights, and "
+      f"joint.through={experiment.joint.through!r} trains the weights, and "
       "methods for the thresholds are compared on the same weights: leave it out"
     )
   try:
@@ -93,7 +71,7 @@ def check(
   for method in methods:
     check_choice("methods", method, METHODS)
   for t in numbers:
-    at_time_steps(experiment, t)
+    experiment.with_time_steps(t)
   data = experiment.dataset
   split = data.validation if validation else data.test
   if not len(split):
@@ -139,7 +117,7 @@ def compare(
   """
   time_steps, mesh = sorted(set(time_steps)), parallel.data_mesh()
   variables = pretrained or stages.train_ann(experiment, workdir, mesh)
-  longest = at_time_steps(experiment, time_steps[-1])
+  longest = experiment.with_time_steps(time_steps[-1])
   path = workdir / ("validation.json" if validation else "compare.json")
   ledger = _Ledger(path, experiment, variables)
   for method in methods:
@@ -148,19 +126,19 @@ def compare(
       ledger.add(method, _measure(longest, thresholds, lacking))
   if LEAST_SQUARES in methods:
     for t in ledger.lacking(LEAST_SQUARES, time_steps):
-      one = at_time_steps(experiment, t)
+      one = experiment.with_time_steps(t)
       thresholds = stages.calibrate(one, variables, "least_squares", True, 0.5)
       ledger.add(LEAST_SQUARES, _measure(one, thresholds, [t]))
-  if {TUNED, QUANTIZED} & set(methods):
+  if {TUNED_EACH, QUANTIZED_EACH} & set(methods):
     for t in time_steps:
-      one = at_time_steps(experiment, t)
+      one = experiment.with_time_steps(t)
       tuned = stages.tune_thresholds(
         one, _directory(workdir, f"T{t}"), mesh, _start(one, variables)
       )
-      if TUNED in methods and ledger.lacking(TUNED, [t]):
-        ledger.add(TUNED, _measure(one, tuned, [t]))
-      if QUANTIZED in methods and ledger.lacking(QUANTIZED, [t]):
-        ledger.add(QUANTIZED, _quantized(one, tuned, [t]))
+      if TUNED_EACH in methods and ledger.lacking(TUNED_EACH, [t]):
+        ledger.add(TUNED_EACH, _measure(one, tuned, [t]))
+      if QUANTIZED_EACH in methods and ledger.lacking(QUANTIZED_EACH, [t]):
+        ledger.add(QUANTIZED_EACH, _quantized(one, tuned, [t]))
   if {TUNED_ALL, QUANTIZED_ALL} & set(methods):
     tuned = stages.tune_thresholds(
       experiment, _directory(workdir, "all"), mesh, _start(experiment, variables)
@@ -174,7 +152,7 @@ def compare(
       tuned,
       first_images(experiment.dataset.train, _DIAGNOSED),
       experiment.spiking,
-      batch_size=experiment.config.eval.batch_size,
+      batch_size=experiment.eval.batch_size,
       preprocess=experiment.preprocess,
     )
     say(
@@ -201,7 +179,7 @@ class _Ledger:
         experiment.ann,
         variables,
         experiment.dataset.test,
-        batch_size=experiment.config.eval.batch_size,
+        batch_size=experiment.eval.batch_size,
         preprocess=experiment.preprocess,
       )
       self.results = {"images": images, "ann": round(ann, 4), "rows": []}
@@ -236,7 +214,7 @@ def _directory(workdir, name):
 
 def _start(experiment, variables):
   """Where tuning starts, as the config says."""
-  tune = experiment.config.tune
+  tune = experiment.tune
   return stages.calibrate(
     experiment, variables, tune.calibration, tune.per_channel, tune.v_init, tune.instalments
   )
@@ -256,7 +234,7 @@ def _quantized(experiment, variables, time_steps):
       network,
       variables,
       experiment.dataset.test,
-      batch_size=experiment.config.eval.batch_size,
+      batch_size=experiment.eval.batch_size,
       preprocess=experiment.preprocess,
     )
 
@@ -274,7 +252,7 @@ def curves(results: dict[str, Any]) -> dict[str, dict[int, float]]:
 def _report(experiment, path, results):
   picture = path.with_suffix(".png")
   if parallel.is_main_host():
-    tables.plot_curves(picture, curves(results), results["ann"], experiment.config.name)
+    tables.plot_curves(picture, curves(results), results["ann"], experiment.name)
   say(
     f"\n{tables.curve_table(curves(results))}\n\nANN {results['ann']:.2f} %, on "
     f"{results['images']} images; written: {path}, {picture.name}"

@@ -48,21 +48,20 @@ def convert_and_verify(
     ConversionFailed: if the accuracy differs from that of the network it was made from (before
       anything is written), or the network read back from the one written.
   """
-  config = experiment.config
   network = spiking_network.convert(
     experiment.model,
     variables,
     experiment.input_shape,
     experiment.spiking,
-    name=config.name,
-    dataset=config.data.name,
+    name=experiment.name,
+    dataset=experiment.dataset.name,
     num_classes=experiment.dataset.num_classes,
     preprocessing={
       "scale": 1 / 255,
       "mean": experiment.preprocess.mean,
       "std": experiment.preprocess.std,
     },
-    readout=config.snn.readout,
+    readout=experiment.snn.readout,
   )
 
   def run(model, model_variables):
@@ -91,14 +90,14 @@ def convert_and_verify(
         "network written: the disk may be faulty"
       )
   results = {
-    "config": config.name,
+    "config": experiment.name,
     **tables.summary(found),
     "largest_change_by_folding": round(moved, 4),
   }
   if early_exit is not None:
     results["early_exit"] = measure_early_exit(experiment, loaded, early_exit)
   if parallel.is_main_host():
-    tables.write_results(output, results, f"{config.name}, converted")
+    tables.write_results(output, results, f"{experiment.name}, converted")
   populations = [node.name for node in loaded.graph.nodes if node.op == "neurons"]
   say(
     f"{len(populations)} populations of neurons: {', '.join(populations)}\n"
@@ -130,14 +129,14 @@ def measure_early_exit(
     `margin`, `changed`, `time_steps`, `mean_time_steps`, `accuracy` and `accuracy_at_the_end`, in
     percent.
   """
-  time_steps, key = experiment.evaluation.time_steps, jax.random.key(experiment.config.seed)
+  time_steps, key = experiment.reported.time_steps, jax.random.key(experiment.seed)
 
   def batches(split: Examples):
-    for batch in evaluation_batches(split, min(experiment.config.eval.batch_size, len(split))):
+    for batch in evaluation_batches(split, min(experiment.eval.batch_size, len(split))):
       keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
       yield batch, experiment.preprocess(batch["image"]), keys
 
-  training = calibration_images(experiment.dataset, _MARGIN_IMAGES, experiment.config.seed)
+  training = calibration_images(experiment.dataset, _MARGIN_IMAGES, experiment.seed)
   # Without what fills the last batch, one image many times.
   margin = choose_margin(
     network,

@@ -1,6 +1,6 @@
 """Joint training: thresholds together with the weights.
 
-Three ways, one path (`config.joint.through`):
+Three ways, one path (`joint.through`):
 
 - "clip": the clipped ANN, min(max(x, 0), tau), as the paper trains (Ho & Chang, DAC 2021);
 - "quantized": the activation that T steps can express, so that the weights know T (Bu et al., ICLR
@@ -8,28 +8,44 @@ Three ways, one path (`config.joint.through`):
 - "snn": the T-step spiking network itself, whose uneven spikes the weights then learn to live with.
 
 The first two come before phase 2, from the ANN or from scratch; the third after it. From the ANN
-the first two can go in cycles, whose results are averaged (`config.joint.cycles`).
+the first two can go in cycles, whose results are averaged (`joint.cycles`).
 """
 
+import dataclasses
+import functools
 import pathlib
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
+from tcljax.layers.activations import TCL, Quantized, with_activation
 from tcljax.runs.experiment import Experiment
-from tcljax.runs.phases import JOINT, run_phase
+from tcljax.runs.sections import JointConfig
+from tcljax.runs.workdir import JOINT, run_in_workdir
 from tcljax.training.objectives import Objective, ann_objective, snn_objective, with_threshold_decay
+from tcljax.training.phase import Phase
 
 # What gives averaged weights statistics of their own: so many batches, each of at least this size.
 _STATISTICS_STEPS, _STATISTICS_BATCH = 100, 128
 
 
+def clipped_ann(experiment: Experiment) -> nn.Module:
+  """The network that is trained before its thresholds are tuned, through the clip that it gets.
+
+  T-aware training goes through the activation that T steps can express, with the half step that
+  rounds to nearest (Bu et al., ICLR 2022).
+  """
+  time_steps = experiment.snn.time_steps
+  act = {"clip": TCL, "quantized": functools.partial(Quantized, time_steps=time_steps, shift=0.5)}
+  return with_activation(experiment.ann, act[experiment.joint.through])
+
+
 def objective(experiment: Experiment, mesh: Mesh, variables: dict[str, Any]) -> Objective:
   """What joint training minimises, from these variables on."""
-  joint, teacher = experiment.config.joint, experiment.reference(variables)[0]
+  joint, teacher = experiment.joint, experiment.reference(variables)[0]
   if joint.through == "snn":
     loss = snn_objective(
       experiment.model,
@@ -38,12 +54,12 @@ def objective(experiment: Experiment, mesh: Mesh, variables: dict[str, Any]) -> 
       mesh,
       joint.objective,
       teacher=teacher,
-      at=experiment.config.tune.at,
+      at=experiment.tune.at,
       smoothing=joint.label_smoothing,
     )
   else:
     loss = ann_objective(
-      experiment.ann_with_activation,
+      clipped_ann(experiment),
       experiment.preprocess,
       joint.label_smoothing,
       joint.objective,
@@ -58,7 +74,7 @@ def train_jointly(
   """Trains `params` and `clipping` together, each with its own optimizer.
 
   Args:
-    experiment: whose config says how to train jointly.
+    experiment: whose section `joint` says how.
     workdir: from `prepare_workdir`.
     mesh: from `parallel.data_mesh`.
     variables: `params`, `batch_stats` and `clipping` to start with.
@@ -72,72 +88,60 @@ def train_jointly(
     CheckpointError: if a checkpoint cannot be read.
     TrainingDiverged: if the loss stops being finite.
   """
-  joint = experiment.config.joint
-  if experiment.makes_its_teacher:
+  joint = experiment.joint
+  if joint.makes_its_teacher:
     variables = {name: tree for name, tree in variables.items() if name != "teacher"}
   else:
     variables = {**variables, "teacher": experiment.reference(variables)[1]}
-  minimised = objective(experiment, mesh, variables)
+  phase = Phase(
+    name=JOINT,
+    steps=joint.steps,
+    batch_size=joint.batch_size,
+    objective=objective(experiment, mesh, variables),
+    optimizers={"params": joint.optimizer, "clipping": joint.threshold_optimizer},
+    seed=experiment.seed,
+  )
   if joint.cycles:
-    variables = _averaged_over_cycles(experiment, workdir, mesh, variables, minimised)
+    variables = _averaged_over_cycles(phase, experiment, workdir, mesh, variables)
   else:
-    variables = run_phase(
-      experiment,
-      workdir,
-      mesh,
-      JOINT,
-      joint.steps,
-      joint.batch_size,
-      minimised,
-      experiment.joint_optimizers,
-      lambda: variables,
-    )
-  return experiment.with_own_teacher(variables)
+    variables = run_in_workdir(phase, lambda: variables, experiment, workdir, mesh)
+  return with_own_teacher(joint, variables)
 
 
-def final_steps(config: ConfigDict) -> int:
+def with_own_teacher(joint: JointConfig, variables: dict[str, Any]) -> dict[str, Any]:
+  """Variables after joint training, with `teacher` where they are their own."""
+  if "teacher" in variables or not joint.makes_its_teacher:
+    return variables
+  return {**variables, "teacher": dict(variables)}
+
+
+def final_steps(joint: JointConfig) -> int:
   """Steps of the phase that leaves the result of joint training."""
-  return _STATISTICS_STEPS if config.joint.cycles else config.joint.steps
+  return _STATISTICS_STEPS if joint.cycles else joint.steps
 
 
-def _averaged_over_cycles(experiment, workdir, mesh, variables, minimised):
+def _averaged_over_cycles(phase, experiment, workdir, mesh, variables):
   """Stochastic weight averaging with a cyclical learning rate (Izmailov et al., UAI 2018).
 
   Each cycle goes on where the one before ended, with the whole schedule of the learning rate. The
   result is the mean of where training started and where each cycle ended. The statistics of
   BatchNorm are then those of the mean itself, from a pass over training images.
   """
-  joint, seed = experiment.config.joint, experiment.config.seed
-  visited = [variables]
-  for cycle in range(1, joint.cycles + 1):
-    visited.append(
-      run_phase(
-        experiment,
-        workdir,
-        mesh,
-        f"{JOINT}-{cycle}",
-        joint.steps // joint.cycles,
-        joint.batch_size,
-        minimised,
-        experiment.joint_optimizers,
-        lambda: visited[-1],
-        seed + cycle,
-      )
+  cycles, visited = experiment.joint.cycles, [variables]
+  for number in range(1, cycles + 1):
+    cycle = dataclasses.replace(
+      phase, name=f"{JOINT}-{number}", steps=phase.steps // cycles, seed=phase.seed + number
     )
-  moving = [{name: point[name] for name in ("params", "clipping")} for point in visited]
+    visited.append(run_in_workdir(cycle, lambda: visited[-1], experiment, workdir, mesh))
+  moving = [{name: point[name] for name in phase.optimizers} for point in visited]
   # By NumPy: hosts cannot compute with each other's arrays outside of `jit`.
   mean = jax.tree.map(
     lambda *points: np.mean([np.asarray(point) for point in points], axis=0), *moving
   )
-  batch_size = joint.batch_size * -(-_STATISTICS_BATCH // joint.batch_size)
-  return run_phase(
-    experiment,
-    workdir,
-    mesh,
-    JOINT,
-    _STATISTICS_STEPS,
-    batch_size,
-    minimised,
-    {},
-    lambda: {**visited[-1], **mean},
+  statistics = dataclasses.replace(
+    phase,
+    steps=_STATISTICS_STEPS,
+    batch_size=phase.batch_size * -(-_STATISTICS_BATCH // phase.batch_size),
+    optimizers={},
   )
+  return run_in_workdir(statistics, lambda: {**visited[-1], **mean}, experiment, workdir, mesh)

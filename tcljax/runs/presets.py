@@ -6,7 +6,7 @@ Variants are separated by commas: `--config=configs/vgg16.py:cifar100,joint`.
 from ml_collections import ConfigDict
 
 from tcljax.checks import check_choice
-from tcljax.runs.config import base_config
+from tcljax.runs.config_forms import base_config
 
 
 def cifar_config(name: str) -> ConfigDict:

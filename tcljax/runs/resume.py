@@ -1,21 +1,19 @@
 """What a finished run ended with, and what a run begins with in place of phase 1."""
 
-import dataclasses
-import json
 import pathlib
 from typing import Any
 
 import jax
 
 from tcljax.distributed import parallel
-from tcljax.distributed.checkpoints import CheckpointError, Checkpoints
+from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.models.torch_weights import load_pretrained
-from tcljax.runs import config as configs
+from tcljax.runs.config import ConfigError, RunConfig
+from tcljax.runs.config_forms import differences, from_json
 from tcljax.runs.experiment import Experiment
-from tcljax.runs.joint import final_steps
-from tcljax.runs.phases import JOINT, TUNED
+from tcljax.runs.joint import final_steps, with_own_teacher
+from tcljax.runs.workdir import CONFIG, JOINT, TUNED, tuning_steps
 
-BUDGET = "tuning_steps.json"
 # What must be the same for weights and thresholds to mean the same in a later run.
 _OF_NETWORK = (
   "data.name",
@@ -36,11 +34,14 @@ def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> dict[str, 
   Raises:
     ValueError: if they are not there, not finished, or cannot be read.
   """
-  mesh, config = parallel.data_mesh(), experiment.config
-  tuned = experiment.tunes and config.joint.through != "snn"
-  phase, steps = (
-    (TUNED, tuning_steps(experiment, workdir)) if tuned else (JOINT, final_steps(config))
-  )
+  joint, tune = experiment.joint, experiment.tune
+  phase, steps = JOINT, final_steps(joint)
+  if tune.runs and joint.through != "snn":
+    phase, steps = TUNED, tuning_steps(tune, workdir)
+  if steps is None:
+    raise ValueError(
+      f"workdir {workdir} is not finished, its tuning has not begun: run train.py with it again"
+    )
   with Checkpoints(workdir / phase) as checkpoints:
     found = checkpoints.latest_step()
     if found != steps:
@@ -54,17 +55,19 @@ def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> dict[str, 
     }
     if teacher := checkpoints.structure().get("variables", {}).get("teacher"):
       abstract["teacher"] = {name: abstract[name] for name in teacher}
-    variables = checkpoints.restore({"variables": parallel.abstract_replicated(mesh, abstract)})[
-      "variables"
-    ]
-  return experiment.with_own_teacher(variables)
+    wanted = {"variables": parallel.abstract_replicated(parallel.data_mesh(), abstract)}
+    variables = checkpoints.restore(wanted)["variables"]
+  return with_own_teacher(joint, variables)
 
 
-def read_pretrained(experiment: Experiment, thresholds: bool = True) -> dict[str, Any] | None:
+def read_pretrained(
+  config: RunConfig, experiment: Experiment, thresholds: bool = True
+) -> dict[str, Any] | None:
   """What the config's `pretrained` names; None where it names nothing.
 
   Args:
-    experiment: from `make_experiment`.
+    config: names a checkpoint or a workdir.
+    experiment: from `make_experiment` of this config.
     thresholds: whether those of an earlier run are wanted too, and what it learned from.
 
   Returns:
@@ -72,16 +75,16 @@ def read_pretrained(experiment: Experiment, thresholds: bool = True) -> dict[str
     variables.
 
   Raises:
-    ValueError: if it cannot be read, does not fit the model, or if weights alone are wanted of a
+    ConfigError: if it cannot be read, does not fit the model, or if weights alone are wanted of a
       run that trained them together with thresholds.
   """
-  path = experiment.config.pretrained
+  path = config.pretrained
   if not path:
     return None
   try:
     if not pathlib.Path(path).is_dir():
       return load_pretrained(path, experiment.ann, experiment.input_shape)
-    variables = _of_earlier_run(experiment, pathlib.Path(path).absolute())
+    variables = _of_earlier_run(config, experiment, pathlib.Path(path).absolute())
     if thresholds:
       return variables
     if "teacher" in variables:
@@ -91,14 +94,14 @@ def read_pretrained(experiment: Experiment, thresholds: bool = True) -> dict[str
       )
     return {name: tree for name, tree in variables.items() if name != "clipping"}
   except ValueError as error:
-    raise ValueError(f"pretrained: {error}") from None
+    raise ConfigError(f"pretrained: {error}") from None
 
 
-def _of_earlier_run(experiment, workdir):
-  stored = configs.from_json(workdir / "config.json")
+def _of_earlier_run(config, experiment, workdir):
+  stored = from_json(workdir / CONFIG)
   different = [
     line
-    for line in configs.differences(stored, experiment.config)
+    for line in differences(stored, config)
     if line.startswith(_OF_NETWORK) and not line.startswith(_NOT_OF_NETWORK)
   ]
   if different:
@@ -106,26 +109,4 @@ def _of_earlier_run(experiment, workdir):
       f"workdir {workdir} holds another network ({'; '.join(different)}): set these "
       "fields as they are there"
     )
-  return restore_trained(dataclasses.replace(experiment, config=stored), workdir)
-
-
-def tuning_steps(experiment: Experiment, workdir: pathlib.Path) -> int:
-  """The length of phase 2: as set, or as chosen when the run began to fit into its time.
-
-  Raises:
-    ValueError: if a run with a limit of time has not come to phase 2 yet.
-    CheckpointError: if the file that holds the choice is damaged.
-  """
-  tune, stored = experiment.config.tune, workdir / BUDGET
-  if not tune.minutes:
-    return tune.steps
-  try:
-    return int(json.loads(stored.read_text())["steps"])
-  except FileNotFoundError:
-    raise ValueError(
-      f"workdir {workdir} is not finished, its tuning has not begun: run train.py with it again"
-    ) from None
-  except (KeyError, OSError, TypeError, ValueError) as error:
-    raise CheckpointError(
-      f"{stored} cannot be read: {error}; remove it and {workdir / TUNED} to tune anew"
-    ) from error
+  return restore_trained(experiment.described_by(stored), workdir)

@@ -3,8 +3,6 @@
 Joint training is left out unless the config asks for it; it may stand in for phase 1 too.
 """
 
-import contextlib
-import json
 import pathlib
 from typing import Any
 
@@ -12,19 +10,24 @@ import flax.linen as nn
 import numpy as np
 from jax.sharding import Mesh
 
-from tcljax.data import training_batches
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.evaluation.accuracy import Evaluation, accuracy, evaluate_split
-from tcljax.files import write_text
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
 from tcljax.runs.experiment import Experiment, calibration_images
 from tcljax.runs.joint import train_jointly
-from tcljax.runs.phases import ANN, CALIBRATED, TUNED, run_phase
-from tcljax.runs.resume import BUDGET, tuning_steps
-from tcljax.training import calibration, loop, optimizers
+from tcljax.runs.workdir import (
+  ANN,
+  CALIBRATED,
+  TUNED,
+  keep_tuning_steps,
+  run_in_workdir,
+  tuning_steps,
+)
+from tcljax.training.calibration import calibrate, thresholds
 from tcljax.training.objectives import ann_objective, snn_objective
+from tcljax.training.phase import Phase, within
 
 _CALIBRATION_BATCH = 128
 
@@ -48,31 +51,29 @@ def train_and_evaluate(
     CalibrationError: if the trained network gives no thresholds.
     TrainingDiverged: if the loss stops being finite.
   """
-  mesh, joint = parallel.data_mesh(), experiment.config.joint
-  if experiment.from_scratch:
+  mesh, joint = parallel.data_mesh(), experiment.joint
+  if joint.from_scratch:
     stages = {}
-    variables = {**experiment.initial_variables(), "clipping": experiment.initial_clipping()}
+    clipping = experiment.initial_clipping(joint.threshold)
+    variables = {**experiment.initial_variables(), "clipping": clipping}
   else:
     variables = pretrained or train_ann(experiment, workdir, mesh)
     _report_validation(experiment, variables)
     if "clipping" in variables:
       stages = {"earlier run": variables}
     else:
-      variables = calibrate_thresholds(experiment, workdir, mesh, variables)
+      variables = calibrate_in_workdir(experiment, workdir, mesh, variables)
       stages = {"calibrated": variables}
-  if joint.through in ("clip", "quantized"):
+  if joint.before_tuning:
     variables = stages["trained jointly"] = train_jointly(experiment, workdir, mesh, variables)
-  if experiment.tunes:
+  if experiment.tune.runs:
     variables = stages["tuned"] = tune_thresholds(experiment, workdir, mesh, variables)
   if joint.through == "snn":  # begins with thresholds for spikes, and with the best there are
     variables = stages["trained jointly"] = train_jointly(experiment, workdir, mesh, variables)
   results = measure(experiment, stages)
   if parallel.is_main_host():
-    tables.write_results(
-      workdir,
-      results,
-      f"{experiment.config.name}, T = {experiment.spiking.time_steps} while tuning",
-    )
+    title = f"{experiment.name}, T = {experiment.spiking.time_steps} while tuning"
+    tables.write_results(workdir, results, title)
   say(
     f"\n{tables.threshold_table(results)}\n\n{tables.accuracy_table(results)}\n\n"
     f"written to {workdir}: results.json, accuracy.png, metrics.jsonl"
@@ -82,19 +83,16 @@ def train_and_evaluate(
 
 def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> dict[str, Any]:
   """Phase 1; returns `params` and `batch_stats`."""
-  config = experiment.config
-  objective = ann_objective(experiment.ann, experiment.preprocess, config.train.label_smoothing)
-  return run_phase(
-    experiment,
-    workdir,
-    mesh,
-    ANN,
-    config.train.steps,
-    config.train.batch_size,
-    objective,
-    {"params": experiment.train_optimizer},
-    experiment.initial_variables,
+  train = experiment.train
+  phase = Phase(
+    name=ANN,
+    steps=train.steps,
+    batch_size=train.batch_size,
+    objective=ann_objective(experiment.ann, experiment.preprocess, train.label_smoothing),
+    optimizers={"params": train.optimizer},
+    seed=experiment.seed,
   )
+  return run_in_workdir(phase, experiment.initial_variables, experiment, workdir, mesh)
 
 
 def _report_validation(experiment, variables):
@@ -103,22 +101,19 @@ def _report_validation(experiment, variables):
     percent = accuracy(
       *experiment.reference(variables),
       validation,
-      batch_size=experiment.config.eval.batch_size,
+      batch_size=experiment.eval.batch_size,
       preprocess=experiment.preprocess,
     )
     say(f"ANN: {percent:.2f} % of {len(validation)} validation images")
 
 
-def calibrate_thresholds(
+def calibrate_in_workdir(
   experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, variables: dict[str, Any]
 ) -> dict[str, Any]:
-  """Adds the collection `clipping`, from real activations on training images."""
-  tune = experiment.config.tune
+  """Adds the collection `clipping` as the config says, or as the workdir has it already."""
   with Checkpoints(workdir / CALIBRATED) as checkpoints:
     if checkpoints.latest_step() is None:
-      variables = calibrate(
-        experiment, variables, tune.calibration, tune.per_channel, tune.v_init, tune.instalments
-      )
+      variables = calibrate_as_configured(experiment, variables)
       checkpoints.save(0, {"clipping": parallel.replicate(mesh, variables["clipping"])})
     else:
       abstract = parallel.abstract_replicated(mesh, experiment.abstract_clipping())
@@ -126,22 +121,30 @@ def calibrate_thresholds(
   return variables
 
 
-def calibrate(
+def calibrate_as_configured(experiment: Experiment, variables: dict[str, Any]) -> dict[str, Any]:
+  """Thresholds by the config's method."""
+  tune = experiment.tune
+  return calibrate_by(
+    tune.calibration, experiment, variables, tune.per_channel, tune.v_init, tune.instalments
+  )
+
+
+def calibrate_by(
+  method: str,
   experiment: Experiment,
   variables: dict[str, Any],
-  method: str,
   per_channel: bool,
   v_init: float,
   instalments: int = 1,
 ) -> dict[str, Any]:
-  """Thresholds from as many training images as the config says; see `calibration.calibrate`."""
-  tune = experiment.config.tune
-  images = calibration_images(experiment.dataset, tune.images, experiment.config.seed)
+  """Thresholds from as many training images as the config says; see `tcljax.calibrate`."""
+  tune = experiment.tune
+  images = calibration_images(experiment.dataset, tune.images, experiment.seed)
   parts = np.split(
     np.arange(len(images)), range(_CALIBRATION_BATCH, len(images), _CALIBRATION_BATCH)
   )
   batches = (experiment.preprocess(batch["image"]) for batch in images.evaluation(parts))
-  variables = calibration.calibrate(
+  variables = calibrate(
     experiment.model,
     variables,
     batches,
@@ -167,49 +170,29 @@ def tune_thresholds(
     mesh: from `parallel.data_mesh`.
     calibrated: all collections to start with.
   """
-  tune = experiment.config.tune
-  preprocess = experiment.preprocess
-  objective = snn_objective(
-    experiment.model,
-    preprocess if tune.augment else lambda images, key: preprocess(images),
-    experiment.spiking,
-    mesh,
-    tune.objective,
-    teacher=experiment.reference(calibrated)[0],
-    at=tune.at,
+  tune, preprocess = experiment.tune, experiment.preprocess
+  steps = tuning_steps(tune, workdir)
+  phase = Phase(
+    name=TUNED,
+    steps=steps or tune.steps,
+    batch_size=tune.batch_size,
+    objective=snn_objective(
+      experiment.model,
+      preprocess if tune.augment else lambda images, key: preprocess(images),
+      experiment.spiking,
+      mesh,
+      tune.objective,
+      teacher=experiment.reference(calibrated)[0],
+      at=tune.at,
+    ),
+    optimizers={"clipping": tune.optimizer},
+    seed=experiment.seed,
   )
-  stored = workdir / BUDGET
-  if tune.minutes and not stored.exists():
-    transformation = optimizers.train_only(
-      {"clipping": experiment.tune_optimizer.transformation(1)}
-    )
-    state = parallel.replicate(mesh, loop.new_state(calibrated, transformation))
-    with contextlib.closing(
-      training_batches(experiment.dataset.train, tune.batch_size, 0)
-    ) as batches:
-      batch = next(batches)
-    steps = loop.steps_within(
-      tune.minutes,
-      state,
-      loop.train_step(objective, transformation, ("clipping",)),
-      batch,
-      mesh=mesh,
-    )
-    say(f"{steps} tuning steps fit into {tune.minutes:g} minutes")
-    if parallel.is_main_host():
-      write_text(stored, json.dumps({"minutes": tune.minutes, "steps": steps}) + "\n")
-    parallel.wait_for_hosts("budget")
-  return run_phase(
-    experiment,
-    workdir,
-    mesh,
-    TUNED,
-    tuning_steps(experiment, workdir),
-    tune.batch_size,
-    objective,
-    {"clipping": experiment.tune_optimizer},
-    lambda: calibrated,
-  )
+  if steps is None:
+    phase = within(phase, tune.minutes, calibrated, experiment.dataset.train, mesh)
+    say(f"{phase.steps} tuning steps fit into {tune.minutes:g} minutes")
+    keep_tuning_steps(workdir, tune.minutes, phase.steps)
+  return run_in_workdir(phase, lambda: calibrated, experiment, workdir, mesh)
 
 
 def measure(experiment: Experiment, stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -221,7 +204,7 @@ def measure(experiment: Experiment, stages: dict[str, dict[str, Any]]) -> dict[s
   """
   say(
     f"evaluating on {len(experiment.dataset.test)} test images, T up to "
-    f"{experiment.evaluation.time_steps}"
+    f"{experiment.reported.time_steps}"
   )
   found = {
     name: tables.summary(
@@ -229,15 +212,15 @@ def measure(experiment: Experiment, stages: dict[str, dict[str, Any]]) -> dict[s
     )
     for name, variables in stages.items()
   }
-  thresholds = {name: calibration.thresholds(variables) for name, variables in stages.items()}
+  found_thresholds = {name: thresholds(variables) for name, variables in stages.items()}
   *earlier, last = stages
   return {
-    "config": experiment.config.name,
+    "config": experiment.name,
     "tuned_for_time_steps": experiment.spiking.time_steps,
     **found[last],
     "stage": last,
     "earlier_stages": {name: found[name]["snn"] for name in earlier},
-    "thresholds": tables.threshold_summary(thresholds),
+    "thresholds": tables.threshold_summary(found_thresholds),
   }
 
 
@@ -248,14 +231,13 @@ def evaluate_on_test(
   reference: tuple[nn.Module, dict[str, Any]],
 ) -> Evaluation:
   """Evaluates a network on the test set, beside the ANN that `experiment.reference` gives."""
-  test, config = experiment.dataset.test, experiment.config
   return evaluate_split(
     model,
     variables,
-    test,
-    experiment.evaluation,
-    batch_size=config.eval.batch_size,
+    experiment.dataset.test,
+    experiment.reported,
+    batch_size=experiment.eval.batch_size,
     preprocess=experiment.preprocess,
     reference=reference,
-    seed=config.seed,
+    seed=experiment.seed,
   )

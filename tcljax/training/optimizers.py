@@ -38,11 +38,11 @@ class OptimizerConfig:
   clip_norm: float = 0.0
 
   def __post_init__(self):
-    check_choice("optimizer.name", self.name, OPTIMIZERS)
+    check_choice("name", self.name, OPTIMIZERS)
     for field in ("learning_rate", "warmup_steps", "momentum", "weight_decay", "clip_norm"):
       value = getattr(self, field)
       if not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f"optimizer.{field}={value} must be finite and not negative")
+        raise ValueError(f"{field}={value} must be finite and not negative")
 
   def transformation(self, steps: int) -> optax.GradientTransformation:
     """The optimizer for a run of `steps` steps."""

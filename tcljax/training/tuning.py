@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcljax.checks import check_least
-from tcljax.data import Split, training_batches
+from tcljax.data import Split
 from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.simulation.settings import SpikingConfig, check_spiking
-from tcljax.training import loop, optimizers
+from tcljax.training.loop import Hooks
 from tcljax.training.objectives import snn_objective
 from tcljax.training.optimizers import OptimizerConfig
+from tcljax.training.phase import Phase, run_phase, within
 
 
 def _as_they_are(images: jax.Array, key: jax.Array) -> jax.Array:
@@ -87,19 +88,8 @@ def tune(
   )
   variables = flax.core.unfreeze(variables)
   mesh = parallel.data_mesh()
-  trained = ("clipping",)
   loss = snn_objective(model, preprocess, spiking, mesh, objective, at=at)
-
-  def start(steps):
-    transformation = optimizers.train_only({"clipping": optimizer.transformation(steps)})
-    state = parallel.replicate(mesh, loop.new_state(variables, transformation))
-    return state, loop.train_step(loss, transformation, trained)
-
-  state, step = start(steps)
+  phase = Phase("tune", steps, batch_size, loss, {"clipping": optimizer}, seed)
   if minutes:
-    batch = next(training_batches(split, batch_size, seed))
-    steps = loop.steps_within(minutes, state, step, batch, mesh=mesh)
-    state, step = start(steps)
-  run = loop.OneByOne(step, training_batches(split, batch_size, seed), mesh)
-  state = loop.fit(state, run, steps, seed=seed, on_metrics=on_metrics)
-  return state.variables
+    phase = within(phase, minutes, variables, split, mesh)
+  return run_phase(phase, lambda: variables, split, mesh, Hooks(on_metrics=on_metrics))

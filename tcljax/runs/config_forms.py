@@ -1,0 +1,103 @@
+"""The forms of a config beside `RunConfig`: what a config file overrides, and what a workdir holds.
+
+A file under `configs/` calls `base_config()` and overrides what differs. Every field can be set on
+the command line, `--config.tune.steps=500`; a field that is not there is an error.
+"""
+
+import dataclasses
+import json
+import pathlib
+import typing
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from tcljax.runs.config import RunConfig, named
+
+
+def base_config() -> ConfigDict:
+  """All fields of `RunConfig` with their defaults, to be overridden."""
+  return _open(RunConfig()).lock()
+
+
+def _open(section):
+  config, types = ConfigDict(), typing.get_type_hints(type(section))
+  for field in dataclasses.fields(section):
+    value = getattr(section, field.name)
+    if dataclasses.is_dataclass(value):
+      config[field.name] = _open(value)
+    elif value is None:  # of a type all the same
+      config[field.name] = config_dict.placeholder(typing.get_args(types[field.name])[0])
+    else:
+      config[field.name] = value
+  return config
+
+
+def parse(config: ConfigDict) -> RunConfig:
+  """The checked config that these fields describe.
+
+  Raises:
+    ConfigError: naming the field, its value and the remedy.
+  """
+  return _parse(RunConfig, config.to_dict(), "")
+
+
+def _parse(kind, fields, section):
+  types = typing.get_type_hints(kind)
+  parsed = {
+    name: _parse(types[name], value, f"{section}{name}.")
+    if dataclasses.is_dataclass(types[name])
+    else value
+    for name, value in fields.items()
+  }
+  return named(section, kind, **parsed)
+
+
+def to_json(config: RunConfig) -> str:
+  """The config as it is stored in a workdir."""
+  return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(path: pathlib.Path) -> RunConfig:
+  """Reads what `to_json` wrote.
+
+  Raises:
+    ValueError: if it is not there, not JSON, or its fields are not those of a config.
+  """
+  try:
+    stored = json.loads(path.read_text())
+  except FileNotFoundError:
+    raise ValueError(f"{path} does not exist: is {path.parent} a workdir of train.py?") from None
+  except (OSError, ValueError) as error:
+    raise ValueError(f"{path} cannot be read: {error}") from error
+  config = base_config()
+  try:
+    with config.ignore_type():
+      config.update(_with_tuples(stored))
+    return parse(config)
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise ValueError(f"{path} does not hold the fields of this version: {error}") from error
+
+
+def _with_tuples(value: Any) -> Any:
+  """JSON knows no tuples; configs know nothing else."""
+  if isinstance(value, dict):
+    return {key: _with_tuples(v) for key, v in value.items()}
+  return tuple(_with_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def differences(stored: RunConfig, given: RunConfig) -> list[str]:
+  """One text for each field in which two configs differ: `field: stored -> given`."""
+  old, new = (_flatten(json.loads(to_json(config))) for config in (stored, given))
+  return [
+    f"{field}: {old.get(field)!r} -> {new.get(field)!r}"
+    for field in sorted({*old, *new})
+    if old.get(field) != new.get(field)
+  ]
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  flat = {}
+  for key, value in tree.items():
+    flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+  return flat

@@ -1,0 +1,138 @@
+"""A phase of training: what is trained, by what, for how long; and the function that runs it."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from tcljax.data import Examples, training_batches
+from tcljax.data.batches import training_order
+from tcljax.distributed import parallel
+from tcljax.kernels import xla_options
+from tcljax.training.feeds import Feed, OnDevice, OneByOne, fits_on_device
+from tcljax.training.loop import Hooks, fit
+from tcljax.training.objectives import Objective
+from tcljax.training.optimizers import OptimizerConfig, train_only
+from tcljax.training.step import TrainState, gradient, new_state, train_step, train_steps
+
+_TRIAL_STEPS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """One run of the training loop.
+
+  Attributes:
+    name: of the phase, for people.
+    steps: optimizer steps of the whole phase.
+    batch_size: over all hosts, a multiple of the number of devices.
+    objective: what is minimised, see `tcljax.training.objectives`.
+    optimizers: for each collection that is trained, by its name; all others are frozen.
+    seed: of the order of images and of all that is random.
+  """
+
+  name: str
+  steps: int
+  batch_size: int
+  objective: Objective
+  optimizers: Mapping[str, OptimizerConfig]
+  seed: int = 0
+
+  def transformation(self) -> optax.GradientTransformation:
+    """The optimizers, each with its schedule over all steps."""
+    return train_only({c: one.transformation(self.steps) for c, one in self.optimizers.items()})
+
+
+def run_phase(
+  phase: Phase,
+  start: Callable[[], dict[str, Any]],
+  split: Examples,
+  mesh: Mesh,
+  hooks: Hooks = Hooks(),
+) -> dict[str, Any]:
+  """Runs the steps that a phase lacks.
+
+  Args:
+    phase: what to run.
+    start: gives the variables to start with; called where there is no checkpoint to go on from.
+    split: images to train on.
+    mesh: from `parallel.data_mesh`.
+    hooks: what happens beside the steps.
+
+  Returns:
+    The variables after the last step, on every device.
+
+  Raises:
+    CheckpointError: if a checkpoint cannot be read.
+    TrainingDiverged: if the loss stops being finite.
+    ValueError: if the split is empty.
+  """
+  transformation = phase.transformation()
+  state = _restored_or_new(hooks.checkpoints, mesh, start, transformation)
+  done = int(state.step)
+  hooks.on_begin(done)
+  if done == phase.steps:
+    return state.variables
+  with contextlib.closing(_feed(phase, transformation, split, mesh, done)) as feed:
+    return fit(state, feed, phase.steps, seed=phase.seed, hooks=hooks).variables
+
+
+def _restored_or_new(checkpoints, mesh, start, transformation) -> TrainState:
+  """The newest checkpoint's state, or that of a fresh start, copied to every device."""
+  make = lambda: new_state(start(), transformation)
+  if checkpoints is None or checkpoints.latest_step() is None:
+    return parallel.replicate(mesh, make())
+  abstract = parallel.abstract_replicated(mesh, jax.eval_shape(make))
+  return TrainState(**checkpoints.restore(abstract._asdict()))
+
+
+def _feed(phase, transformation, split, mesh, done) -> Feed:
+  """Many steps in one call where the images fit onto the device, else one."""
+  trained = tuple(phase.optimizers)
+  if fits_on_device(split):
+    steps = train_steps(phase.objective, transformation, trained, mesh)
+    return OnDevice(steps, split, training_order(split, phase.batch_size, phase.seed), mesh)
+  return OneByOne(
+    train_step(phase.objective, transformation, trained),
+    training_batches(split, phase.batch_size, phase.seed, done),
+    mesh,
+  )
+
+
+def within(
+  phase: Phase, minutes: float, variables: dict[str, Any], split: Examples, mesh: Mesh
+) -> Phase:
+  """The phase with as many steps as fit into a time on this machine; at least 1.
+
+  Judged by a trial of a few gradients, beside which the optimizer costs little. What the trial
+  takes, and compiling for the run itself, counts as time spent.
+
+  Args:
+    phase: what is to be run; its `steps` are replaced.
+    minutes: the time there is.
+    variables: to start with; they are left as they are.
+    split: images to train on.
+    mesh: from `parallel.data_mesh`.
+
+  Returns:
+    The phase, the same on every host.
+  """
+  of_step = jax.jit(
+    gradient(phase.objective, phase.optimizers), compiler_options=xla_options.saving_memory()
+  )
+  variables = parallel.replicate(mesh, variables)
+  with contextlib.closing(training_batches(split, phase.batch_size, phase.seed)) as batches:
+    batch = parallel.shard(mesh, next(batches))
+  moments = [time.perf_counter()]
+  for _ in range(1 + _TRIAL_STEPS):
+    jax.block_until_ready(of_step(variables, batch, jax.random.key(0)))
+    moments.append(time.perf_counter())
+  first, *others = np.diff(moments)
+  left = 60 * minutes - (moments[-1] - moments[0]) - first
+  return dataclasses.replace(phase, steps=parallel.agreed(max(1, int(left / np.median(others)))))
