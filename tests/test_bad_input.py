@@ -22,7 +22,7 @@ from tcljax.commands import convert, train
     ("--config.snn.chunk=3", "snn.chunk=3 does not divide time_steps=4"),
     ("--config.eval.time_steps=0", "eval.time_steps=0 must be at least 1"),
     ("--config.snn.delay=4", "snn.delay=4 must be at least 0 and below time_steps=4"),
-    ("--config.tune.at=(2,5)", r"tune.at=\(2, 5\): 5 is no number of steps from 1 to steps=4"),
+    ("--config.tune.at=(2,5)", r"tune.at=\(2, 5\): 5 is no number of steps from 1 to time_steps=4"),
     ("--config.tune.minutes=-1.0", "tune.minutes=-1.0 must be at least 0"),
     ("--config.snn.readout=mean", "snn.readout='mean' is unknown: choose one of membrane, rate"),
     ("--config.snn.rest=soft", "--config has no field 'rest'; did you mean 'reset'"),
@@ -77,7 +77,7 @@ def test_bad_command_lines(tmp_path, capsys):
   assert train.main(["train.py", f"--config={broken}"]) == 2
   assert "the config cannot be read: SyntaxError" in complaint(capsys)
   broken.write_text(
-    "from tcljax.config import base_config\n\n\ndef get_config():\n"
+    "from tcljax.runs.config_forms import base_config\n\n\ndef get_config():\n"
     "  config = base_config()\n  config.eval.batchsize = 3\n  return config\n"
   )
   assert train.main(["train.py", f"--config={broken}"]) == 2

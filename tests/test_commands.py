@@ -11,7 +11,6 @@ import sys
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from running import DIGITS, ROOT, TINY, run_train
@@ -21,33 +20,26 @@ from tcljax.commands import convert, train
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.reporting.progress import PhaseLog
-from tcljax.runs import config as configs
-from tcljax.runs import phases, resume
-from tcljax.runs.experiment import make_experiment, prepare_workdir
-from tcljax.training import loop, optimizers
+from tcljax.runs import config_forms, resume
+from tcljax.runs.experiment import make_experiment
+from tcljax.runs.workdir import ANN, TUNED, prepare_workdir
+from tcljax.training import optimizers
+from tcljax.training.step import TrainState, new_state
 
 
 def final_state(workdir, phase):
   """The state in the newest checkpoint of a phase, weights, thresholds and optimizer."""
-  experiment = make_experiment(configs.from_json(workdir / "config.json"))
-
-  def make():
-    if phase == phases.ANN:
-      return experiment.initial_variables()
-    return {
-      **experiment.initial_variables(),
-      "clipping": jax.tree.map(
-        lambda a: jnp.zeros(a.shape, a.dtype), experiment.abstract_clipping()
-      ),
-    }
-
-  trained, optimizer = {
-    phases.ANN: ("params", experiment.train_optimizer),
-    phases.TUNED: ("clipping", experiment.tune_optimizer),
-  }[phase]
+  experiment = make_experiment(config_forms.from_json(workdir / "config.json"))
+  variables = jax.eval_shape(experiment.initial_variables)
+  trained, optimizer = "params", experiment.train.optimizer
+  if phase == TUNED:
+    variables["clipping"] = experiment.abstract_clipping()
+    trained, optimizer = "clipping", experiment.tune.optimizer
   transformation = optimizers.train_only({trained: optimizer.transformation(1)})
+  state = jax.eval_shape(lambda variables: new_state(variables, transformation), variables)
   with Checkpoints(workdir / phase) as checkpoints:
-    return loop.restore_or_new(checkpoints, parallel.data_mesh(), make, transformation)
+    wanted = parallel.abstract_replicated(parallel.data_mesh(), state._asdict())
+    return TrainState(**checkpoints.restore(wanted))
 
 
 def bits(tree):
@@ -84,7 +76,7 @@ def test_train_reports(workdir, capsys):
 
 def test_weights_are_frozen_in_phase_2(workdir):
   """Bit for bit: what phase 1 left is what phase 2 saved beside its thresholds."""
-  ann, tuned = (final_state(workdir, phase) for phase in (phases.ANN, phases.TUNED))
+  ann, tuned = (final_state(workdir, phase) for phase in (ANN, TUNED))
   assert int(ann.step) == 40 and int(tuned.step) == 6
   for collection in ("params", "batch_stats"):
     assert bits(ann.variables[collection]) == bits(tuned.variables[collection])
@@ -93,7 +85,7 @@ def test_weights_are_frozen_in_phase_2(workdir):
   assert sum(map(np.size, moments)) == 2 * size
 
 
-@pytest.mark.parametrize("phase", [phases.ANN, phases.TUNED])
+@pytest.mark.parametrize("phase", [ANN, TUNED])
 def test_killed_and_resumed_ends_with_the_same_bits(workdir, tmp_path, phase):
   stopped, every_step = tmp_path / "stopped", "--config.log_every=1"
   code = (
@@ -113,10 +105,10 @@ def test_killed_and_resumed_ends_with_the_same_bits(workdir, tmp_path, phase):
   process.send_signal(signal.SIGKILL)
   assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
   with Checkpoints(stopped / phase) as checkpoints:
-    last = {phases.ANN: 40, phases.TUNED: 6}[phase]
+    last = {ANN: 40, TUNED: 6}[phase]
     assert 0 < checkpoints.latest_step() < last
   assert run_train(stopped, every_step) == 0
-  assert bits(final_state(stopped, phases.TUNED)) == bits(final_state(workdir, phases.TUNED))
+  assert bits(final_state(stopped, TUNED)) == bits(final_state(workdir, TUNED))
   assert (stopped / "results.json").read_text() == (workdir / "results.json").read_text()
   steps = [
     (r["phase"], r["step"])
@@ -188,7 +180,7 @@ def test_tuning_within_a_limit_of_time(tmp_path, capsys):
   assert run_train(workdir, flag) == 0
   assert f"tuned: {steps} of {steps} steps are done already" in capsys.readouterr().out
   (workdir / "tuning_steps.json").unlink()
-  experiment = make_experiment(configs.from_json(workdir / "config.json"))
+  experiment = make_experiment(config_forms.from_json(workdir / "config.json"))
   with pytest.raises(ValueError, match="is not finished, its tuning has not begun"):
     resume.restore_trained(experiment, workdir)
   (workdir / "tuning_steps.json").write_text("{}")
@@ -241,18 +233,18 @@ def test_two_hosts_do_what_one_does(tmp_path):
 
 @pytest.mark.parametrize("look", ["exists", "iterdir"])
 def test_another_host_may_write_its_config_meanwhile(tmp_path, monkeypatch, look):
-  config = configs.base_config()
+  config = config_forms.parse(config_forms.base_config())
   original = getattr(pathlib.Path, look)
 
   def look_and_be_overtaken(path):
     found = original(path)
     found = found if isinstance(found, bool) else list(found)
-    (tmp_path / "config.json").write_text(configs.to_json(config))
+    (tmp_path / "config.json").write_text(config_forms.to_json(config))
     return found
 
   monkeypatch.setattr(pathlib.Path, look, look_and_be_overtaken)
   assert prepare_workdir(tmp_path, config) == tmp_path
-  assert (tmp_path / "config.json").read_text() == configs.to_json(config)
+  assert (tmp_path / "config.json").read_text() == config_forms.to_json(config)
 
 
 def get_config(name, *variants):
@@ -267,7 +259,8 @@ def test_configs_are_whole(name):
   source, config = get_config(name)
   assert config.name == name
   assert f"python train.py --config=configs/{name}.py" in source
-  assert configs.differences(configs.base_config(), config)
+  base = config_forms.parse(config_forms.base_config())
+  assert config_forms.differences(base, config_forms.parse(config))
 
 
 @pytest.mark.parametrize("name", ["cnn", "vgg16", "resnet18", "resnet20"])
@@ -276,7 +269,10 @@ def test_variants_of_configs(name):
   _, config = get_config(name, "cifar100,joint")
   assert (config.name, config.data.name) == (f"{name}-cifar100-joint", "cifar100")
   assert config.joint.through == "snn" and config.snn.time_steps == 4 and config.tune.at == ()
-  changed = {line.partition(":")[0] for line in configs.differences(plain, config)}
+  changed = {
+    line.partition(":")[0]
+    for line in config_forms.differences(*map(config_forms.parse, (plain, config)))
+  }
   assert not {field for field in changed if field.startswith(("train.", "model.", "eval."))}
   _, config = get_config(name, "quantized")
   assert config.joint.through == "quantized" and config.snn.time_steps == 8

@@ -1,5 +1,6 @@
 """The comparison of methods as a user runs it."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -11,8 +12,7 @@ from running import DIGITS, TINY, complaint, load_benchmark
 
 import tcljax
 from tcljax.commands import compare as command
-from tcljax.runs import compare, resume, stages
-from tcljax.runs import config as configs
+from tcljax.runs import compare, config_forms, resume, stages
 from tcljax.runs.experiment import make_experiment
 
 
@@ -43,7 +43,7 @@ def test_every_method_is_measured_at_every_number_of_steps(compared):
 
 def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
   """Measured once more by other means: the library's own calls."""
-  made = make_experiment(configs.from_json(compared / "config.json"))
+  made = make_experiment(config_forms.from_json(compared / "config.json"))
   test = made.dataset.test
   curves = compare.curves(json.loads((compared / "compare.json").read_text()))
 
@@ -55,35 +55,32 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
     ).logits
     return 100 * float((logits.argmax(-1) == test.labels[:64]).mean())
 
-  assert curves["tuned"][2] == pytest.approx(
-    accuracy("T2", compare.at_time_steps(made, 2), 2), abs=1e-3
-  )
-  assert curves["tuned"][4] == pytest.approx(
-    accuracy("T4", compare.at_time_steps(made, 4), 4), abs=1e-3
-  )
+  assert curves["tuned"][2] == pytest.approx(accuracy("T2", made.with_time_steps(2), 2), abs=1e-3)
+  assert curves["tuned"][4] == pytest.approx(accuracy("T4", made.with_time_steps(4), 4), abs=1e-3)
   for t in (2, 4):
-    assert curves["tuned-all-T"][t] == pytest.approx(accuracy("all", made, t), abs=1e-3)
+    assert curves["tuned_all"][t] == pytest.approx(accuracy("all", made, t), abs=1e-3)
 
 
 def test_tuning_takes_as_many_steps_of_simulation_for_each_t(compared):
-  made = make_experiment(configs.from_json(compared / "config.json"))
-  assert len(made.config.tune.at) == 2  # one set for both has the training of two
-  total = made.config.tune.steps * made.config.snn.time_steps // 2
+  made = make_experiment(config_forms.from_json(compared / "config.json"))
+  assert len(made.tune.at) == 2  # one set for both has the training of two
+  total = made.tune.steps * made.snn.time_steps // 2
   for t in (1, 2, 4):
-    assert compare.at_time_steps(made, t).config.tune.steps * t == total
-  assert compare.at_time_steps(made, 1000).config.tune.steps == 1
-  made.config.tune.at = ()
-  assert compare.at_time_steps(made, 1).config.tune.steps == made.config.tune.steps * 4
+    assert made.with_time_steps(t).tune.steps * t == total
+  assert made.with_time_steps(1000).tune.steps == 1
+  one = dataclasses.replace(made, tune=dataclasses.replace(made.tune, at=()))
+  assert one.with_time_steps(1).tune.steps == made.tune.steps * 4
 
 
 def test_few_steps_leave_one_to_read_out_and_take_as_many_instalments(compared):
-  config = configs.from_json(compared / "config.json")
-  config.snn.delay, config.tune.instalments = 2, 3
-  made = make_experiment(config)
+  config = config_forms.from_json(compared / "config.json")
+  snn = dataclasses.replace(config.snn, delay=2)
+  tune = dataclasses.replace(config.tune, instalments=3)
+  made = make_experiment(dataclasses.replace(config, snn=snn, tune=tune))
   for t, delay, instalments in ((1, 0, 1), (2, 1, 2), (3, 2, 3), (8, 2, 3)):
-    one = compare.at_time_steps(made, t)
-    assert one.spiking.delay == one.evaluation.delay == one.config.snn.delay == delay
-    assert one.config.tune.instalments == instalments and one.spiking.time_steps == t
+    one = made.with_time_steps(t)
+    assert one.spiking.delay == one.reported.delay == one.snn.delay == delay
+    assert one.tune.instalments == instalments and one.spiking.time_steps == t
 
 
 def test_what_is_known_is_not_measured_again(compared, capsys, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from running import DIGITS, TINY, complaint, run_train
 
 from tcljax.commands import compare
-from tcljax.runs import config as configs
+from tcljax.runs import config_forms
 from tcljax.runs.experiment import make_experiment
 from tcljax.runs.resume import restore_trained
 
@@ -18,7 +18,7 @@ JOINT = ("--config.joint.steps=4", "--config.joint.batch_size=32")
 
 def ended_with(workdir):
   workdir = pathlib.Path(workdir)
-  return restore_trained(make_experiment(configs.from_json(workdir / "config.json")), workdir)
+  return restore_trained(make_experiment(config_forms.from_json(workdir / "config.json")), workdir)
 
 
 def bits(tree):

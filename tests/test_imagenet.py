@@ -1,5 +1,6 @@
 """The configs for ImageNet, on a small set of the same format."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,9 +17,10 @@ from tcljax.commands import train
 from tcljax.commands.arguments import Command
 from tcljax.data import evaluation_batches, load_dataset, training_batches
 from tcljax.distributed import parallel
-from tcljax.runs import stages
+from tcljax.runs import config_forms, stages
 from tcljax.runs.experiment import make_experiment
-from tcljax.training import loop, optimizers
+from tcljax.training import optimizers
+from tcljax.training import step as training_step
 from tcljax.training.objectives import ann_objective, snn_objective
 
 FEW = (
@@ -112,7 +114,7 @@ def test_a_step_of_each_phase_at_full_resolution(data_dir, name):
   config = scope["get_config"]()
   config.data.name, config.data.data_dir, config.data.workers = "photos", str(data_dir), 0
   config.snn.time_steps, config.tune.at, config.tune.images = 2, (), 2
-  experiment = make_experiment(config)
+  experiment = make_experiment(config_forms.parse(config))
   assert experiment.input_shape == (224, 224, 3)
   # Two images cannot be shared by eight devices.
   mesh = Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(AxisType.Auto,))
@@ -120,20 +122,19 @@ def test_a_step_of_each_phase_at_full_resolution(data_dir, name):
 
   def step(objective, variables, collection, optimizer):
     transformation = optimizers.train_only({collection: optimizer.transformation(10)})
-    state, metrics = loop.train_step(objective, transformation, (collection,))(
-      loop.new_state(variables, transformation), batch, jax.random.key(0)
+    state, metrics = training_step.train_step(objective, transformation, (collection,))(
+      training_step.new_state(variables, transformation), batch, jax.random.key(0)
     )
     assert np.isfinite(metrics["loss"]) and metrics["gradient_norm"] > 0
     return state.variables
 
   objective = ann_objective(experiment.ann, experiment.preprocess, config.train.label_smoothing)
-  variables = step(objective, experiment.initial_variables(), "params", experiment.train_optimizer)
+  variables = step(objective, experiment.initial_variables(), "params", experiment.train.optimizer)
   assert variables["params"]["head"]["bias"].shape == (NUM_CLASSES,)
-  tune = config.tune
-  variables = stages.calibrate(
-    experiment, variables, tune.calibration, tune.per_channel, tune.v_init, 2
-  )
+  tune = dataclasses.replace(experiment.tune, instalments=2)
+  experiment = dataclasses.replace(experiment, tune=tune)
+  variables = stages.calibrate_as_configured(experiment, variables)
   objective = snn_objective(
     experiment.model, lambda images, key: experiment.preprocess(images), experiment.spiking, mesh
   )
-  step(objective, variables, "clipping", experiment.tune_optimizer)
+  step(objective, variables, "clipping", experiment.tune.optimizer)

@@ -11,17 +11,17 @@ import numpy as np
 import optax
 import pytest
 from running import DIGITS, TINY, complaint, load_benchmark, run_train
-from tcljax.runs.phases import JOINT
 
 import tcljax
 from tcljax.commands import convert
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.layers.activations import TCL, Quantized, with_activation
-from tcljax.runs import config as configs
+from tcljax.runs import config_forms
 from tcljax.runs.experiment import make_experiment
 from tcljax.runs.resume import read_pretrained, restore_trained
-from tcljax.training import loop, objectives, optimizers
+from tcljax.runs.workdir import JOINT
+from tcljax.training import objectives, optimizers, step
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +116,8 @@ def test_each_collection_has_its_own_learning_rate(case):
     {c: variables[c] for c in ("params", "clipping")}
   )
   start = {**variables, "teacher": {"params": variables["params"]}}
-  state, _ = loop.train_step(objective, transformation, ("params", "clipping"))(
-    loop.new_state(start, transformation), batch, jax.random.key(0)
+  state, _ = step.train_step(objective, transformation, ("params", "clipping"))(
+    step.new_state(start, transformation), batch, jax.random.key(0)
   )
   for collection, rate in (("params", 0.1), ("clipping", 0.003)):
     chex.assert_trees_all_close(
@@ -173,7 +173,7 @@ def test_whole_runs(tmp_path, capsys, overrides, stages):
   scratch = "calibrated" not in stages
   assert (workdir / "ann").exists() != scratch
 
-  experiment = make_experiment(configs.from_json(workdir / "config.json"))
+  experiment = make_experiment(config_forms.from_json(workdir / "config.json"))
   variables = restore_trained(experiment, workdir)
   # What learned from labels before tuning is its own teacher, with the thresholds that it had then.
   weights_moved = bits(variables["params"]) != bits(variables["teacher"]["params"])
@@ -204,7 +204,8 @@ def test_the_mean_over_cycles(tmp_path, tiny_state, capsys):
     ),
   )
   assert run_train(workdir, *arguments) == 0
-  experiment = make_experiment(configs.from_json(workdir / "config.json"))
+  config = config_forms.from_json(workdir / "config.json")
+  experiment = make_experiment(config)
   network = {
     **jax.eval_shape(experiment.initial_variables),
     "clipping": experiment.abstract_clipping(),
@@ -220,7 +221,7 @@ def test_the_mean_over_cycles(tmp_path, tiny_state, capsys):
     clipping = checkpoints.restore(
       {"clipping": parallel.abstract_replicated(parallel.data_mesh(), network["clipping"])}
     )["clipping"]
-  start = {**read_pretrained(experiment), "clipping": clipping}
+  start = {**read_pretrained(config, experiment), "clipping": clipping}
   first, second, result = (ended_with(phase) for phase in ("joint-1", "joint-2", "joint"))
   for name in ("params", "clipping"):
     assert bits(first[name]) != bits(second[name])

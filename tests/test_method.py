@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax.data import Preprocessing, load_dataset, training_batches
+from tcljax.data import Preprocessing, load_dataset
 from tcljax.distributed import parallel
 from tcljax.models import CNN
-from tcljax.training import loop, objectives, optimizers
+from tcljax.training.objectives import ann_objective
+from tcljax.training.phase import Phase, run_phase
 
 PREPROCESS = Preprocessing((0.305,), (0.376,))
 
@@ -18,26 +19,21 @@ def digits():
   """A small network trained on digits, with percentile thresholds, and the data."""
   data = load_dataset("digits")
   model = CNN(num_classes=10, stages=((8,), (16,)), dense=(32,))
-  variables = dict(model.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32)))
-  mesh, trained, steps = parallel.data_mesh(), ("params",), 150
-  optimizer = optimizers.OptimizerConfig("adamw", 0.01).transformation(steps)
-  transformation = optimizers.train_only({"params": optimizer})
-  step = loop.train_step(
-    objectives.ann_objective(model, lambda x, key: PREPROCESS(x)), transformation, trained
-  )
-  state = parallel.replicate(mesh, loop.new_state(variables, transformation))
-  state = loop.fit(state, step, training_batches(data.train, 64, 0), steps, mesh=mesh, seed=0)
-  variables = tcljax.calibrate(model, state.variables, [PREPROCESS(data.train.images[:512])])
+  initial = dict(model.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32)))
+  objective = ann_objective(model, lambda x, key: PREPROCESS(x))
+  phase = Phase("ann", 150, 64, objective, {"params": tcljax.OptimizerConfig("adamw", 0.01)})
+  variables = run_phase(phase, lambda: initial, data.train, parallel.data_mesh())
+  variables = tcljax.calibrate(model, variables, [PREPROCESS(data.train.images[:512])])
   return model, variables, data
 
 
-def evaluate(model, variables, data, steps):
+def evaluate(model, variables, data, time_steps):
   return tcljax.evaluate(
     model,
     variables,
     data.test.images,
     data.test.labels,
-    tcljax.SpikingConfig(time_steps=steps),
+    tcljax.SpikingConfig(time_steps=time_steps),
     batch_size=360,
     preprocess=PREPROCESS,
   )

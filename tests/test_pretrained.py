@@ -17,7 +17,7 @@ import tcljax
 from tcljax.data import Preprocessing, load_dataset
 from tcljax.models import VGG, ResNet, create_model
 from tcljax.models.torch_weights import load_pretrained, read_state_dict
-from tcljax.runs import config
+from tcljax.runs import config_forms
 from tcljax.runs.experiment import make_experiment
 from tcljax.runs.resume import restore_trained
 
@@ -291,7 +291,7 @@ def test_a_checkpoint_takes_the_place_of_phase_1(tmp_path, tiny_state):
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
   assert {json.loads(line)["phase"] for line in lines} == {"tuned"}
   (tmp_path / "net.npz").unlink()  # the run keeps what it took from it
-  made = make_experiment(config.from_json(workdir / "config.json"))
+  made = make_experiment(config_forms.from_json(workdir / "config.json"))
   kernel = restore_trained(made, workdir)["params"]["head"]["kernel"]
   np.testing.assert_array_equal(kernel, np.float32(tiny_state["classifier.3.weight"].T))
 
@@ -299,7 +299,7 @@ def test_a_checkpoint_takes_the_place_of_phase_1(tmp_path, tiny_state):
 def test_a_checkpoint_that_does_not_fit_leaves_no_trace(tmp_path, tiny_state, capsys):
   path = tmp_path / "net.npz"
   assert run_train(tmp_path / "run", f"--config.pretrained={path}") == 2
-  assert f"train: pretrained: {path} does not exist" in complaint(capsys)
+  assert f"train: --config.pretrained: {path} does not exist" in complaint(capsys)
   del tiny_state["features.4.weight"], tiny_state["classifier.3.bias"]
   np.savez(path, **tiny_state)
   assert run_train(tmp_path / "run", f"--config.pretrained={path}") == 2

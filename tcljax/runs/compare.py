@@ -24,6 +24,7 @@ from tcljax.layers.activations import Quantized, with_activation
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
 from tcljax.runs import stages
+from tcljax.runs.config import ConfigError, named
 from tcljax.runs.experiment import Experiment
 
 # One set of thresholds for every T, as published: a threshold for each layer, potentials that start
@@ -58,7 +59,7 @@ def check(
     ValueError: naming what cannot be done, and the remedy.
   """
   if experiment.joint.through:
-    raise ValueError(
+    raise ConfigError(
       f"joint.through={experiment.joint.through!r} trains the weights, and "
       "methods for the thresholds are compared on the same weights: leave it out"
     )
@@ -71,7 +72,7 @@ def check(
   for method in methods:
     check_choice("methods", method, METHODS)
   for t in numbers:
-    experiment.with_time_steps(t)
+    named("snn.", experiment.with_time_steps, t)
   data = experiment.dataset
   split = data.validation if validation else data.test
   if not len(split):
@@ -122,27 +123,25 @@ def compare(
   ledger = _Ledger(path, experiment, variables)
   for method in methods:
     if method in _FIXED and (lacking := ledger.lacking(method, time_steps)):
-      thresholds = stages.calibrate(longest, variables, method, False, 0.0)
+      thresholds = stages.calibrate_by(method, longest, variables, per_channel=False, v_init=0.0)
       ledger.add(method, _measure(longest, thresholds, lacking))
   if LEAST_SQUARES in methods:
     for t in ledger.lacking(LEAST_SQUARES, time_steps):
       one = experiment.with_time_steps(t)
-      thresholds = stages.calibrate(one, variables, "least_squares", True, 0.5)
+      thresholds = stages.calibrate_by(LEAST_SQUARES, one, variables, per_channel=True, v_init=0.5)
       ledger.add(LEAST_SQUARES, _measure(one, thresholds, [t]))
   if {TUNED_EACH, QUANTIZED_EACH} & set(methods):
     for t in time_steps:
       one = experiment.with_time_steps(t)
-      tuned = stages.tune_thresholds(
-        one, _directory(workdir, f"T{t}"), mesh, _start(one, variables)
-      )
+      start = stages.calibrate_as_configured(one, variables)
+      tuned = stages.tune_thresholds(one, _directory(workdir, f"T{t}"), mesh, start)
       if TUNED_EACH in methods and ledger.lacking(TUNED_EACH, [t]):
         ledger.add(TUNED_EACH, _measure(one, tuned, [t]))
       if QUANTIZED_EACH in methods and ledger.lacking(QUANTIZED_EACH, [t]):
         ledger.add(QUANTIZED_EACH, _quantized(one, tuned, [t]))
   if {TUNED_ALL, QUANTIZED_ALL} & set(methods):
-    tuned = stages.tune_thresholds(
-      experiment, _directory(workdir, "all"), mesh, _start(experiment, variables)
-    )
+    start = stages.calibrate_as_configured(experiment, variables)
+    tuned = stages.tune_thresholds(experiment, _directory(workdir, "all"), mesh, start)
     if TUNED_ALL in methods and (lacking := ledger.lacking(TUNED_ALL, time_steps)):
       ledger.add(TUNED_ALL, _measure(longest, tuned, lacking))
     if QUANTIZED_ALL in methods and (lacking := ledger.lacking(QUANTIZED_ALL, time_steps)):
@@ -212,14 +211,6 @@ def _directory(workdir, name):
   return path
 
 
-def _start(experiment, variables):
-  """Where tuning starts, as the config says."""
-  tune = experiment.tune
-  return stages.calibrate(
-    experiment, variables, tune.calibration, tune.per_channel, tune.v_init, tune.instalments
-  )
-
-
 def _measure(experiment, variables, time_steps):
   found = stages.evaluate_on_test(
     experiment, experiment.model, variables, experiment.reference(variables)
@@ -229,7 +220,7 @@ def _measure(experiment, variables, time_steps):
 
 def _quantized(experiment, variables, time_steps):
   def at(t):
-    network = with_activation(experiment.model, functools.partial(Quantized, time_time_steps=t))
+    network = with_activation(experiment.model, functools.partial(Quantized, time_steps=t))
     return accuracy(
       network,
       variables,
