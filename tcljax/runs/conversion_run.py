@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from tcljax.conversion import spiking_network
+from tcljax.conversion import storage
+from tcljax.conversion.network import SpikingNetwork, convert
 from tcljax.distributed import parallel
 from tcljax.reporting import tables
 from tcljax.data import Examples, evaluation_batches
@@ -47,7 +48,7 @@ def convert_and_verify(
       anything is written), or the network read back from the one written.
   """
   config = experiment.config
-  network = spiking_network.convert(
+  network = convert(
       experiment.model, variables, experiment.input_shape, experiment.spiking,
       name=config.name, dataset=config.data.name, num_classes=experiment.dataset.num_classes,
       preprocessing={"scale": 1 / 255, "mean": experiment.preprocess.mean,
@@ -67,9 +68,9 @@ def convert_and_verify(
     raise ConversionFailed(f"accuracy moved by {moved:.2f} points at some T when BatchNorm was "
                            f"folded, tolerated are {tolerated:.2f}; nothing was written")
   if parallel.is_main_host():
-    spiking_network.save(network, output)
+    storage.save(network, output)
   parallel.wait_for_hosts("saved")
-  loaded = spiking_network.load(output)
+  loaded = storage.load(output)
   found = run(loaded.model, loaded.variables)
   for name in ("snn", "agreement", "spikes_per_neuron"):
     if not np.array_equal(getattr(found, name), getattr(converted, name)):
@@ -81,7 +82,7 @@ def convert_and_verify(
     results["early_exit"] = measure_early_exit(experiment, loaded, early_exit)
   if parallel.is_main_host():
     tables.write_results(output, results, f"{config.name}, converted")
-  populations = [node.name for node in loaded.graph.nodes if node.op == "neurons"]
+  populations = loaded.graph.populations()
   say(f"{len(populations)} populations of neurons: {', '.join(populations)}\n"
       f"\n{tables.accuracy_table(results)}\n\n"
       f"verified: {output} read back gives the same spikes; folding moved the accuracy by at most "
@@ -93,7 +94,7 @@ def convert_and_verify(
 
 
 def measure_early_exit(
-    experiment: Experiment, network: spiking_network.SpikingNetwork, changed: float
+    experiment: Experiment, network: SpikingNetwork, changed: float
 ) -> dict[str, Any]:
   """Accuracy and steps on the test set where images leave early, by a margin of training images.
 
