@@ -1,3 +1,5 @@
+"""Converted networks: what they compute, and what saving and loading keep and refuse."""
+
 import json
 
 import numpy as np
