@@ -18,7 +18,7 @@ import sys
 
 from record import machine, write_results
 
-from tcljax.conversion import spiking_network
+from tcljax.conversion.network import convert
 from tcljax.distributed import parallel
 from tcljax.evaluation.accuracy import accuracy, evaluate
 from tcljax.models.pooling import POOLINGS
@@ -75,7 +75,7 @@ def measure(config, workdir, steps):
     calibrated = stages.calibrate_thresholds(one, directory, mesh, variables)
     tuned = stages.tune_thresholds(one, directory, mesh, calibrated)
     for thresholds, found in (("calibrated", calibrated), ("tuned", tuned)):
-      network = spiking_network.convert(one.model, found, one.input_shape, one.spiking)
+      network = convert(one.model, found, one.input_shape, one.spiking)
       curve = evaluate(
         network.model,
         network.variables,

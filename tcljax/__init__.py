@@ -1,7 +1,8 @@
 """tcljax: ANN-to-SNN conversion with trainable clipping layers, in JAX and Flax."""
 
 from tcljax.conversion.early_exit import Settled, answer_early, choose_margin
-from tcljax.conversion.spiking_network import SpikingNetwork, convert, load, save
+from tcljax.conversion.network import SpikingNetwork, convert
+from tcljax.conversion.storage import load, save
 from tcljax.evaluation.accuracy import Evaluation, evaluate
 from tcljax.evaluation.diagnosis import Diagnosis, diagnose
 from tcljax.kernels.convolution import convolve

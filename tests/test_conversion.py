@@ -1,10 +1,12 @@
+"""Converted networks: what they compute, and what saving and loading keep and refuse."""
+
 import json
 
 import numpy as np
 import pytest
 
 import tcljax
-from tcljax.conversion import spiking_network
+from tcljax.conversion import storage
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_a_failed_write_leaves_the_old_network(network, images, tmp_path, monkey
   def full_disk(*args, **kwargs):
     raise OSError(28, "No space left on device")
 
-  monkeypatch.setattr(spiking_network.np, "savez", full_disk)
+  monkeypatch.setattr(storage.np, "savez", full_disk)
   with pytest.raises(ValueError, match="cannot be written: No space left"):
     tcljax.save(network, path)
   np.testing.assert_array_equal(tcljax.load(path)(images), network(images))
@@ -78,7 +80,7 @@ def test_files_of_the_user_inside_a_network_are_not_deleted(network, tmp_path):
 def test_a_save_that_was_killed_between_its_renames_loses_nothing(network, images, tmp_path):
   path = tcljax.save(network, tmp_path / "net")
   path.rename(tmp_path / "net.replaced")  # as such a save leaves it
-  assert spiking_network.check_output(path) == path
+  assert storage.check_output(path) == path
   np.testing.assert_array_equal(tcljax.load(path)(images), network(images))
 
 

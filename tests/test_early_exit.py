@@ -7,7 +7,8 @@ import pytest
 
 import tcljax
 from tcljax.commands import convert
-from tcljax.conversion import early_exit, spiking_network
+from tcljax.conversion import early_exit
+from tcljax.conversion import network as conversion
 from tcljax.runs import conversion_run
 
 
@@ -100,7 +101,7 @@ def test_the_margin_is_the_least_that_changes_so_few_answers(network, images):
 
 def test_one_compilation_serves_every_number_of_steps(monkeypatch, network, images):
   chex.clear_trace_counter()
-  for module, name in ((early_exit, "in_chunks"), (spiking_network, "simulate_any_time_steps")):
+  for module, name in ((early_exit, "in_chunks"), (conversion, "simulate_any_time_steps")):
     monkeypatch.setattr(module, name, chex.assert_max_traces(getattr(module, name), n=2))
   x = images[:5]  # no other test has this size
   for steps in (3, 8, 21):

@@ -1,3 +1,5 @@
+"""From models to graphs: what is traced, what is folded, what is refused and in which words."""
+
 import functools
 
 import flax.linen as nn
@@ -5,39 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from graphs import both, randomized, relative_error
 from running import UsedTwice
 
 import tcljax
-from tcljax.graph import GraphNetwork, fold, trace
+from tcljax.graph import fold, trace
 from tcljax.layers.activations import TCL, ReLU
-
-
-def relative_error(found, expected):
-  return float(np.abs(found - expected).max() / np.abs(expected).max())
-
-
-def both(model, variables, x, act=ReLU):
-  """Outputs of the traced and of the folded graph beside the model's own."""
-  traced = trace(model, variables, x.shape[1:])
-  outputs = []
-  for graph, arrays in (traced, fold(*traced)):
-    inner = {"params": arrays, "clipping": variables.get("clipping", {})}
-    outputs.append(GraphNetwork(graph, act=act).apply(inner, x))
-  return (*outputs, model.clone(act=act).apply(variables, x))
-
-
-def randomized(model, x, seed=0):
-  rng = np.random.default_rng(seed)
-  variables = model.init(jax.random.key(seed), x)
-  return jax.tree.map(
-    lambda a: np.asarray(
-      np.abs(a + rng.normal(0, 0.2, a.shape))
-      if "var" in str(a)
-      else a + rng.normal(0, 0.1, a.shape),
-      np.float32,
-    ),
-    variables,
-  )
 
 
 def test_folding_batch_norm_changes_logits_by_rounding_only(vgg, images):

@@ -99,9 +99,7 @@ def test_every_named_model_is_converted(name, rng):
   variables["batch_stats"] = jax.tree.map(np.abs, variables["batch_stats"])
   network = tcljax.convert(model, variables, x.shape[1:])
   paths = activation_paths(model, variables, x)
-  assert [node.name for node in network.graph.nodes if node.op == "neurons"] == [
-    ".".join(path) for path in paths
-  ]
+  assert network.graph.populations() == [".".join(path) for path in paths]
   if len(paths) < 20:  # the others repeat the blocks of these
     found, expected = (
       jax.jit(m.clone(act=TCL).apply)(v, x)

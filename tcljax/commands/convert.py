@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   def prepare():
     flags = command.parse("workdir", "output")
-    from tcljax.conversion import early_exit, spiking_network
+    from tcljax.conversion import early_exit, storage
     from tcljax.distributed import parallel
     from tcljax.runs import config_forms, conversion_run, experiment, resume, workdir
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.multihost:
       parallel.initialize_hosts()
     folder = pathlib.Path(flags.workdir).absolute()
-    output = spiking_network.check_output(flags.output)
+    output = storage.check_output(flags.output)
     made = experiment.make_experiment(config_forms.from_json(folder / workdir.CONFIG))
     variables = resume.restore_trained(made, folder)
     return lambda: conversion_run.convert_and_verify(made, variables, output, flags.early_exit)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from tcljax.checks import check_least
-from tcljax.conversion.spiking_network import SpikingNetwork
+from tcljax.conversion.network import SpikingNetwork
 from tcljax.graph import GraphNetwork
 from tcljax.simulation.time_loop import in_chunks, simulate
 

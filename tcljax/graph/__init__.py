@@ -1,7 +1,8 @@
 """What a model computes, as affine maps and neuron populations."""
 
 from tcljax.graph.fold import fold
-from tcljax.graph.nodes import Graph, GraphNetwork, Node
+from tcljax.graph.network import GraphNetwork
+from tcljax.graph.nodes import Graph, Node
 from tcljax.graph.trace import trace
 
 __all__ = ["Graph", "GraphNetwork", "Node", "fold", "trace"]

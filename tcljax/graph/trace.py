@@ -2,10 +2,12 @@
 
 Nothing is matched by module name or class: whatever does not depend on the input is evaluated
 (BatchNorm's statistics become two constants), whatever does must be affine or an activation. The
-one exception is a maximum of input currents, which neurons alone may read.
+one exception is a maximum of input currents, which neurons alone may read. How each primitive is
+read stands in the records of `tcljax.graph.operations`.
 """
 
-import dataclasses
+import collections
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,24 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from tcljax.graph import neurons
 from tcljax.graph.nodes import INPUT, Graph, Node
-from tcljax.graph.primitives import BATCH, AffinePrimitives, Symbol
+from tcljax.graph.operations import find, readers, remedy
+from tcljax.graph.record import BATCH, Kind, Made, Reader, Refused, Symbol
 from tcljax.kernels import convolution
-from tcljax.layers.activations import Activation, with_activation
-from tcljax.maths import max_pooling
-
-_NEURONS = core.Primitive("neurons")
-
-
-@_NEURONS.def_abstract_eval
-def _shape_of_neurons(x, *, path, max_pool):
-  if max_pool is None:
-    return x
-  pooled = jax.eval_shape(
-    lambda x: max_pooling.max_pool(x, max_pool), jax.ShapeDtypeStruct(x.shape, x.dtype)
-  )
-  return x.update(shape=pooled.shape)
-
+from tcljax.layers.activations import with_activation
 
 # What runs the operations inside it once, as they stand; loops do not.
 _CALLS = (
@@ -44,15 +34,6 @@ _CALLS = (
   "custom_jvp_call",
   "custom_vjp_call",
 )
-
-
-class _Marker(Activation):
-  """Stands in for the activation and leaves its path in the traced operations."""
-
-  @nn.compact
-  def __call__(self, x):
-    self.check_name()
-    return _NEURONS.bind(x, path=self.path, max_pool=self.max_pool)
 
 
 def trace(
@@ -72,72 +53,70 @@ def trace(
     ValueError: if the model does to an activation what spikes cannot carry, naming the operation
       and where it stands.
   """
-  network = with_activation(model, _Marker)
+  network = with_activation(model, neurons.Marker)
   with convolution.as_written():
     closed = jax.make_jaxpr(lambda x: network.apply(variables, x))(
       jax.ShapeDtypeStruct((BATCH, *input_shape), jnp.float32)
     )
-  tracer = _Tracer()
+  tracer = _Tracer(readers())
   outputs = tracer.run(closed.jaxpr, closed.consts, [Symbol(INPUT, (BATCH, *input_shape))])
   if len(outputs) != 1 or not isinstance(outputs[0], Symbol):
     raise ValueError("the model must return one array that depends on its input")
   graph = Graph(tuple(tracer.nodes), outputs[0].name)
-  _check_maxima(graph, tracer.places)
+  _check_maxima(graph, tracer.made_by)
   return graph, tracer.arrays
 
 
-def _check_maxima(graph, places):
+def _check_maxima(graph: Graph, made_by: Mapping[str, tuple[str, str]]) -> None:
   """Raises ValueError unless every maximum is one of input currents, on their way into neurons.
 
   Of spikes it would be no sum of spikes; and after a maximum, BatchNorm could not be folded into
   the convolution before it, as a negative scale would make a minimum of it.
+
+  Args:
+    graph: of the model.
+    made_by: for each node the primitive that made it, and where in the model.
   """
   nodes = {node.name: node for node in graph.nodes}
+  kinds = {node.name: find(node.op).kind for node in graph.nodes}
 
   def only_spikes(name):  # moved or scaled, but not yet summed by weights; or pixels
-    if name == INPUT or nodes[name].op == "neurons":
+    if name == INPUT or kinds[name] is Kind.NEURONS:
       return True
-    return nodes[name].op not in ("conv", "dense") and all(map(only_spikes, nodes[name].inputs))
+    return kinds[name] is not Kind.SYNAPSES and all(map(only_spikes, nodes[name].inputs))
 
-  for name, place in places.items():
-    readers = {node.op for node in graph.nodes if name in node.inputs}
-    if only_spikes(name) or readers - {"neurons"} or graph.output == name:
-      raise _refusal("reduce_window_max", place)
-
-
-_MAXIMUM = (
-  "use average pooling, or give maximum pooling to the activation before it, "
-  "self.act(name=..., max_pool=tcljax.MaxPool(2))(x); of input currents a maximum may be taken "
-  "where an activation alone reads it, after BatchNorm and right before the activation"
-)
-_REMEDIES = {
-  "reduce_window_max": _MAXIMUM,
-  "reduce_max": _MAXIMUM,
-  "max": "write self.act(name=...)(x) in place of nn.relu(x), and pass act=self.act on to inner "
-  "modules",
-}
+  for name, kind in kinds.items():
+    if kind is Kind.MAXIMUM:
+      read_by = {kinds[node.name] for node in graph.nodes if name in node.inputs}
+      if only_spikes(name) or read_by - {Kind.NEURONS} or graph.output == name:
+        raise _refusal(*made_by[name])
 
 
-def _refusal(operation, place):
-  """The error for an operation that spikes cannot carry, with what to do."""
-  remedy = _REMEDIES.get(
-    operation,
-    (
-      "between two activations convert can read convolutions, products with weights, sums, "
-      "scalings, BatchNorm, average pooling and reshapes, each example by itself"
-    ),
-  )
-  return ValueError(f"the model applies `{operation}`{' in ' + place if place else ''}: {remedy}")
+def _refusal(primitive: str, place: str) -> ValueError:
+  """The error for a primitive that spikes cannot carry, with what to do."""
+  where = f" in {place}" if place else ""
+  return ValueError(f"the model applies `{primitive}`{where}: {remedy(primitive)}")
 
 
-class _Tracer(AffinePrimitives):
-  """Walks a jaxpr, keeping constants as arrays and turning the rest into nodes."""
+class _Tracer:
+  """Walks a jaxpr, keeping constants as arrays and turning the rest into nodes.
 
-  def __init__(self):
-    self.nodes, self.arrays, self._count = [], {}, {}
-    self.places = {}  # where in the model each maximum stands, by node
+  Attributes:
+    readers: for each primitive those who may make a node of it.
+    nodes: those made so far.
+    arrays: theirs, by node and by name.
+    made_by: for each node the primitive that made it, and where in the model.
+  """
 
-  def run(self, jaxpr, consts, args):
+  def __init__(self, readers: Mapping[str, Sequence[Reader]]):
+    self.readers = readers
+    self.nodes: list[Node] = []
+    self.arrays: dict[str, dict[str, np.ndarray]] = {}
+    self.made_by: dict[str, tuple[str, str]] = {}
+    self._count = collections.Counter()
+
+  def run(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+    """The outputs of a jaxpr: symbols where they depend on the input, arrays elsewhere."""
     env = dict(zip(jaxpr.constvars, consts)) | dict(zip(jaxpr.invars, args))
     read = lambda atom: atom.val if isinstance(atom, core.Literal) else env[atom]
     for eqn in jaxpr.eqns:
@@ -147,50 +126,46 @@ class _Tracer(AffinePrimitives):
         inner, inner_consts = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
         outputs = self.run(inner, inner_consts, inputs)
       elif not any(isinstance(value, Symbol) for value in inputs):
-        if eqn.primitive is _NEURONS:
+        if eqn.primitive is neurons.PRIMITIVE:
           raise ValueError(
-            f"activation {'.'.join(eqn.params['path'])!r} does not depend on the "
+            f"activation {neurons.name_of(eqn.params)!r} does not depend on the "
             "input: nothing to convert"
           )
         outputs = eqn.primitive.bind(*inputs, **eqn.params)
         outputs = outputs if eqn.primitive.multiple_results else [outputs]
       else:
-        outputs = [self._equation(eqn, inputs)]
+        outputs = [self._symbol(eqn, inputs)]
       env.update(zip(eqn.outvars, outputs))
     return [read(atom) for atom in jaxpr.outvars]
 
-  def _equation(self, eqn, inputs):
-    name = eqn.primitive.name
-    handler = getattr(self, f"_on_{name}", None)
-    node = handler(inputs, eqn.params) if handler else None
-    place = str(eqn.source_info.name_stack)
-    if node is None:
-      raise _refusal(name, place)
-    if isinstance(node, Symbol):
-      return node
-    op, sources, arrays, settings, *named = node
-    made = self.emit(op, sources, arrays, settings, eqn.outvars[0].aval.shape, *named)
-    if op == "max_pool":
-      self.places[made.name] = place
-    return made
+  def _symbol(self, eqn: Any, inputs: Sequence[Any]) -> Symbol:
+    """The output of an equation that depends on the input, its nodes added."""
+    origin = eqn.primitive.name, str(eqn.source_info.name_stack)
+    for read in self.readers.get(eqn.primitive.name, ()):
+      try:
+        made = read(inputs, eqn.params)
+      except Refused:
+        continue
+      return Symbol(self._add(made, origin), tuple(eqn.outvars[0].aval.shape))
+    raise _refusal(*origin)
 
-  def emit(self, op, sources, arrays, settings, shape, name=None):
-    if name is None:
-      self._count[op] = self._count.get(op, 0) + 1
-      name = f"{op}:{self._count[op]}"
-    settings = tuple(sorted(settings.items()))
-    self.nodes.append(Node(name, op, tuple(source.name for source in sources), settings))
-    if arrays:
-      self.arrays[name] = {key: _at_least_float32(array) for key, array in arrays.items()}
-    return Symbol(name, shape)
-
-  def _on_neurons(self, inputs, params):
-    name = ".".join(params["path"])
-    if any(node.name == name for node in self.nodes):
-      raise ValueError(f"activation {name!r} is used twice: give each use a name of its own")
-    gate = params["max_pool"]
-    settings = dataclasses.asdict(gate) if gate else {}
-    return "neurons", inputs, {}, settings, name
+  def _add(self, made: Symbol | Made, origin: tuple[str, str]) -> str:
+    """Adds a node, those that it needs before it; returns its name."""
+    if isinstance(made, Symbol):
+      return made.name
+    inputs = tuple(self._add(value, origin) for value in made.inputs)
+    if made.op is None:
+      (name,) = inputs
+      return name
+    if made.name in self.made_by:
+      raise ValueError(f"activation {made.name!r} is used twice: give each use a name of its own")
+    self._count[made.op] += 1
+    name = made.name or f"{made.op}:{self._count[made.op]}"
+    self.nodes.append(Node(name, made.op, inputs, tuple(sorted(made.settings.items()))))
+    self.made_by[name] = origin
+    if made.arrays:
+      self.arrays[name] = {key: _at_least_float32(array) for key, array in made.arrays.items()}
+    return name
 
 
 def _at_least_float32(array):

@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from tcljax.conversion import spiking_network
+from tcljax.conversion import storage
 from tcljax.conversion.early_exit import answer_early, choose_margin
+from tcljax.conversion.network import SpikingNetwork, convert
 from tcljax.data import Examples, evaluation_batches
 from tcljax.distributed import parallel
 from tcljax.models.precision import in_float32
@@ -48,7 +49,7 @@ def convert_and_verify(
     ConversionFailed: if the accuracy differs from that of the network it was made from (before
       anything is written), or the network read back from the one written.
   """
-  network = spiking_network.convert(
+  network = convert(
     experiment.model,
     variables,
     experiment.input_shape,
@@ -79,9 +80,9 @@ def convert_and_verify(
       f"folded, tolerated are {tolerated:.2f}; nothing was written"
     )
   if parallel.is_main_host():
-    spiking_network.save(network, output)
+    storage.save(network, output)
   parallel.wait_for_hosts("saved")
-  loaded = spiking_network.load(output)
+  loaded = storage.load(output)
   found = run(loaded.model, loaded.variables)
   for name in ("snn", "agreement", "spikes_per_neuron"):
     if not np.array_equal(getattr(found, name), getattr(converted, name)):
@@ -98,7 +99,7 @@ def convert_and_verify(
     results["early_exit"] = measure_early_exit(experiment, loaded, early_exit)
   if parallel.is_main_host():
     tables.write_results(output, results, f"{experiment.name}, converted")
-  populations = [node.name for node in loaded.graph.nodes if node.op == "neurons"]
+  populations = loaded.graph.populations()
   say(
     f"{len(populations)} populations of neurons: {', '.join(populations)}\n"
     f"\n{tables.accuracy_table(results)}\n\n"
@@ -116,7 +117,7 @@ def convert_and_verify(
 
 
 def measure_early_exit(
-  experiment: Experiment, network: spiking_network.SpikingNetwork, changed: float
+  experiment: Experiment, network: SpikingNetwork, changed: float
 ) -> dict[str, Any]:
   """Accuracy and steps on the test set where images leave early, by a margin of training images.
 

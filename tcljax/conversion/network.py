@@ -1,0 +1,150 @@
+"""From a network with thresholds to a spiking network that stands on its own."""
+
+import dataclasses
+import functools
+import operator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from tcljax.graph import Graph, GraphNetwork, fold, trace
+from tcljax.layers.activations import TCL
+from tcljax.models.precision import in_float32
+from tcljax.simulation.settings import SpikingConfig, check_spiking
+from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
+
+
+@dataclasses.dataclass(frozen=True)
+class SpikingNetwork:
+  """A converted network: affine maps with BatchNorm folded in, and IF neurons with V_th = tau.
+
+  Attributes:
+    graph: what it computes.
+    variables: `params` by node and `clipping` by population of neurons.
+    input_shape: of one input, without the batch.
+    spiking: how it is simulated unless told otherwise.
+    metadata: whatever else belongs to it, as JSON holds it: preprocessing, data set, accuracy.
+  """
+
+  graph: Graph
+  variables: dict[str, Any]
+  input_shape: tuple[int, ...]
+  spiking: SpikingConfig = SpikingConfig()
+  metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  @property
+  def model(self) -> nn.Module:
+    """The network as a Flax module with a field `act`, for all that works on modules."""
+    return GraphNetwork(self.graph)
+
+  def __call__(
+    self, x: jax.Array, time_steps: int | None = None, keys: jax.Array | None = None
+  ) -> jax.Array:
+    """Simulates the network; compiled once for each shape of `x`, whatever T.
+
+    And once for each K, which is chosen as `tcljax.simulate` says where `spiking` leaves it open:
+    on CPUs it is always 1. For gradients, differentiate `simulate` of `model` and `variables`.
+
+    Args:
+      x: inputs as the network was trained on (normalised images), [B, ...].
+      time_steps: T; by default that of `spiking`.
+      keys: random keys, [B], where the encoding is "poisson".
+
+    Returns:
+      Mean output over T steps, [B, ...]: the logits.
+
+    Raises:
+      ValueError: if the inputs have another shape than `input_shape`, or T < 1.
+    """
+    x, spiking = self.checked(x, time_steps)
+    return _logits(
+      self.graph, spiking.without_time_steps(), self.variables, x, keys, spiking.time_steps
+    )
+
+  def checked(self, x: jax.Array, time_steps: int | None = None) -> tuple[jax.Array, SpikingConfig]:
+    """Inputs as an array, and how they are simulated over T steps, with K chosen.
+
+    Raises:
+      ValueError: if the inputs have another shape than `input_shape`, or T < 1.
+    """
+    x = jnp.asarray(x)
+    if tuple(x.shape[1:]) != self.input_shape:
+      raise ValueError(
+        f"inputs have shape {tuple(x.shape)}, expected (batch, "
+        f"{', '.join(map(str, self.input_shape))})"
+      )
+    spiking = self.spiking
+    if time_steps is not None and time_steps != spiking.time_steps:
+      spiking = dataclasses.replace(spiking, time_steps=time_steps, chunk=0)
+    # One step at a time on CPUs, as that divides every T.
+    return x, with_chunk(self.model, self.variables, x, spiking, on_cpus=1)
+
+  def check_shapes(self) -> None:
+    """Raises what a call would raise because shapes do not fit, at the cost of no arithmetic.
+
+    Raises:
+      Exception: whatever the operations raise for such shapes or settings, most often ValueError
+        or TypeError.
+    """
+    jax.eval_shape(
+      self.model.clone(act=TCL).apply,
+      self.variables,
+      jax.ShapeDtypeStruct((1, *self.input_shape), np.float32),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _logits(graph, spiking, variables, x, keys, time_steps):
+  return simulate_any_time_steps(GraphNetwork(graph), variables, x, spiking, time_steps, keys=keys)
+
+
+def convert(
+  model: nn.Module,
+  variables: Any,
+  input_shape: tuple[int, ...],
+  spiking: SpikingConfig = SpikingConfig(),
+  **metadata: Any,
+) -> SpikingNetwork:
+  """Converts a network: traces what it computes, folds BatchNorm, sets V_th = tau.
+
+  Args:
+    model: any Flax module with a field `act`, called as `model(x)` for inference, whose operations
+      between two activations are affine (convolutions, products, average pooling, BatchNorm,
+      reshapes, sums of branches). Maximum pooling is given to the activation before it
+      (`max_pool`), or stands right before an activation, as the maximum of input currents.
+    variables: its variables with the collection `clipping`, from `calibrate` or `tune`.
+    input_shape: of one input, without the batch.
+    spiking: stored as the network's way of being simulated.
+    **metadata: stored with the network; JSON values.
+
+  Returns:
+    The spiking network, which computes in float32; its logits are those of simulating `model`, to
+    rounding (that of the model's own precision, if it computes in less).
+
+  Raises:
+    ValueError: if the model does what spikes cannot carry, or thresholds are missing.
+  """
+  if "clipping" not in variables:
+    raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
+  check_spiking(spiking)
+  input_shape = tuple(operator.index(n) for n in input_shape)
+  graph, arrays = fold(*trace(in_float32(model), variables, input_shape))
+  stored = traverse_util.flatten_dict(variables["clipping"])
+  clipping: dict[str, dict[str, Any]] = {}
+  for (*path, key), value in stored.items():
+    clipping.setdefault(".".join(path), {})[key] = value
+  for name in graph.populations():
+    if set(clipping.get(name, ())) != {"raw_threshold", "v_init"}:
+      raise ValueError(
+        f"no threshold for activation {name!r} in the collection 'clipping': "
+        "run tcljax.calibrate on this model"
+      )
+  network = SpikingNetwork(
+    graph, {"params": arrays, "clipping": clipping}, input_shape, spiking, metadata
+  )
+  network.check_shapes()
+  return network

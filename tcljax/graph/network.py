@@ -1,0 +1,46 @@
+"""A graph as a Flax module with a field `act`.
+
+So all that works on a model (calibration, tuning, simulation, evaluation) works on a graph too.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tcljax.graph.nodes import INPUT, Graph
+from tcljax.graph.operations import find
+from tcljax.graph.record import Kind
+from tcljax.layers.activations import ReLU
+
+
+class GraphNetwork(nn.Module):
+  """Runs a graph. Its variables are `params[node][array]` and `clipping[neurons]`.
+
+  Attributes:
+    graph: what to run.
+    act: the activation module used for its neurons; see `tcljax.layers.activations`.
+
+  Raises:
+    ValueError: when called, if the graph holds an unknown operation.
+  """
+
+  graph: Graph
+  act: Callable[..., Any] = ReLU
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """The network's output for inputs [B, ...]."""
+    values = {INPUT: jnp.asarray(x, jnp.float32)}
+    for node in self.graph.nodes:
+      operation = find(node.op)
+      if operation.kind is Kind.NEURONS:
+        given = {"act": functools.partial(self.act, name=node.name)}
+      else:
+        given = self.get_variable("params", node.name, {})
+      inputs = [values[name] for name in node.inputs]
+      values[node.name] = operation.run(*inputs, **given, **dict(node.settings))
+    return values[self.graph.output]

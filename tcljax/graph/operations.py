@@ -1,0 +1,54 @@
+"""The table of operations: all that a graph can hold.
+
+To add an operation, add its `Operation` to the `OPERATIONS` of the module it belongs to: `affine`,
+`pooling`, `shaping` or `neurons`. The record says how it runs, which JAX primitives make it, what
+else becomes of it, and what to tell users whose models are refused. Tracing, folding, running,
+saving and loading ask this table and nothing else. What holds for every operation, as an output
+format, is a field of the record (`tcljax.graph.record`).
+"""
+
+import collections
+
+from tcljax.graph import affine, neurons, pooling, shaping
+from tcljax.graph.record import Operation, Reader
+
+# By name. Where several operations read a primitive, the first that does not refuse makes the node.
+OPERATIONS: dict[str, Operation] = {
+  operation.name: operation
+  for module in (affine, pooling, shaping, neurons)
+  for operation in module.OPERATIONS
+}
+
+# What users are told where no operation has a remedy of its own.
+_REMEDY = (
+  "between two activations convert can read convolutions, products with weights, sums, scalings, "
+  "BatchNorm, average pooling and reshapes, each example by itself"
+)
+
+
+def find(name: str) -> Operation:
+  """The operation of this name.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  if name not in OPERATIONS:
+    raise ValueError(f"unknown operation {name!r}")
+  return OPERATIONS[name]
+
+
+def readers() -> dict[str, list[Reader]]:
+  """For each JAX primitive, by name, the readers of the operations that it makes."""
+  found = collections.defaultdict(list)
+  for operation in OPERATIONS.values():
+    for primitive, read in operation.read.items():
+      found[primitive].append(read)
+  return dict(found)
+
+
+def remedy(primitive: str) -> str:
+  """What a user can do whose model applies this primitive where it cannot be read."""
+  for operation in OPERATIONS.values():
+    if primitive in operation.remedies:
+      return operation.remedies[primitive]
+  return _REMEDY

@@ -1,0 +1,107 @@
+"""The record of an operation, and what its reader hands to the tracer."""
+
+import dataclasses
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# Models are traced with two examples, so that the batch axis cannot be mistaken for an axis of size
+# one.
+BATCH = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Symbol:
+  """A value that depends on the network's input.
+
+  Attributes:
+    name: of the node that makes it.
+    shape: with `BATCH` examples along the first axis.
+  """
+
+  name: str
+  shape: tuple[int, ...]
+
+  @property
+  def ndim(self) -> int:
+    """How many axes it has, the batch included."""
+    return len(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+  """What a reader makes of one use of a primitive: a node, with those before it that it needs.
+
+  Attributes:
+    op: name of the operation; None for none, where the one input is passed on as it is.
+    inputs: what the node reads: symbols, and nodes that are made for it.
+    arrays: constants that go into `run`, by name.
+    settings: whatever else goes into `run`, hashable and as JSON holds it, tuples as lists.
+    name: of the node; "" for one of the operation and a number, "conv:2".
+  """
+
+  op: str | None
+  inputs: tuple["Symbol | Made", ...]
+  arrays: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  name: str = ""
+
+
+class Refused(Exception):
+  """A reader does not read this use of a primitive, or an operation cannot take up these arrays."""
+
+
+class Kind(enum.Enum):
+  """What an operation does to what flows through it."""
+
+  NEURONS = "spikes of input currents; `run` is given `act`, and nodes have names of their own"
+  SYNAPSES = "sums by weights, which are input currents"
+  MAXIMUM = "a maximum, which is taken of input currents alone and that neurons alone read"
+  PASSAGE = "what came in, moved, scaled or added: spikes of spikes and currents of currents"
+
+
+# Inputs (symbols and constants, one of them at least a symbol) and parameters of a primitive.
+Reader = Callable[[Sequence[Any], Mapping[str, Any]], Made]
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+  """All that is known of one operation.
+
+  Attributes:
+    name: stands in graphs and files as `Node.op`.
+    run: `run(*inputs, **arrays, **settings)`: its output [B, ...] from its inputs [B, ...].
+    read: for each JAX primitive that makes it, by name, the reader that turns one use of the
+      primitive into a node. It raises `Refused` for a use that is not this operation, as one that
+      mixes examples; other operations may read the same primitive.
+    kind: what it does to what flows through it.
+    fold: `fold(arrays, scale, shift)`: its arrays once it has taken up that its output is
+      multiplied by `scale` and moved by `shift`. These are float64, of one output without the batch
+      or of size 1 along its axes. Raises `Refused` where that is more than the arrays can hold.
+      None for an operation that takes up nothing.
+    remedies: what to do where a primitive is refused, by its name: "use ...".
+    synaptic_operations: `synaptic_operations(*shapes, **arrays, **settings)`: from the shapes of
+      its inputs, without the batch, for each input the number of outgoing connections of every
+      element, in that shape. A connection into padding, or to a pixel that a stride leaves out, is
+      none. The spikes of an element times its connections are its synaptic operations. None where
+      there are no weights: such an operation moves counts of spikes as it moves spikes, by `run`.
+    nir: `nir(*shapes, **arrays, **settings)`: from the shapes of its inputs, without the batch and
+      channels last, the node of the Neuromorphic Intermediate Representation, a `nir.NIRNode` with
+      arrays channels first. None for an operation that cannot be written there.
+  """
+
+  name: str
+  run: Callable[..., Any]
+  read: Mapping[str, Reader]
+  kind: Kind = Kind.PASSAGE
+  fold: Callable[..., dict[str, np.ndarray]] | None = None
+  remedies: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  synaptic_operations: Callable[..., tuple[np.ndarray, ...]] | None = None
+  nir: Callable[..., Any] | None = None
+
+
+def integers(value: Any) -> Any:
+  """Tuples of integers, whatever sequence types the parameters of a primitive use."""
+  return tuple(integers(v) for v in value) if isinstance(value, (tuple, list)) else int(value)
