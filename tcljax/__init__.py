@@ -8,7 +8,7 @@ from tcljax.kernels.convolution import convolve
 from tcljax.layers.activations import IF, TCL, ReLU
 from tcljax.maths.clipping import clip, quantized_clip, raw_from_threshold, threshold_from_raw
 from tcljax.maths.max_pooling import MaxPool
-from tcljax.maths.neurons import if_step, integrate, integrate_and_fire, spike
+from tcljax.maths.neurons import Neuron, if_step, integrate, integrate_and_fire, spike
 from tcljax.maths.surrogates import surrogate_derivative
 from tcljax.models import CNN, VGG, VGG16, ResNet, create_model
 from tcljax.models.torch_weights import load_pretrained
@@ -29,6 +29,7 @@ __all__ = [
   "Diagnosis",
   "Evaluation",
   "MaxPool",
+  "Neuron",
   "OptimizerConfig",
   "ReLU",
   "ResNet",

@@ -22,7 +22,7 @@ from tcljax.models.precision import in_float32
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
 
-_FORMAT = 2  # of the files; 1 knew no maximum pooling
+_FORMAT = 3  # of the files; other numbers are refused
 _DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
 # All that a directory of ours may hold; `report` adds the last two.
 _FILES = {_DESCRIPTION, _ARRAYS, "results.json", "accuracy.png"}
@@ -72,9 +72,7 @@ class SpikingNetwork:
       ValueError: if the inputs have another shape than `input_shape`, or T < 1.
     """
     x, spiking = self.checked(x, time_steps)
-    return _logits(
-      self.graph, spiking.without_time_steps(), self.variables, x, keys, spiking.time_steps
-    )
+    return _logits(self.graph, spiking.one_chunk, self.variables, x, keys, spiking.time_steps)
 
   def checked(self, x: jax.Array, time_steps: int | None = None) -> tuple[jax.Array, SpikingConfig]:
     """Inputs as an array, and how they are simulated over T steps, with K chosen.
@@ -96,8 +94,8 @@ class SpikingNetwork:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _logits(graph, spiking, variables, x, keys, time_steps):
-  return simulate_any_time_steps(GraphNetwork(graph), variables, x, spiking, time_steps, keys=keys)
+def _logits(graph, config, variables, x, keys, time_steps):
+  return simulate_any_time_steps(GraphNetwork(graph), variables, x, config, time_steps, keys=keys)
 
 
 def convert(
@@ -242,13 +240,15 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
     The network, the same to the bit.
 
   Raises:
-    ValueError: if it is not there, damaged, or of a later version.
+    ValueError: if it is not there, damaged, or of another version.
   """
   path = pathlib.Path(directory).absolute()
   try:
     description = json.loads((path / _DESCRIPTION).read_text())
-    if description["format"] > _FORMAT:
-      raise ValueError(f"format {description['format']} is later than this version's {_FORMAT}")
+    if (found := description["format"]) != _FORMAT:
+      raise ValueError(
+        f"it has format {found}, this version reads {_FORMAT}: convert the network again"
+      )
     with (path / _ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
       flat = {name: arrays[name] for name in arrays.files}
     nodes = tuple(

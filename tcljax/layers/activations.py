@@ -28,6 +28,7 @@ import jax.numpy as jnp
 
 from tcljax.maths import clipping, max_pooling, neurons
 from tcljax.maths.max_pooling import MaxPool
+from tcljax.maths.neurons import Neuron
 
 
 def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Module:
@@ -214,15 +215,11 @@ class IF(Clipped):
 
   Attributes:
     chunk: K.
-    reset: "soft" or "hard".
-    surrogate: see `tcljax.spike`.
-    width: see `tcljax.spike`.
+    neuron: its reset and surrogate gradient.
   """
 
   chunk: int = 1
-  reset: str = "soft"
-  surrogate: str = "triangle"
-  width: float = 1.0
+  neuron: Neuron = Neuron()
 
   @nn.compact
   def __call__(self, currents: jax.Array) -> jax.Array:
@@ -250,9 +247,7 @@ class IF(Clipped):
       self._with_charges(unfolded, charges, step.value),
       v.value,
       threshold,
-      self.reset,
-      self.surrogate,
-      self.width,
+      self.neuron,
     )
     step.value = step.value + self.chunk
     for name, total in totals.items():

@@ -19,7 +19,7 @@ from flax import traverse_util
 
 from tcljax.layers.activations import IF, activation_paths, with_activation
 from tcljax.maths.encoding import frames
-from tcljax.simulation.settings import SpikingConfig, check_spiking
+from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 
 LARGEST_CHUNK = 8
 _SHARE_OF_MEMORY = 0.25  # the rest is for weights, inputs and what layers need besides
@@ -78,7 +78,7 @@ def simulate(
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
     variables: its variables, the collection `clipping` included.
     x: input, [B, ...].
-    spiking: T, K, reset, surrogate and encoding.
+    spiking: T, K, neurons, readout and encoding.
     keys: random keys, [B], one an example, for encoding="poisson"; so the spikes of an example
       depend on nothing but its key.
     observe: called once a chunk with a `Chunk`; returns arrays [K, ...] to be kept for every step.
@@ -95,7 +95,9 @@ def simulate(
   """
   spiking = with_chunk(model, variables, x, spiking)
   chunks = spiking.time_steps // spiking.chunk
-  start, run = in_chunks(model, variables, x, spiking, keys=keys, observe=observe, rates=rates)
+  start, run = in_chunks(
+    model, variables, x, spiking.one_chunk, keys=keys, observe=observe, rates=rates
+  )
   if chunks == 1:
     (state, total), observed = run(start, 0)
   else:
@@ -115,7 +117,7 @@ def simulate_any_time_steps(
   model: nn.Module,
   variables: Any,
   x: jax.Array,
-  spiking: SpikingConfig,
+  config: ChunkConfig,
   time_steps: jax.Array,
   *,
   keys: jax.Array | None = None,
@@ -126,20 +128,20 @@ def simulate_any_time_steps(
 
   Args:
     model: as in `simulate`.
-    variables: likewise.
-    x: likewise.
-    spiking: how to simulate; its `chunk` is set, and its `time_steps` mean nothing.
-    time_steps: T, a multiple of `spiking.chunk` and above `spiking.delay`; may be traced.
+    variables: as in `simulate`.
+    x: as in `simulate`.
+    config: how to simulate each chunk.
+    time_steps: T, a multiple of `config.chunk` and above `config.delay`; may be traced.
     keys: as in `simulate`.
 
   Returns:
     The mean output over the steps read out, [B, ...].
   """
-  start, run = in_chunks(model, variables, x, spiking, keys=keys)
+  start, run = in_chunks(model, variables, x, config, keys=keys)
   _, total = jax.lax.fori_loop(
-    0, time_steps // spiking.chunk, lambda i, carry: run(carry, spiking.chunk * i)[0], start
+    0, time_steps // config.chunk, lambda i, carry: run(carry, config.chunk * i)[0], start
   )
-  return total / (time_steps - spiking.delay)
+  return total / (time_steps - config.delay)
 
 
 def with_chunk(
@@ -149,8 +151,8 @@ def with_chunk(
 
   Args:
     model: as in `simulate`.
-    variables: likewise.
-    x: likewise.
+    variables: as in `simulate`.
+    x: as in `simulate`.
     spiking: how to simulate.
     on_cpus: the largest K there, `LARGEST_CHUNK` for a simulation that is to be differentiated.
   """
@@ -177,7 +179,7 @@ def in_chunks(
   model: nn.Module,
   variables: Any,
   x: jax.Array,
-  spiking: SpikingConfig,
+  config: ChunkConfig,
   *,
   keys: jax.Array | None = None,
   observe: Callable[[Chunk], Any] = lambda chunk: (),
@@ -187,12 +189,12 @@ def in_chunks(
 
   Args:
     model: as in `simulate`.
-    variables: likewise.
-    x: likewise.
-    spiking: how to simulate; its `chunk` is set, and its `time_steps` mean nothing.
+    variables: as in `simulate`.
+    x: as in `simulate`.
+    config: how to simulate each chunk.
     keys: as in `simulate`.
-    observe: likewise.
-    rates: likewise; the sums are `totals` in the state.
+    observe: as in `simulate`.
+    rates: as in `simulate`; the sums are `totals` in the state.
 
   Returns:
     The carry (state of the neurons, sum of the outputs that are read out) before the first step,
@@ -202,19 +204,12 @@ def in_chunks(
   Raises:
     ValueError: as `simulate` does.
   """
-  if spiking.encoding == "poisson" and keys is None:
-    raise ValueError("encoding='poisson' needs keys: one random key for each example")
-  time_steps = spiking.chunk
-  network = with_activation(
-    model,
-    functools.partial(
-      IF, chunk=time_steps, reset=spiking.reset, surrogate=spiking.surrogate, width=spiking.width
-    ),
-  )
+  time_steps = config.chunk
+  network = with_activation(model, functools.partial(IF, chunk=time_steps, neuron=config.neuron))
   carried = ["membrane", "totals"] if rates else ["membrane"]
 
   def apply(state, first_step):
-    inputs = frames(x, keys, first_step, time_steps, spiking.encoding)
+    inputs = frames(x, keys, first_step, time_steps, config.encoding)
     output, state = network.apply({**variables, **state}, inputs, mutable=[*carried, "spikes"])
     spikes = state.pop("spikes", {})
     return output.astype(jnp.float32).reshape(time_steps, -1, *output.shape[1:]), state, spikes
@@ -222,8 +217,8 @@ def in_chunks(
   def read_out(total, step):
     """The sum and the answer after step t; one at a time, so that no bit depends on K."""
     t, output = step
-    total = jnp.where(t == spiking.delay + 1, output, total + output)
-    return total, total / jnp.where(t > spiking.delay, t - spiking.delay, t)
+    total = jnp.where(t == config.delay + 1, output, total + output)
+    return total, total / jnp.where(t > config.delay, t - config.delay, t)
 
   def run(carry, first_step):
     state, total = carry
