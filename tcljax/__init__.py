@@ -5,7 +5,8 @@ from tcljax.conversion.spiking_network import SpikingNetwork, convert, load, sav
 from tcljax.evaluation.accuracy import Evaluation, evaluate
 from tcljax.evaluation.diagnosis import Diagnosis, diagnose
 from tcljax.kernels.convolution import convolve
-from tcljax.layers.activations import IF, TCL, ReLU
+from tcljax.layers.activations import TCL, ReLU
+from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths.clipping import clip, quantized_clip, raw_from_threshold, threshold_from_raw
 from tcljax.maths.max_pooling import MaxPool
 from tcljax.maths.neurons import Neuron, if_step, integrate, integrate_and_fire, spike

@@ -151,7 +151,7 @@ def test_poisson_spikes_are_drawn_anew_at_every_step(rng):
 
   def mean_input(steps):
     spiking = SpikingConfig(time_steps=steps, encoding="poisson")
-    return np.abs(simulate(Identity(), {}, x, spiking, keys=keys).logits - x).max()
+    return np.abs(simulate(Identity(), {"clipping": {}}, x, spiking, keys=keys).logits - x).max()
 
   assert mean_input(2000) < 0.06 < 0.3 < mean_input(1)
 

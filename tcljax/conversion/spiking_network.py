@@ -18,6 +18,13 @@ from flax import traverse_util
 
 from tcljax.graph import Graph, GraphNetwork, Node, fold, trace
 from tcljax.layers.activations import TCL
+from tcljax.layers.collections import (
+  PARAMS,
+  Variables,
+  no_threshold,
+  thresholds_by_path,
+  with_thresholds,
+)
 from tcljax.models.precision import in_float32
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
@@ -42,7 +49,7 @@ class SpikingNetwork:
   """
 
   graph: Graph
-  variables: dict[str, Any]
+  variables: Variables
   input_shape: tuple[int, ...]
   spiking: SpikingConfig = SpikingConfig()
   metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -100,7 +107,7 @@ def _logits(graph, config, variables, x, keys, time_steps):
 
 def convert(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   input_shape: tuple[int, ...],
   spiking: SpikingConfig = SpikingConfig(),
   **metadata: Any,
@@ -124,23 +131,15 @@ def convert(
   Raises:
     ValueError: if the model does what spikes cannot carry, or thresholds are missing.
   """
-  if "clipping" not in variables:
-    raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
+  thresholds = {(".".join(path),): held for path, held in thresholds_by_path(variables).items()}
   check_spiking(spiking)
   input_shape = tuple(operator.index(n) for n in input_shape)
   graph, arrays = fold(*trace(in_float32(model), variables, input_shape))
-  stored = traverse_util.flatten_dict(variables["clipping"])
-  clipping: dict[str, dict[str, jax.Array]] = {}
-  for (*path, key), value in stored.items():
-    clipping.setdefault(".".join(path), {})[key] = value
   for node in graph.nodes:
-    if node.op == "neurons" and set(clipping.get(node.name, ())) != {"raw_threshold", "v_init"}:
-      raise ValueError(
-        f"no threshold for activation {node.name!r} in the collection 'clipping': "
-        "run tcljax.calibrate on this model"
-      )
+    if node.op == "neurons" and (node.name,) not in thresholds:
+      raise no_threshold(node.name)
   network = SpikingNetwork(
-    graph, {"params": arrays, "clipping": clipping}, input_shape, spiking, metadata
+    graph, with_thresholds({PARAMS: arrays}, thresholds), input_shape, spiking, metadata
   )
   _check_shapes(network)
   return network

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import traverse_util
 
-from tcljax.layers.activations import IF, activation_paths, with_activation
+from tcljax.layers import collections
+from tcljax.layers.activations import activation_paths, with_activation
+from tcljax.layers.collections import Variables
+from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths.encoding import frames
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 
@@ -56,7 +58,7 @@ class Simulation(NamedTuple):
 
 def simulate(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   x: jax.Array,
   spiking: SpikingConfig,
   *,
@@ -90,9 +92,10 @@ def simulate(
     threshold where the model ends in an activation), the observations, [T, ...], and the rates.
 
   Raises:
-    ValueError: if encoding="poisson" comes without keys, an activation lacks its threshold, or the
-      model has no field `act`.
+    ValueError: if encoding="poisson" comes without a key for each example, thresholds are missing,
+      or the model has no field `act`.
   """
+  collections.require_clipping(variables)
   spiking = with_chunk(model, variables, x, spiking)
   chunks = spiking.time_steps // spiking.chunk
   start, run = in_chunks(
@@ -105,17 +108,16 @@ def simulate(
       jax.checkpoint(run, prevent_cse=False), start, spiking.chunk * jnp.arange(chunks)
     )
     observed = jax.tree.map(lambda a: a.reshape(spiking.time_steps, *a.shape[2:]), observed)
-  totals = state.get("totals", {}) if rates else None
   return Simulation(
     total / (spiking.time_steps - spiking.delay),
     observed,
-    jax.tree.map(lambda a: a / spiking.time_steps, totals),
+    collections.mean_rates(state, spiking.time_steps) if rates else None,
   )
 
 
 def simulate_any_time_steps(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   x: jax.Array,
   config: ChunkConfig,
   time_steps: jax.Array,
@@ -145,7 +147,7 @@ def simulate_any_time_steps(
 
 
 def with_chunk(
-  model: nn.Module, variables: Any, x: jax.Array, spiking: SpikingConfig, on_cpus: int = 2
+  model: nn.Module, variables: Variables, x: jax.Array, spiking: SpikingConfig, on_cpus: int = 2
 ) -> SpikingConfig:
   """The settings with K chosen, as `simulate` says, where they left it open.
 
@@ -177,7 +179,7 @@ def _fitting_steps(model, variables, x):
 
 def in_chunks(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   x: jax.Array,
   config: ChunkConfig,
   *,
@@ -206,12 +208,14 @@ def in_chunks(
   """
   time_steps = config.chunk
   network = with_activation(model, functools.partial(IF, chunk=time_steps, neuron=config.neuron))
-  carried = ["membrane", "totals"] if rates else ["membrane"]
+  carried = [collections.MEMBRANE, *([collections.TOTALS] if rates else [])]
 
   def apply(state, first_step):
     inputs = frames(x, keys, first_step, time_steps, config.encoding)
-    output, state = network.apply({**variables, **state}, inputs, mutable=[*carried, "spikes"])
-    spikes = state.pop("spikes", {})
+    output, state = network.apply(
+      {**variables, **state}, inputs, mutable=[*carried, collections.SPIKES]
+    )
+    state, spikes = collections.take_spikes(state)
     return output.astype(jnp.float32).reshape(time_steps, -1, *output.shape[1:]), state, spikes
 
   def read_out(total, step):
@@ -233,7 +237,9 @@ def in_chunks(
   return (state, jnp.zeros_like(output[0])), run
 
 
-def count_neurons(model: nn.Module, variables: Any, input_shape: tuple[int, ...]) -> dict[str, int]:
+def count_neurons(
+  model: nn.Module, variables: Variables, input_shape: tuple[int, ...]
+) -> dict[str, int]:
   """Neurons of each activation, by its path, for one input of `input_shape` (without the batch).
 
   The activations stand in the order in which the network computes them.
@@ -241,8 +247,8 @@ def count_neurons(model: nn.Module, variables: Any, input_shape: tuple[int, ...]
   x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   network = with_activation(model, IF)
   _, state = jax.eval_shape(
-    lambda variables, x: network.apply(variables, x, mutable=["membrane"]), variables, x
+    lambda variables, x: network.apply(variables, x, mutable=[collections.MEMBRANE]), variables, x
   )
-  flat = traverse_util.flatten_dict(state.get("membrane", {}), sep="/")
+  found = collections.potentials(state)
   paths = ["/".join(path) for path in activation_paths(model, variables, x)]
-  return {path: math.prod(flat[f"{path}/v"].shape[1:]) for path in paths}
+  return {path: math.prod(found[path].shape[1:]) for path in paths}
