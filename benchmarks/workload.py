@@ -26,6 +26,7 @@ from tcljax.distributed import parallel
 from tcljax.kernels import xla_options
 from tcljax.kernels.convolution import as_written
 from tcljax.layers.activations import with_activation
+from tcljax.layers.collections import CLIPPING
 from tcljax.training import loop, objectives, optimizers
 
 MODELS = {"vgg16": {"batch_norm": False}, "resnet20": {}}
@@ -120,13 +121,13 @@ def _tuning(model, variables, x, spiking):
   mesh = parallel.data_mesh()
   objective = objectives.snn_objective(model, lambda images, key: images, spiking, mesh)
   transformation = optimizers.train_only(
-    {"clipping": optimizers.OptimizerConfig("adamw", 0.02).transformation(1000)}
+    {CLIPPING: optimizers.OptimizerConfig("adamw", 0.02).transformation(1000)}
   )
   state = parallel.replicate(mesh, loop.new_state(variables, transformation))
   batch = parallel.shard(mesh, {"image": np.asarray(x), "label": np.arange(len(x)) % _CLASSES})
   key = jax.random.key(0)
   compiled = (
-    loop.train_step(objective, transformation, ("clipping",)).lower(state, batch, key).compile()
+    loop.train_step(objective, transformation, (CLIPPING,)).lower(state, batch, key).compile()
   )
 
   def run():

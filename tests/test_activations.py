@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax.layers.activations import IF, TCL, Quantized, ReLU
+from tcljax.layers.activations import TCL, Quantized, ReLU
+from tcljax.layers.integrate_and_fire import IF
 
 
 class Net(nn.Module):

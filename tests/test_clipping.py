@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tcljax.maths import clipping
 
@@ -58,3 +59,47 @@ def test_gradient_of_the_quantized_clip_by_hand():
   to_tau = jax.vmap(jax.grad(lambda tau, x: clipping.quantized_clip(x, tau, 4)), (None, 0))(2.0, x)
   # Below the clip nothing, above it 1, between (quantized - x) / tau
   np.testing.assert_allclose(to_tau, [0, 0.05, 0.1, 0.05, -0.1, 1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "call, message",
+  [
+    (
+      lambda x: clipping.clip(x, jnp.ones(3)),
+      r"threshold has shape \(3,\) and must be a scalar or \(4,\), one value a channel",
+    ),
+    (
+      lambda x: clipping.clip(x, jnp.ones((2, 4))),
+      r"threshold has shape \(2, 4\) and must be a sc",
+    ),
+    (
+      lambda x: clipping.clip(x[0, 0], jnp.ones(4)),
+      r"threshold has shape \(4,\) and must be a scalar",
+    ),
+    (
+      lambda x: clipping.quantized_clip(x, jnp.ones(1), 4),
+      r"threshold has shape \(1,\) and must be",
+    ),
+    (
+      lambda x: clipping.quantized_clip(x, 1.0, 4, jnp.ones((8, 4))),
+      r"v_init has shape \(8, 4\) and must be a scalar or \(4,\)",
+    ),
+    (
+      lambda x: clipping.per_channel_view(jnp.ones((2, 3)), 4),
+      r"threshold has shape \(2, 3\) and must be a scalar or",
+    ),
+    (
+      lambda x: clipping.instalments(1.0, x[0]),
+      r"v_init has shape \(\) and must have that of threshold, \(4,\)",
+    ),
+    (
+      lambda x: clipping.instalments(jnp.ones((8, 3)), x[0]),
+      r"v_init has shape \(8, 3\) and must have that of threshold after its first axis, \(8, 4\)",
+    ),
+  ],
+)
+def test_shapes_that_do_not_fit_are_told(call, message):
+  x = jnp.ones((2, 4))
+  for run in (call, lambda x: jax.eval_shape(call, x)):
+    with pytest.raises(ValueError, match=message):
+      run(x)

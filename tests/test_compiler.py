@@ -54,7 +54,9 @@ def test_gradients_of_neurons_keep_one_array(rng, reset):
 
   @functools.partial(jax.grad, argnums=(0, 1))
   def gradients(currents, threshold):
-    spikes, v = tcljax.integrate(currents, jnp.zeros_like(currents[0]), threshold, reset)
+    spikes, v = tcljax.integrate(
+      currents, jnp.zeros_like(currents[0]), threshold, tcljax.Neuron(reset)
+    )
     return (spikes * jnp.cos(currents)).sum() + v.sum()
 
   assert _temporary(gradients, currents, jnp.float32(0.7)) < 3 * currents.nbytes

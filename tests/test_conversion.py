@@ -13,9 +13,8 @@ from tcljax.conversion import storage
 def network(vgg, images):
   model, variables = vgg
   variables = tcljax.calibrate(model, variables, [images], per_channel=True, percentile=99)
-  return tcljax.convert(
-    model, variables, (8, 8, 3), tcljax.SpikingConfig(time_steps=6, reset="hard"), name="test"
-  )
+  spiking = tcljax.SpikingConfig(time_steps=6, neuron=tcljax.Neuron(reset="hard", width=0.5))
+  return tcljax.convert(model, variables, (8, 8, 3), spiking, name="test")
 
 
 def test_round_trip_gives_the_same_bits(network, images, tmp_path):
@@ -135,8 +134,13 @@ def test_damaged_files_are_told(network, tmp_path):
   arrays.write_bytes(whole)
   description.write_text(text[:100])
   told("cannot be read")
-  description.write_text(json.dumps(json.loads(text) | {"format": 99}))
-  told("format 99 is later")
+  for other in (1, 2, 99):
+    description.write_text(json.dumps(json.loads(text) | {"format": other}))
+    told(f"it has format {other}, this version reads 3: convert the network again")
+  parts = json.loads(text)
+  parts["spiking"]["neuron"]["reset"] = "slow"
+  description.write_text(json.dumps(parts))
+  told("cannot be read: reset='slow' is unknown")
   parts = json.loads(text)
   parts["nodes"][0]["op"] = "fourier"
   description.write_text(json.dumps(parts))

@@ -54,7 +54,7 @@ def test_an_image_leaves_at_the_first_step_with_a_wide_margin(vgg, images, netwo
   assert len(set(expected)) >= 3
 
   found = tcljax.answer_early(network, x, margin, keys=keys)
-  np.testing.assert_array_equal(found.steps, expected)
+  np.testing.assert_array_equal(found.time_steps, expected)
   np.testing.assert_allclose(
     found.logits, whole[np.array(expected) - 1, np.arange(48)], rtol=1e-4, atol=1e-4
   )
@@ -62,9 +62,9 @@ def test_an_image_leaves_at_the_first_step_with_a_wide_margin(vgg, images, netwo
 
 def test_with_an_unreachable_margin_all_stay_to_the_end(network, images):
   found = tcljax.answer_early(network, images, np.inf)
-  assert set(found.steps) == {16}
+  assert set(found.time_steps) == {16}
   np.testing.assert_allclose(found.logits, network(images), rtol=1e-5, atol=1e-5)
-  assert set(tcljax.answer_early(network, images, 0.0, time_steps=5).steps) == {1}
+  assert set(tcljax.answer_early(network, images, 0.0, time_steps=5).time_steps) == {1}
 
 
 def test_the_batch_shrinks_by_halves(monkeypatch, network, images):
@@ -75,7 +75,7 @@ def test_the_batch_shrinks_by_halves(monkeypatch, network, images):
   )
   x = np.concatenate([images] * 4 + [images[:4]])  # 68
   margin = np.quantile(early_exit.margins(np.asarray(network(x))), 0.3)
-  steps = tcljax.answer_early(network, x, margin).steps
+  steps = tcljax.answer_early(network, x, margin).time_steps
   left = [np.sum(steps >= t) for t in range(1, steps.max() + 1)]
   assert len(sizes) == len(left) and {68} < set(sizes) <= {68, 34, 17, 9}
   assert all(size >= n and (size < 2 * n or size == 9) for size, n in zip(sizes, left))
@@ -96,7 +96,7 @@ def test_the_margin_is_the_least_that_changes_so_few_answers(network, images):
   assert percent_changed(margins[0]) == 0 and 0 < percent_changed(margins[1]) <= 10
   assert tcljax.choose_margin(network, [x], time_steps=1) <= 1  # nothing comes later
   early = tcljax.answer_early(network, x, margins[1])
-  assert early.steps.mean() < 14
+  assert early.time_steps.mean() < 14
 
 
 def test_one_compilation_serves_every_number_of_steps(monkeypatch, network, images):
@@ -114,7 +114,7 @@ def test_one_compilation_serves_every_number_of_steps(monkeypatch, network, imag
   [
     ({"margin": -0.5}, "margin=-0.5 must be at least 0"),
     ({"margin": float("nan")}, "margin=nan must be at least 0"),
-    ({"margin": 1.0, "steps": 0}, "steps=0: a simulation takes at least 1 step"),
+    ({"margin": 1.0, "time_steps": 0}, "time_steps=0: a simulation takes at least 1 step"),
   ],
 )
 def test_bad_input_is_told(network, images, arguments, message):
@@ -146,7 +146,7 @@ def test_convert_measures_early_exit(workdir, tmp_path, capsys, monkeypatch):
   results = json.loads((tmp_path / "snn" / "results.json").read_text())
   found = results["early_exit"]
   assert sum(chosen_on) == 1797 - 360 and chosen_on[-1] < chosen_on[0]  # each image once
-  assert 1 <= found["mean_time_steps"] < found["steps"] == 8 and found["margin"] > 0
+  assert 1 <= found["mean_time_steps"] < found["time_steps"] == 8 and found["margin"] > 0
   assert abs(found["accuracy_at_the_end"] - results["snn"]["8"]) <= 100 * 2 / 360 + 1e-3
   assert abs(found["accuracy"] - found["accuracy_at_the_end"]) < 10
   assert convert.main([*flags, "--early_exit=-1"]) == 2

@@ -42,7 +42,8 @@ def test_every_image_counts_once_whatever_the_batch(case, batch_size):
 
 def test_one_compilation_serves_a_whole_evaluation(case, monkeypatch):
   model, variables, images, labels = case
-  spiking = tcljax.SpikingConfig(time_steps=3, width=0.7)  # which no other test has compiled
+  neuron = tcljax.Neuron(width=0.7)  # which no other test has compiled
+  spiking = tcljax.SpikingConfig(time_steps=3, neuron=neuron)
   monkeypatch.setattr(accuracy, "simulate", chex.assert_max_traces(accuracy.simulate, n=1))
   first = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=8)  # 5 batches
   again = tcljax.evaluate(model, variables, images[:30], labels[:30], spiking, batch_size=8)

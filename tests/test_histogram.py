@@ -91,3 +91,19 @@ def test_dead_channels_have_no_threshold():
 def test_counts_survive_beyond_32_bits():
   many = Histogram(np.full((1, BINS), 2**40, np.int64), np.array([2.0**20]))
   assert 0 < percentile_threshold(many, 50)[0] < 2**20
+
+
+def test_arrays_that_do_not_belong_together_are_told():
+  with pytest.raises(ValueError, match=r"x has shape \(\) and must be \[\.\.\., C\]"):
+    histogram(jnp.ones(()), per_channel=False)
+  two_for_three = Histogram(np.ones((3, BINS), np.int64), np.ones(2))
+  few_bins = Histogram(np.ones((2, 5), np.int64), np.ones(2))
+  for find in (lambda h: percentile_threshold(h, 99), lambda h: least_squares_threshold(h, 4)):
+    with pytest.raises(
+      ValueError, match=r"maximum has shape \(2,\) and must have that of the rows"
+    ):
+      find(two_for_three)
+    with pytest.raises(
+      ValueError, match=r"counts has shape \(2, 5\) and must have that of maximum"
+    ):
+      find(few_bins)

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tcljax
 from tcljax.maths import neurons, surrogates
+from tcljax.maths.neurons import Neuron
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "jitted"])
@@ -25,7 +27,8 @@ def test_soft_reset_trace_by_hand(maybe_jit):
 def test_hard_reset_trace_by_hand(maybe_jit):
   # the surplus of the first spike is lost: 1.25 fires -> 0;  0.25 no;  0.75 no
   currents = jnp.array([[0.75], [0.25], [0.5]])
-  spikes, v = maybe_jit(lambda c: neurons.integrate_and_fire(c, 1.0, 0.5, reset="hard"))(currents)
+  hard = Neuron(reset="hard")
+  spikes, v = maybe_jit(lambda c: neurons.integrate_and_fire(c, 1.0, 0.5, hard))(currents)
   np.testing.assert_array_equal(spikes[:, 0], [1, 0, 0])
   np.testing.assert_array_equal(v, [0.75])
 
@@ -81,7 +84,7 @@ def test_matches_a_loop_in_numpy(rng):
       fired = v >= threshold
       v = np.where(fired, v - threshold if reset == "soft" else 0, v).astype(np.float32)
       expected.append(fired)
-    spikes, final = neurons.integrate_and_fire(currents, threshold, 0.25, reset=reset)
+    spikes, final = neurons.integrate_and_fire(currents, threshold, 0.25, Neuron(reset))
     np.testing.assert_array_equal(spikes, expected)
     np.testing.assert_allclose(final, v, rtol=1e-6)
 
@@ -143,6 +146,7 @@ def test_gradient_through_two_steps_by_hand():
 @pytest.mark.parametrize("surrogate", surrogates.SURROGATES)
 def test_gradient_is_that_of_the_steps_one_after_another(rng, reset, surrogate, maybe_jit):
   """The gradient of `integrate` is written by hand; that of a loop over `if_step` is not."""
+  neuron = Neuron(reset, surrogate, 0.7)
   currents = jnp.asarray(rng.normal(0.3, 0.6, (9, 5, 4)), jnp.float32)
   start, threshold = jnp.full((5, 1), 0.3), jnp.asarray(rng.uniform(0.5, 1.5, 4), jnp.float32)
   on_spikes, on_last = (
@@ -152,12 +156,12 @@ def test_gradient_is_that_of_the_steps_one_after_another(rng, reset, surrogate, 
   def loop(currents, v, threshold):
     v, spikes = jnp.broadcast_to(v, currents.shape[1:]), []
     for current in currents:
-      v, fired = neurons.if_step(v, current, threshold[None], reset, surrogate, 0.7)
+      v, fired = neurons.if_step(v, current, threshold[None], neuron)
       spikes.append(fired)
     return jnp.stack(spikes), v
 
   def scan(currents, v, threshold):
-    return neurons.integrate(currents, v, threshold[None], reset, surrogate, 0.7)
+    return neurons.integrate(currents, v, threshold[None], neuron)
 
   def gradient(run):
     def loss(*inputs):
@@ -179,15 +183,66 @@ def test_gradient_to_the_threshold_is_that_of_scale():
   assert np.abs(to_v).max() > 0.5
 
 
+def shaped(*shape):
+  return jnp.ones(shape)
+
+
 @pytest.mark.parametrize(
   "call, message",
   [
     (lambda: neurons.spike(1.0, 1.0, "step"), "surrogate='step' is unknown: choose one of tri"),
-    (lambda: neurons.if_step(jnp.ones(1), jnp.ones(1), 1.0, "none"), "reset='none' is unknown"),
     (lambda: surrogates.surrogate_derivative(0.0, width=0), "width=0 must be positive"),
     (lambda: neurons.spike(1.0, 1.0, width=-1.0), "width=-1.0 must be positive"),
+    (lambda: Neuron(reset="none"), "reset='none' is unknown: choose one of soft, hard"),
+    (lambda: Neuron(surrogate="step"), "surrogate='step' is unknown: choose one of triangle"),
+    (lambda: Neuron(width=0), "width=0 must be positive"),
+    (lambda: Neuron(width="1"), "width='1' must be positive"),
+    (
+      lambda: neurons.if_step(shaped(1), shaped(1), 1.0, "hard"),
+      r"neuron='hard' must be a tcljax.Neuron, such as Neuron\(reset='hard'\)",
+    ),
+    (
+      lambda: neurons.integrate_and_fire(shaped(2, 3), 1.0, neuron="soft"),
+      "neuron='soft' must be a tcljax.Neuron",
+    ),
+    (
+      lambda: neurons.if_step(shaped(2, 3), shaped(3), 1.0),
+      r"current has shape \(3,\) and must have that of v, \(2, 3\)",
+    ),
+    (
+      lambda: neurons.spike(shaped(3), shaped(2, 3)),
+      r"threshold has shape \(2, 3\), which does not broadcast to that of v, \(3,\)",
+    ),
+    (
+      lambda: neurons.integrate(shaped(), 0.0, 1.0),
+      r"currents has shape \(\) and must be \[T, B, \.\.\.\]",
+    ),
+    (
+      lambda: neurons.integrate(shaped(4, 2, 3), shaped(4, 2, 3), 1.0),
+      r"v has shape \(4, 2, 3\), which does not broadcast to that of one step of currents, \(2,",
+    ),
+    (
+      lambda: neurons.integrate(shaped(4, 2, 3), shaped(2, 3), shaped(2)),
+      r"threshold has shape \(2,\), which does not broadcast to",
+    ),
+    (
+      lambda: neurons.integrate_and_fire(shaped(4, 2, 3), 1.0, shaped(2)),
+      r"v_init has shape \(2,\), which does not broadcast to",
+    ),
+    (
+      lambda: neurons.integrate_and_fire(shaped(4, 2, 3), shaped(4), 0.5),
+      r"threshold has shape \(4,\), which does not broadcast to",
+    ),
   ],
 )
-def test_errors_name_the_value_and_the_remedy(call, message):
-  with pytest.raises(ValueError, match=message):
-    call()
+def test_errors_name_the_argument_and_the_remedy_in_one_line(call, message):
+  for run in (call, lambda: jax.eval_shape(call)):  # plain, and while it is traced
+    with pytest.raises(ValueError, match=message) as told:
+      run()
+    assert "\n" not in str(told.value)
+
+
+def test_a_neuron_can_be_compared_hashed_and_stored():
+  assert tcljax.Neuron(width=np.float32(0.5)) == Neuron("soft", "triangle", 0.5)
+  assert type(Neuron(width=np.float32(0.5)).width) is type(Neuron(width=1).width) is float
+  assert len({Neuron(), Neuron(reset="hard"), Neuron()}) == 2

@@ -109,10 +109,18 @@ def test_bad_windows(fields, message):
 
 
 def test_what_windows_do_not_fit_into():
-  with pytest.raises(ValueError, match=r"MaxPool\(window=2.* not an array of shape \(3, 4\)"):
+  with pytest.raises(
+    ValueError, match=r"x has shape \(3, 4\) and must be images .* for MaxPool\(w"
+  ):
     max_pool(jnp.ones((3, 4)), MaxPool(2))
   with pytest.raises(ValueError, match="does not fit into images of 4x2 pixels: enlarge"):
     max_pool(jnp.ones((1, 4, 2, 3)), MaxPool(3))
+  with pytest.raises(
+    ValueError, match=r"spikes has shape \(4, 2, 1\) and must be \[K, B, H, W, C\]"
+  ):
+    gate(jnp.ones((4, 2, 1)), jnp.ones((2, 1)), MaxPool(2))
+  with pytest.raises(ValueError, match=r"counts has shape \(2, 1\) and must have that of one step"):
+    gate(jnp.ones((4, 1, 2, 1)), jnp.ones((2, 1)), MaxPool(2))
 
 
 def alive(model, images, **calibration):
@@ -321,16 +329,6 @@ def test_maxima_of_the_input_and_of_whole_images_are_refused():
   variables = model.init(jax.random.key(0), jnp.ones((2, 8, 8, 3)))
   with pytest.raises(ValueError, match="`reduce_max` in Chain: use average pooling"):
     trace(model, variables, (8, 8, 3))
-
-
-def test_files_of_the_first_format_are_read(images, tmp_path):
-  model = VGG(num_classes=5, stages=((4,),), dense=())
-  made = tcljax.convert(model, alive(model, images), (8, 8, 3))
-  path = tcljax.save(made, tmp_path / "net")
-  description = json.loads((path / "network.json").read_text())
-  assert description["format"] == 2
-  (path / "network.json").write_text(json.dumps(description | {"format": 1}))
-  np.testing.assert_array_equal(tcljax.load(path)(images), made(images))
 
 
 def test_damaged_gates_are_told(images, tmp_path):

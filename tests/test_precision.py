@@ -11,7 +11,7 @@ from running import run_train
 import tcljax
 from tcljax.commands import convert
 from tcljax.graph import GraphNetwork, trace
-from tcljax.layers.activations import IF
+from tcljax.layers.integrate_and_fire import IF
 from tcljax.models import VGG, ResNet, create_model
 
 MODELS = [

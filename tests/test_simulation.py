@@ -34,7 +34,8 @@ def run(calibrated, images, **config):
 @pytest.mark.parametrize("reset", ["soft", "hard"])
 def test_chunk_sizes_agree_to_the_last_spike(calibrated, images, reset):
   results = [
-    run(calibrated, images, time_steps=12, chunk=chunk, reset=reset) for chunk in (1, 4, 12)
+    run(calibrated, images, time_steps=12, chunk=chunk, neuron=tcljax.Neuron(reset))
+    for chunk in (1, 4, 12)
   ]
   assert sum(float(s.sum()) for s in jax.tree.leaves(results[0].observed[1])) > 1000
   for other in results[1:]:
@@ -150,7 +151,7 @@ def test_poisson_spikes_are_drawn_anew_at_every_step(rng):
 
   def mean_input(steps):
     spiking = SpikingConfig(time_steps=steps, encoding="poisson")
-    return np.abs(simulate(Identity(), {}, x, spiking, keys=keys).logits - x).max()
+    return np.abs(simulate(Identity(), {"clipping": {}}, x, spiking, keys=keys).logits - x).max()
 
   assert mean_input(2000) < 0.06 < 0.3 < mean_input(1)
 
@@ -168,8 +169,13 @@ def test_poisson_spikes_depend_on_the_key_alone(calibrated, images):
   assert not np.allclose(
     whole, simulate(model, variables, images, SpikingConfig(time_steps=4)).logits
   )
+  poisson = SpikingConfig(encoding="poisson")
   with pytest.raises(ValueError, match="needs keys"):
-    simulate(model, variables, images, SpikingConfig(encoding="poisson"))
+    simulate(model, variables, images, poisson)
+  with pytest.raises(ValueError, match=r"keys has shape \(9,\) and must have that of the batch of"):
+    simulate(model, variables, images, poisson, keys=keys[:9])
+  with pytest.raises(ValueError, match=r"keys has shape \(\) and must be \[B\]"):
+    simulate(model, variables, images, poisson, keys=keys[0])
 
 
 def test_neurons_are_counted(calibrated):
@@ -240,21 +246,34 @@ def test_the_first_layers_current_is_computed_once(rng):
 @pytest.mark.parametrize(
   "fields, message",
   [
-    ({"steps": 0}, "steps=0: a simulation takes at least 1 step"),
-    ({"steps": 8, "chunk": 3}, "chunk=3 does not divide steps=8"),
+    ({"time_steps": 0}, "time_steps=0: a simulation takes at least 1 step"),
+    ({"time_steps": 8, "chunk": 3}, "chunk=3 does not divide time_steps=8"),
     ({"chunk": -1}, "chunk=-1 does not divide"),
-    ({"delay": 8}, "delay=8 must be at least 0 and below steps=8"),
+    ({"delay": 8}, "delay=8 must be at least 0 and below time_steps=8"),
     ({"delay": -1}, "delay=-1 must be at least 0"),
     ({"delay": 0.5}, "delay=0.5 must be an integer"),
-    ({"reset": "x"}, "reset='x' is unknown: choose one of soft, hard"),
-    ({"surrogate": "x"}, "surrogate='x' is unknown"),
+    ({"neuron": {"reset": "x"}}, "reset='x' is unknown: choose one of soft, hard"),
+    ({"neuron": {"reset": "hard", "leak": 0.5}}, "neuron has no field 'leak', only reset, surr"),
+    ({"neuron": "hard"}, "neuron='hard' must be a tcljax.Neuron"),
     ({"encoding": "x"}, "encoding='x' is unknown: choose one of constant, poisson"),
-    ({"width": 0.0}, "width=0.0 must be positive"),
-    ({"width": float("inf")}, "width=inf must be positive"),
-    ({"steps": 8.0}, "steps=8.0 must be an integer"),
+    ({"neuron": {"width": 0.0}}, "width=0.0 must be positive"),
+    ({"neuron": {"width": float("inf")}}, "width=inf must be positive"),
+    ({"time_steps": 8.0}, "time_steps=8.0 must be an integer"),
     ({"chunk": "2"}, "chunk='2' must be an integer"),
   ],
 )
 def test_bad_configs(fields, message):
   with pytest.raises(ValueError, match=message):
     SpikingConfig(**fields)
+
+
+def test_a_neuron_may_be_given_by_its_fields():
+  fields = {"reset": "hard", "width": 0.5}
+  assert SpikingConfig(neuron=fields) == SpikingConfig(neuron=tcljax.Neuron("hard", width=0.5))
+
+
+def test_what_a_chunk_needs_knows_no_time_steps():
+  of_4, of_8 = (SpikingConfig(time_steps=t, chunk=2, delay=1).one_chunk for t in (4, 8))
+  assert of_4 == of_8 and (of_4.chunk, of_4.delay) == (2, 1)
+  with pytest.raises(ValueError, match="chunk=0 must be at least 1"):
+    SpikingConfig().one_chunk  # noqa: B018

@@ -64,13 +64,13 @@ def answer_early(
   check_least("margin", margin, 0)
   x, spiking = network.checked(x, time_steps)
   graph, variables = network.graph, network.variables
-  compiled_for = spiking.without_time_steps()
+  config = spiking.one_chunk
   count, rows = len(x), np.arange(len(x))  # rows: which image each place of the batch holds
   waiting = np.full(count, True)
   logits, left_after = None, np.full(count, spiking.time_steps)
-  carry = _start(graph, compiled_for, variables, x, keys)
+  carry = _start(graph, config, variables, x, keys)
   for t in range(spiking.chunk, spiking.time_steps + 1, spiking.chunk):
-    carry, answers = _next_steps(graph, compiled_for, variables, x, keys, carry, t - spiking.chunk)
+    carry, answers = _next_steps(graph, config, variables, x, keys, carry, t - spiking.chunk)
     answers = np.asarray(answers)
     logits = np.empty((count, *answers.shape[1:]), answers.dtype) if logits is None else logits
     leaves = waiting & (t > spiking.delay) & (margins(answers) >= margin)
@@ -161,15 +161,15 @@ def _batch_size(count, left):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _start(graph, spiking, variables, x, keys):
-  return in_chunks(GraphNetwork(graph), variables, x, spiking, keys=keys)[0]
+def _start(graph, config, variables, x, keys):
+  return in_chunks(GraphNetwork(graph), variables, x, config, keys=keys)[0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
-def _next_steps(graph, spiking, variables, x, keys, carry, first_step):
+def _next_steps(graph, config, variables, x, keys, carry, first_step):
   """The carry after K more steps, and the answers then."""
   _, run = in_chunks(
-    GraphNetwork(graph), variables, x, spiking, keys=keys, observe=lambda chunk: chunk.logits
+    GraphNetwork(graph), variables, x, config, keys=keys, observe=lambda chunk: chunk.logits
   )
   carry, answers = run(carry, first_step)
   return carry, answers[-1]

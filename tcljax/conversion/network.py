@@ -9,10 +9,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
 from tcljax.graph import Graph, GraphNetwork, fold, trace
 from tcljax.layers.activations import TCL
+from tcljax.layers.collections import (
+  PARAMS,
+  Variables,
+  no_threshold,
+  thresholds_by_path,
+  with_thresholds,
+)
 from tcljax.models.precision import in_float32
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
@@ -31,7 +37,7 @@ class SpikingNetwork:
   """
 
   graph: Graph
-  variables: dict[str, Any]
+  variables: Variables
   input_shape: tuple[int, ...]
   spiking: SpikingConfig = SpikingConfig()
   metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -61,9 +67,7 @@ class SpikingNetwork:
       ValueError: if the inputs have another shape than `input_shape`, or T < 1.
     """
     x, spiking = self.checked(x, time_steps)
-    return _logits(
-      self.graph, spiking.without_time_steps(), self.variables, x, keys, spiking.time_steps
-    )
+    return _logits(self.graph, spiking.one_chunk, self.variables, x, keys, spiking.time_steps)
 
   def checked(self, x: jax.Array, time_steps: int | None = None) -> tuple[jax.Array, SpikingConfig]:
     """Inputs as an array, and how they are simulated over T steps, with K chosen.
@@ -98,13 +102,13 @@ class SpikingNetwork:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _logits(graph, spiking, variables, x, keys, time_steps):
-  return simulate_any_time_steps(GraphNetwork(graph), variables, x, spiking, time_steps, keys=keys)
+def _logits(graph, config, variables, x, keys, time_steps):
+  return simulate_any_time_steps(GraphNetwork(graph), variables, x, config, time_steps, keys=keys)
 
 
 def convert(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   input_shape: tuple[int, ...],
   spiking: SpikingConfig = SpikingConfig(),
   **metadata: Any,
@@ -128,23 +132,15 @@ def convert(
   Raises:
     ValueError: if the model does what spikes cannot carry, or thresholds are missing.
   """
-  if "clipping" not in variables:
-    raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
+  thresholds = {(".".join(path),): held for path, held in thresholds_by_path(variables).items()}
   check_spiking(spiking)
   input_shape = tuple(operator.index(n) for n in input_shape)
   graph, arrays = fold(*trace(in_float32(model), variables, input_shape))
-  stored = traverse_util.flatten_dict(variables["clipping"])
-  clipping: dict[str, dict[str, Any]] = {}
-  for (*path, key), value in stored.items():
-    clipping.setdefault(".".join(path), {})[key] = value
   for name in graph.populations():
-    if set(clipping.get(name, ())) != {"raw_threshold", "v_init"}:
-      raise ValueError(
-        f"no threshold for activation {name!r} in the collection 'clipping': "
-        "run tcljax.calibrate on this model"
-      )
+    if (name,) not in thresholds:
+      raise no_threshold(name)
   network = SpikingNetwork(
-    graph, {"params": arrays, "clipping": clipping}, input_shape, spiking, metadata
+    graph, with_thresholds({PARAMS: arrays}, thresholds), input_shape, spiking, metadata
   )
   network.check_shapes()
   return network

@@ -15,7 +15,7 @@ from tcljax.conversion.network import SpikingNetwork
 from tcljax.graph import Graph, Node
 from tcljax.simulation.settings import SpikingConfig
 
-_FORMAT = 2  # of the files; 1 knew no maximum pooling
+_FORMAT = 3  # of the files; other numbers are refused
 _DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
 # All that a directory of ours may hold; `report` adds the last two.
 _FILES = {_DESCRIPTION, _ARRAYS, "results.json", "accuracy.png"}
@@ -108,13 +108,15 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
     The network, the same to the bit.
 
   Raises:
-    ValueError: if it is not there, damaged, or of a later version.
+    ValueError: if it is not there, damaged, or of another version.
   """
   path = pathlib.Path(directory).absolute()
   try:
     description = json.loads((path / _DESCRIPTION).read_text())
-    if description["format"] > _FORMAT:
-      raise ValueError(f"format {description['format']} is later than this version's {_FORMAT}")
+    if (found := description["format"]) != _FORMAT:
+      raise ValueError(
+        f"it has format {found}, this version reads {_FORMAT}: convert the network again"
+      )
     with (path / _ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
       flat = {name: arrays[name] for name in arrays.files}
     nodes = tuple(

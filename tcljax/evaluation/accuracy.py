@@ -3,20 +3,19 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from jax.sharding import PartitionSpec as P
 
 from tcljax.checks import check_least
 from tcljax.data import Examples, Split, evaluation_batches
 from tcljax.distributed import parallel
 from tcljax.layers.activations import TCL, ReLU, with_activation
-from tcljax.simulation.settings import SpikingConfig
+from tcljax.layers.collections import Variables, require_clipping, spike_counts
+from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import count_neurons, simulate
 
 
@@ -51,14 +50,14 @@ def reported_time_steps(time_steps: int) -> list[int]:
 
 def evaluate(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   images: np.ndarray,
   labels: np.ndarray,
   spiking: SpikingConfig,
   *,
   batch_size: int = 128,
   preprocess: Callable[[jax.Array], jax.Array] = jnp.asarray,
-  reference: tuple[nn.Module, Any] | None = None,
+  reference: tuple[nn.Module, Variables] | None = None,
   seed: int = 0,
 ) -> Evaluation:
   """Evaluates a network as ANN, clipped ANN and SNN.
@@ -99,16 +98,18 @@ def evaluate(
 
 def evaluate_split(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   split: Examples,
   spiking: SpikingConfig,
   *,
   batch_size: int,
   preprocess: Callable[[jax.Array], jax.Array],
-  reference: tuple[nn.Module, Any] | None = None,
+  reference: tuple[nn.Module, Variables] | None = None,
   seed: int = 0,
 ) -> Evaluation:
   """`evaluate` on a split, which may be streamed."""
+  require_clipping(variables)
+  check_spiking(spiking)
   mesh = parallel.data_mesh()
   batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(split))))
   reference_model, reference_variables = reference or (with_activation(model, ReLU), variables)
@@ -160,10 +161,7 @@ def _measurement(model, reference_model, spiking, preprocess, mesh):
 
   def answers(variables, x, keys):
     def observe(chunk):
-      counts = traverse_util.flatten_dict(chunk.spikes, sep="/")
-      return chunk.logits.argmax(axis=-1), {
-        path.removesuffix("/count"): count for path, count in counts.items()
-      }
+      return chunk.logits.argmax(axis=-1), spike_counts(chunk.spikes)
 
     return simulate(model, variables, x, spiking, keys=keys, observe=observe).observed
 
@@ -192,7 +190,7 @@ def _measurement(model, reference_model, spiking, preprocess, mesh):
 
 def accuracy(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   split: Examples,
   *,
   batch_size: int,

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,6 +13,12 @@ from flax import traverse_util
 
 from tcljax.checks import check_least
 from tcljax.layers.activations import ReLU, with_activation
+from tcljax.layers.collections import (
+  Variables,
+  rates_by_path,
+  require_clipping,
+  thresholds_by_path,
+)
 from tcljax.maths import clipping
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import count_neurons, simulate
@@ -53,7 +58,7 @@ class Diagnosis:
 
 def diagnose(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   images: np.ndarray,
   spiking: SpikingConfig,
   *,
@@ -76,6 +81,7 @@ def diagnose(
   Raises:
     ValueError: if there are no images or thresholds are missing.
   """
+  require_clipping(variables)
   check_spiking(spiking)
   check_least("batch_size", batch_size, 1)
   check_least("number of images", len(images), 1)
@@ -107,13 +113,13 @@ def _measure(model, spiking, variables, x):
     path[:-1]: value[0]
     for path, value in traverse_util.flatten_dict(state["intermediates"]).items()
   }
-  rates = traverse_util.flatten_dict(simulate(model, variables, x, spiking, rates=True).rates)
+  rates = rates_by_path(simulate(model, variables, x, spiking, rates=True).rates)
+  thresholds = thresholds_by_path(variables)
   found = {}
   for path, activation in activations.items():
-    held = functools.reduce(lambda tree, key: tree[key], path, variables["clipping"])
-    tau = clipping.threshold_from_raw(held["raw_threshold"])
-    parts = clipping.instalments(held["v_init"], tau)[: spiking.time_steps]
-    current, spikes = rates[(*path, "current")], rates[(*path, "spikes")]
+    tau = thresholds[path].tau
+    parts = thresholds[path].instalments[: spiking.time_steps]
+    current, spikes = rates[path]
     fired = spikes * clipping.per_channel_view(tau, spikes.ndim)
     stages = [
       activation,

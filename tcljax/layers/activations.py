@@ -1,4 +1,6 @@
-"""The activations a network can be given: `ReLU`, `TCL` and `IF`, and `Quantized` for comparison.
+"""The activations a network can be given: `ReLU`, `TCL`, and `Quantized` for comparison.
+
+The fourth, `IF`, has a module of its own.
 
 A network takes the activation as a field and names each use of it:
 
@@ -20,13 +22,13 @@ numbers do: `self.act(name="act1", max_pool=tcljax.MaxPool(2))(x)`.
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcljax.maths import clipping, max_pooling, neurons
+from tcljax.layers.collections import Path, Variables, new_thresholds, thresholds_of
+from tcljax.maths import clipping, max_pooling
 from tcljax.maths.max_pooling import MaxPool
 
 
@@ -45,7 +47,7 @@ def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Modul
 
 
 class Activation(nn.Module):
-  """What the three share: a name of its own, and maximum pooling after it.
+  """What all activations share: a name of their own, and maximum pooling after them.
 
   Shapes: [B, ...] to [B, ...]; with `max_pool` [B, H, W, C] to [B, H', W', C].
 
@@ -57,15 +59,6 @@ class Activation(nn.Module):
   """
 
   max_pool: MaxPool | None = None
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Activations of pre-activations, [B, ...], pooled."""
-    return self.pooled(self.activate(x))
-
-  def activate(self, x: jax.Array) -> jax.Array:
-    """Activations of pre-activations, in their shape."""
-    raise NotImplementedError
 
   def pooled(self, x: jax.Array) -> jax.Array:
     """The maximum of each window, or `x` where nothing is to be pooled."""
@@ -91,13 +84,20 @@ class Activation(nn.Module):
 class ReLU(Activation):
   """max(x, 0); the activation of phase 1."""
 
-  def activate(self, x: jax.Array) -> jax.Array:
-    """Activations of pre-activations, in their shape."""
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Activations of pre-activations, [B, ...], pooled."""
     self.check_name()
+    return self.pooled(self.activate(x))
+
+  def activate(self, x: jax.Array) -> jax.Array:
+    """Activations of pre-activations, in their shape: what `diagnose` looks at."""
     return nn.relu(x)
 
 
-def activation_paths(model: nn.Module, variables: Any, x: Any) -> list[tuple[str, ...]]:
+def activation_paths(
+  model: nn.Module, variables: Variables, x: jax.Array | jax.ShapeDtypeStruct
+) -> list[Path]:
   """The paths of a model's activations in the order in which it applies them.
 
   Args:
@@ -141,38 +141,31 @@ class Clipped(Activation):
     The variables are made on `init` and read ever after.
     """
     self.check_name()
-    if not self.is_initializing() and not self.has_variable("clipping", "raw_threshold"):
-      raise ValueError(
-        f"no threshold for activation {'/'.join(self.path)!r} in the collection 'clipping': "
-        "run tcljax.calibrate on this model first"
-      )
-    shape = x.shape[-1:] if self.per_channel else ()
-    raw = self.variable(
-      "clipping",
-      "raw_threshold",
-      lambda: jnp.full(shape, clipping.raw_from_threshold(self.threshold), jnp.float32),
-    )
-    parts = (self.instalments,) if self.instalments > 1 else ()
-    v_init = self.variable(
-      "clipping", "v_init", lambda: jnp.full(parts + shape, self.v_init, jnp.float32)
-    )
-    per_step = v_init.value.ndim > raw.value.ndim
-    for found in (raw.value.shape, v_init.value.shape[1 if per_step else 0 :]):
+
+    def fresh():
+      raw = clipping.raw_from_threshold(self.threshold)
+      shape = x.shape[-1:] if self.per_channel else ()
+      return new_thresholds(jnp.full(shape, raw, jnp.float32), self.v_init, self.instalments)
+
+    held = thresholds_of(self, fresh)
+    tau, parts = held.tau, held.instalments
+    for found in (tau.shape, parts.shape[1:]):
       if found not in ((), x.shape[-1:]):
         raise ValueError(
           f"activation {'/'.join(self.path)!r} has {x.shape[-1]} channels, but its thresholds "
           f"have shape {found}: calibrate this model anew"
         )
-    return (clipping.threshold_from_raw(raw.value), clipping.instalments(v_init.value, raw.value))
+    return tau, parts
 
 
 class TCL(Clipped):
   """min(max(x, 0), tau) with trained tau (Ho & Chang, DAC 2021)."""
 
-  def activate(self, x: jax.Array) -> jax.Array:
-    """Clipped activations of pre-activations, in their shape."""
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Clipped activations of pre-activations, [B, ...], pooled."""
     threshold, _ = self.thresholds(x)
-    return clipping.clip(x, threshold)
+    return self.pooled(clipping.clip(x, threshold))
 
 
 class Quantized(Clipped):
@@ -188,93 +181,9 @@ class Quantized(Clipped):
   time_steps: int = 8
   shift: float | None = None
 
-  def activate(self, x: jax.Array) -> jax.Array:
-    """Quantized activations of pre-activations, in their shape."""
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Quantized activations of pre-activations, [B, ...], pooled."""
     threshold, v_init = self.thresholds(x)
     shift = v_init[: self.time_steps].sum(axis=0) if self.shift is None else self.shift
-    return clipping.quantized_clip(x, threshold, self.time_steps, shift)
-
-
-class IF(Clipped):
-  """Integrate-and-fire neurons over `chunk` time steps folded into the batch.
-
-  Takes input currents [K*B, ...], step-major, and gives spikes of height tau in the same shape.
-  The potentials [B, ...] are carried in the collection `membrane`. A call that finds none there
-  only creates them, at v_init * tau, and runs no step; so the first call sets the state up and
-  every later one continues from it (`tcljax.simulate` does both). Where v_init comes in
-  instalments, the first is the initial potential and each later one is added in its step.
-
-  With `max_pool` the neurons gate: `tcljax.maths.max_pooling.gate` passes on [K*B, H', W', C], and
-  the spikes that each neuron has fired are carried as `counts` beside the potentials. What
-  observers see are the spikes of all neurons, whether they pass or not.
-
-  If the collection `spikes` is mutable, the spikes of each step and example, summed over the
-  neurons, are left there as `count`, [K, B]. If the collection `totals` is mutable, the currents
-  and spikes of each neuron are added up there over all calls, as `current` and `spikes`, [B, ...].
-
-  Attributes:
-    chunk: K.
-    reset: "soft" or "hard".
-    surrogate: see `tcljax.spike`.
-    width: see `tcljax.spike`.
-  """
-
-  chunk: int = 1
-  reset: str = "soft"
-  surrogate: str = "triangle"
-  width: float = 1.0
-
-  @nn.compact
-  def __call__(self, currents: jax.Array) -> jax.Array:
-    """Spikes of height tau from input currents, both [K*B, ...], those that pass the gate."""
-    threshold, v_init = self.thresholds(currents)
-    charges = jax.vmap(lambda part: part * threshold)(v_init)
-    charges = charges.reshape(len(v_init), *[1] * (currents.ndim - 1), -1)  # [S, 1, ..., 1, C]
-    threshold = clipping.per_channel_view(threshold, currents.ndim)
-    # Potentials stay in float32 whatever the precision of the layers: they are long sums.
-    unfolded = currents.astype(jnp.float32).reshape(self.chunk, -1, *currents.shape[1:])
-    running = self.has_variable("membrane", "v")
-    v = self.variable("membrane", "v", lambda: jnp.zeros_like(unfolded[0]) + charges[0])
-    step = self.variable("membrane", "step", lambda: jnp.zeros((), jnp.int32))
-    if self.max_pool is not None:
-      counts = self.variable("membrane", "counts", jnp.zeros_like, v.value)
-    totals = {}
-    if self.is_mutable_collection("totals"):
-      totals = {
-        name: self.variable("totals", name, jnp.zeros_like, v.value)
-        for name in ("current", "spikes")
-      }
-    if not running:
-      return self.pooled(currents)
-    spikes, v.value = neurons.integrate(
-      self._with_charges(unfolded, charges, step.value),
-      v.value,
-      threshold,
-      self.reset,
-      self.surrogate,
-      self.width,
-    )
-    step.value = step.value + self.chunk
-    for name, total in totals.items():
-      total.value = total.value + {"current": unfolded, "spikes": spikes}[name].sum(axis=0)
-    self.check_first_use("spikes", "count")
-    self.sow(
-      "spikes",
-      "count",
-      spikes.sum(axis=range(2, spikes.ndim)),
-      init_fn=lambda: None,
-      reduce_fn=lambda _, new: new,
-    )
-    if self.max_pool is not None:
-      spikes, counts.value = max_pooling.gate(spikes, counts.value, self.max_pool)
-    return (spikes.reshape(-1, *spikes.shape[2:]) * threshold).astype(currents.dtype)
-
-  def _with_charges(self, currents, charges, step):
-    """Currents [K, B, ...] from `step` on, with the instalments that fall into these steps."""
-    if len(charges) == 1:
-      return currents
-    none = jnp.zeros_like(charges[:1])
-    padded = jnp.concatenate([none, charges[1:], *[none] * self.chunk])
-    return currents + jax.lax.dynamic_slice_in_dim(
-      padded, jnp.minimum(step, len(charges)), self.chunk
-    )
+    return self.pooled(clipping.quantized_clip(x, threshold, self.time_steps, shift))

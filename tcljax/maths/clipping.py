@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from tcljax.maths.shapes import check_per_channel, check_shape
+
 
 def threshold_from_raw(raw: ArrayLike) -> jax.Array:
   """softplus(raw) = log(1 + exp(raw)): the threshold tau > 0 that a free parameter stands for.
@@ -34,8 +36,13 @@ def raw_from_threshold(threshold: ArrayLike) -> jax.Array:
 
 
 def per_channel_view(threshold: ArrayLike, ndim: int) -> jax.Array:
-  """A scalar as it is, and a [C] threshold as [1, ..., 1, C] with `ndim` axes."""
+  """A scalar as it is, and a [C] threshold as [1, ..., 1, C] with `ndim` axes.
+
+  Raises:
+    ValueError: if the threshold is neither a scalar nor [C].
+  """
   threshold = jnp.asarray(threshold)
+  check_per_channel("threshold", threshold, threshold)
   return threshold.reshape((1,) * (ndim - 1) + (-1,)) if threshold.ndim else threshold
 
 
@@ -50,10 +57,16 @@ def instalments(v_init: ArrayLike, threshold: ArrayLike) -> jax.Array:
 
   Returns:
     [S] or [S, C]; what they add up to is the v_init of `quantized_clip`.
+
+  Raises:
+    ValueError: if v_init, or one of its parts, has another shape than `threshold`.
   """
   v_init = jnp.asarray(v_init)
-  if v_init.ndim == jnp.ndim(threshold):
+  shape = jnp.shape(threshold)
+  if v_init.ndim <= len(shape):
+    check_shape("v_init", v_init, shape, "threshold")
     return v_init[None]
+  check_shape("v_init", v_init, (len(v_init), *shape), "threshold after its first axis")
   return v_init.at[1:].divide(len(v_init))
 
 
@@ -67,8 +80,12 @@ def clip(x: jax.Array, threshold: ArrayLike) -> jax.Array:
   Returns:
     Clipped activations in the shape of `x`. The gradient to `x` is 1 where 0 < x < tau and 0
     elsewhere; the gradient to tau is 1 where x >= tau (eq. 9), summed over what shares it.
+
+  Raises:
+    ValueError: if the threshold is neither a scalar nor [C].
   """
   x = jnp.asarray(x)
+  check_per_channel("threshold", threshold, x)
   if not jnp.issubdtype(x.dtype, jnp.inexact):
     x = x.astype(jnp.float32)
   tau = per_channel_view(threshold, x.ndim).astype(x.dtype)
@@ -91,8 +108,13 @@ def quantized_clip(
     tau / T * floor(clip(T x / tau + v_init, 0, T)), in the shape of `x`. The gradient takes `floor`
     for the identity (as Bu et al., ICLR 2022, train): to `x` 1 between the bounds of the clip and 0
     elsewhere; to tau 1 above them and, between, what rounding added to x / tau.
+
+  Raises:
+    ValueError: if the threshold or v_init is neither a scalar nor [C].
   """
   x = jnp.asarray(x)
+  check_per_channel("threshold", threshold, x)
+  check_per_channel("v_init", v_init, x)
   threshold = per_channel_view(threshold, x.ndim)
   count = jnp.clip(time_steps * x / threshold + per_channel_view(v_init, x.ndim), 0, time_steps)
   count = jnp.floor(count) + (count - jax.lax.stop_gradient(count))

@@ -3,6 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from tcljax.checks import check_choice
+from tcljax.maths.shapes import check_axes, check_shape
+
 ENCODINGS = ("constant", "poisson")
 
 
@@ -36,10 +39,19 @@ def frames(
   Returns:
     [K*B, ...]. A constant input depends on no step, and XLA moves what the first layer makes of it
     out of the loop over time.
+
+  Raises:
+    ValueError: on an unknown encoding, or if "poisson" comes without a key for each example.
   """
+  check_choice("encoding", encoding, ENCODINGS)
+  check_axes("x", x, 1, "[B, ...]")
   if encoding == "constant":
     every = jnp.broadcast_to(x, (time_steps, *x.shape))
   else:
+    if keys is None:
+      raise ValueError("encoding='poisson' needs keys: one random key for each example")
+    check_axes("keys", keys, 1, "[B], one random key for each example")
+    check_shape("keys", keys, (len(x), *keys.shape[1:]), "the batch of x")
 
     def frame(t):
       return jax.vmap(lambda key, image: poisson_spikes(jax.random.fold_in(key, t), image))(keys, x)

@@ -13,6 +13,7 @@ import numpy as np
 
 from tcljax.checks import check_percentile
 from tcljax.maths import clipping
+from tcljax.maths.shapes import check_axes, check_shape
 
 _MANTISSA_BITS = 23
 _BITS_PER_OCTAVE = 7
@@ -40,7 +41,12 @@ class Histogram(NamedTuple):
 
 
 def histogram(x: jax.Array, per_channel: bool) -> Histogram:
-  """Histogram of max(x, 0); `x` is [..., C], counts are int32."""
+  """Histogram of max(x, 0); `x` is [..., C], counts are int32.
+
+  Raises:
+    ValueError: if `x` has no axis.
+  """
+  check_axes("x", x, 1, "[..., C]")
   rows = jax.nn.relu(x.astype(jnp.float32)).reshape(-1, x.shape[-1] if per_channel else 1)
   bits = jax.lax.bitcast_convert_type(rows, jnp.int32) >> _SHIFT
   bins = jnp.clip(bits - _OFFSET + 1, 0, BINS - 1)
@@ -48,6 +54,14 @@ def histogram(x: jax.Array, per_channel: bool) -> Histogram:
   flat = (bins + BINS * jnp.arange(channels)[None, :]).reshape(-1)
   counts = jnp.bincount(flat, length=channels * BINS).reshape(channels, BINS)
   return Histogram(counts, rows.max(axis=0))
+
+
+def _check(activations):
+  channels = np.shape(activations.maximum)
+  check_shape(
+    "maximum", activations.maximum, np.shape(activations.counts)[:1], "the rows of counts"
+  )
+  check_shape("counts", activations.counts, (*channels, BINS), "maximum and the bins")
 
 
 def percentile_threshold(activations: Histogram, percentile: float) -> np.ndarray:
@@ -64,9 +78,11 @@ def percentile_threshold(activations: Histogram, percentile: float) -> np.ndarra
     Thresholds, float64, [1 or C]; 0 where nothing was above zero.
 
   Raises:
-    ValueError: if the percentile is not strictly between 0 and 100.
+    ValueError: if the percentile is not strictly between 0 and 100, or the arrays of the histogram
+      do not belong together.
   """
   check_percentile(percentile)
+  _check(activations)
   counts = np.asarray(activations.counts, np.int64)
   edges = bin_edges().astype(np.float64)
   cumulative = counts.cumsum(axis=1)
@@ -94,7 +110,11 @@ def least_squares_threshold(
 
   Returns:
     Thresholds, float64, [1 or C]; 0 where nothing was above zero.
+
+  Raises:
+    ValueError: if the arrays of the histogram do not belong together.
   """
+  _check(activations)
   edges = bin_edges()
   centres = jnp.asarray((edges[:-1] + edges[1:]) / 2)
   counts = np.asarray(activations.counts, np.float64)

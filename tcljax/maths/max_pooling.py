@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcljax.maths.shapes import check_axes, check_shape
+
 
 @dataclasses.dataclass(frozen=True)
 class MaxPool:
@@ -68,8 +70,7 @@ def max_pool(x: jax.Array, pool: MaxPool) -> jax.Array:
   Raises:
     ValueError: if `x` has no axes to pool, or a window does not fit in.
   """
-  if x.ndim < 3:
-    raise ValueError(f"{pool} pools images [B, H, W, C], not an array of shape {x.shape}")
+  check_axes("x", x, 3, f"images [B, H, W, C] for {pool}")
   spatial = x.shape[1:-1]
   if min(spatial) + 2 * pool.padding < pool.window:
     raise ValueError(
@@ -114,7 +115,12 @@ def gate(spikes: jax.Array, counts: jax.Array, pool: MaxPool) -> tuple[jax.Array
     The spikes that pass, 0 or 1, [K, B, H', W', C], and the counts after these steps. Summed over
     all steps so far, what passed is `max_pool` of the counts. The gradient to the spikes is that of
     this difference of maxima.
+
+  Raises:
+    ValueError: if `counts` are not those of the neurons that spike, or a window does not fit in.
   """
+  check_axes("spikes", spikes, 4, "[K, B, H, W, C]")
+  check_shape("counts", counts, spikes.shape[1:], "one step of spikes")
   after = counts[None] + jnp.cumsum(spikes, axis=0)
   highest = jax.vmap(lambda count: max_pool(count, pool))(jnp.concatenate([counts[None], after]))
   return highest[1:] - highest[:-1], after[-1]

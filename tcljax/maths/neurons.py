@@ -12,6 +12,7 @@ so that at a constant current x, started at v_init * threshold with v_init from 
 floor(T * x / threshold + v_init), between 0 and T.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -19,12 +20,43 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from tcljax.checks import check_choice
+from tcljax.maths.shapes import check_axes, check_broadcasts, check_shape
 from tcljax.maths.surrogates import check_surrogate, surrogate_derivative
 
 RESETS = ("soft", "hard")
 # So few steps are one pass over the neurons where the loop is unrolled. Of more XLA for CPUs makes
 # passes that are slower than a loop of single steps.
 _STEPS_IN_ONE_PASS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Neuron:
+  """How a neuron is reset, and what stands in for the derivative of its spike.
+
+  Attributes:
+    reset: "soft" subtracts the threshold from a neuron that fired, "hard" sets it to zero.
+    surrogate: shape of the surrogate gradient, see `surrogate_derivative`.
+    width: its width in units of the threshold.
+
+  Raises:
+    ValueError: naming the field, its value and the remedy.
+  """
+
+  reset: str = "soft"
+  surrogate: str = "triangle"
+  width: float = 1.0
+
+  def __post_init__(self):
+    check_choice("reset", self.reset, RESETS)
+    check_surrogate(self.surrogate, self.width)
+    # NumPy's numbers become Python's, which JSON can hold.
+    object.__setattr__(self, "width", float(self.width))
+
+
+def check_neuron(neuron: Neuron) -> None:
+  """Raises ValueError if this is not a `Neuron`."""
+  if not isinstance(neuron, Neuron):
+    raise ValueError(f"neuron={neuron!r} must be a tcljax.Neuron, such as Neuron(reset='hard')")
 
 
 def _inexact(x: ArrayLike) -> jax.Array:
@@ -67,9 +99,11 @@ def spike(
     to `v` and -h(u) v / threshold^2 to `threshold`.
 
   Raises:
-    ValueError: on an unknown surrogate or a width that is not positive.
+    ValueError: on an unknown surrogate, a width that is not positive, or a threshold that does not
+      broadcast to `v`.
   """
   check_surrogate(surrogate, width)
+  check_broadcasts("threshold", threshold, jnp.shape(v), "v")
   return _spike(_inexact(v), _inexact(threshold), surrogate, width)
 
 
@@ -77,9 +111,7 @@ def if_step(
   v: jax.Array,
   current: jax.Array,
   threshold: ArrayLike,
-  reset: str = "soft",
-  surrogate: str = "triangle",
-  width: float = 1.0,
+  neuron: Neuron = Neuron(),
 ) -> tuple[jax.Array, jax.Array]:
   """One time step: integrate, fire, reset.
 
@@ -87,20 +119,19 @@ def if_step(
     v: membrane potential before the step, [B, ...], in activation units.
     current: input current of the step, [B, ...].
     threshold: firing threshold > 0, broadcastable to `v`.
-    reset: "soft" subtracts the threshold from a neuron that fired, "hard" sets it to zero.
-    surrogate: see `spike`.
-    width: see `spike`.
+    neuron: its reset, and the surrogate gradient of its spikes.
 
   Returns:
     The potential after the step and the spikes (0 or 1), both [B, ...].
 
   Raises:
-    ValueError: on an unknown reset or surrogate.
+    ValueError: if `neuron` is not a `Neuron`, or shapes do not fit.
   """
-  check_choice("reset", reset, RESETS)
+  check_neuron(neuron)
+  check_shape("current", current, jnp.shape(v), "v")
   v = v + current
-  spikes = spike(v, threshold, surrogate, width)
-  v = v - spikes * threshold if reset == "soft" else v * (1.0 - spikes)
+  spikes = spike(v, threshold, neuron.surrogate, neuron.width)
+  v = v - spikes * threshold if neuron.reset == "soft" else v * (1.0 - spikes)
   return v, spikes
 
 
@@ -108,43 +139,41 @@ def integrate(
   currents: jax.Array,
   v: jax.Array,
   threshold: ArrayLike,
-  reset: str = "soft",
-  surrogate: str = "triangle",
-  width: float = 1.0,
+  neuron: Neuron = Neuron(),
 ) -> tuple[jax.Array, jax.Array]:
   """Runs neurons from a given potential over all steps of `currents`.
 
   Args:
     currents: input currents, [T, B, ...], in activation units.
-    v: potential before the first step, [B, ...], in activation units.
-    threshold: firing threshold > 0, broadcastable to `v`.
-    reset: see `if_step`.
-    surrogate: see `spike`.
-    width: see `spike`.
+    v: potential before the first step, broadcastable to [B, ...], in activation units.
+    threshold: firing threshold > 0, broadcastable to [B, ...].
+    neuron: as in `if_step`.
 
   Returns:
     Spikes [T, B, ...] of 0 and 1, and the potential after the last step [B, ...]. Running T1 and
     then T2 steps from the potential left behind equals running T1 + T2 steps.
 
   Raises:
-    ValueError: on an unknown reset or surrogate.
+    ValueError: if `neuron` is not a `Neuron`, or shapes do not fit.
   """
-  check_choice("reset", reset, RESETS)
-  check_surrogate(surrogate, width)
+  check_neuron(neuron)
+  check_axes("currents", currents, 1, "[T, B, ...]")
+  for name, value in (("v", v), ("threshold", threshold)):
+    check_broadcasts(name, value, jnp.shape(currents)[1:], "one step of currents")
   # In the widest of their types; a carry cannot change its own on the way.
   dtype = jnp.result_type(_inexact(v), _inexact(currents), _inexact(threshold))
   currents = jnp.asarray(currents, dtype)
   v, threshold = (
     jnp.broadcast_to(jnp.asarray(a, dtype), currents.shape[1:]) for a in (v, threshold)
   )
-  return _integrate(currents, v, threshold, reset, surrogate, width)
+  return _integrate(currents, v, threshold, neuron)
 
 
-def _compared(currents, v, threshold, reset):
+def _compared(currents, v, threshold, neuron):
   """The potentials that are compared with the threshold, in each step, and the last potential."""
 
   def step(v, current):
-    return if_step(v, current, threshold, reset)[0], v + current
+    return if_step(v, current, threshold, neuron)[0], v + current
 
   v, compared = jax.lax.scan(step, v, currents, unroll=len(currents) <= _STEPS_IN_ONE_PASS)
   return compared, v
@@ -154,22 +183,20 @@ def _fired(compared, threshold):
   return (compared >= threshold[None]).astype(compared.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _integrate(currents, v, threshold, reset, surrogate, width):
-  del surrogate, width  # they shape the derivative alone
-  compared, v = _compared(currents, v, threshold, reset)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _integrate(currents, v, threshold, neuron):
+  compared, v = _compared(currents, v, threshold, neuron)
   return _fired(compared, threshold), v
 
 
-def _integrate_forward(currents, v, threshold, reset, surrogate, width):
-  del surrogate, width
-  compared, v = _compared(currents, v, threshold, reset)
+def _integrate_forward(currents, v, threshold, neuron):
+  compared, v = _compared(currents, v, threshold, neuron)
   # Kept as it is. The compiler would keep the currents, and spikes and potentials beside them.
   compared = jax.lax.optimization_barrier(compared)
   return (_fired(compared, threshold), v), (compared, threshold)
 
 
-def _integrate_backward(reset, surrogate, width, residuals, cotangents):
+def _integrate_backward(neuron, residuals, cotangents):
   """The gradient of the scan of `if_step`, with one array a step kept in place of six.
 
   What that saves is memory traffic, which is what neurons cost: the gradient of a ResNet-20 through
@@ -185,10 +212,11 @@ def _integrate_backward(reset, surrogate, width, residuals, cotangents):
     fired = v >= threshold
     ratio = v * per_threshold
     # The spike acts on the output and on the potential it resets.
-    to_spike = to_spike - to_v * (threshold if reset == "soft" else v)
-    slope = to_spike * surrogate_derivative(ratio - 1.0, surrogate, width) * per_threshold
+    to_spike = to_spike - to_v * (threshold if neuron.reset == "soft" else v)
+    derivative = surrogate_derivative(ratio - 1.0, neuron.surrogate, neuron.width)
+    slope = to_spike * derivative * per_threshold
     to_threshold = to_threshold - slope * ratio
-    if reset == "soft":
+    if neuron.reset == "soft":
       to_threshold = to_threshold - jnp.where(fired, to_v, 0.0)
       to_v = to_v + slope
     else:
@@ -209,9 +237,7 @@ def integrate_and_fire(
   currents: ArrayLike,
   threshold: ArrayLike,
   v_init: ArrayLike = 0.5,
-  reset: str = "soft",
-  surrogate: str = "triangle",
-  width: float = 1.0,
+  neuron: Neuron = Neuron(),
 ) -> tuple[jax.Array, jax.Array]:
   """Runs IF neurons over `currents` from a fresh start.
 
@@ -220,9 +246,7 @@ def integrate_and_fire(
     threshold: firing threshold > 0, broadcastable to [B, ...].
     v_init: potential before the first step as a fraction of the threshold, from 0 to 1,
       broadcastable to [B, ...]. One half turns the rate's rounding down into rounding to nearest.
-    reset: "soft" or "hard".
-    surrogate: see `spike`.
-    width: see `spike`.
+    neuron: as in `if_step`.
 
   Returns:
     Spikes [T, B, ...] of 0 and 1, and the final potential [B, ...]. With soft reset and
@@ -230,8 +254,11 @@ def integrate_and_fire(
     clip(floor(T * x / threshold + v_init), 0, T).
 
   Raises:
-    ValueError: on an unknown reset or surrogate.
+    ValueError: if `neuron` is not a `Neuron`, or shapes do not fit.
   """
   currents = _inexact(currents)
+  check_axes("currents", currents, 1, "[T, B, ...]")
+  for name, value in (("threshold", threshold), ("v_init", v_init)):
+    check_broadcasts(name, value, currents.shape[1:], "one step of currents")
   v = jnp.broadcast_to(jnp.asarray(v_init, currents.dtype) * threshold, currents.shape[1:])
-  return integrate(currents, v, threshold, reset, surrogate, width)
+  return integrate(currents, v, threshold, neuron)

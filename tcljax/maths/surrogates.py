@@ -1,6 +1,7 @@
 """Surrogate gradients: what stands in for the derivative of a spike, which is zero or infinite."""
 
 import math
+import numbers
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,8 @@ SURROGATES = tuple(_SURROGATES)
 def check_surrogate(surrogate: str, width: float) -> None:
   """Raises ValueError on an unknown surrogate or a width that is not positive."""
   check_choice("surrogate", surrogate, SURROGATES)
-  if not 0 < width < math.inf:
-    raise ValueError(f"width={width} must be positive (in units of the threshold)")
+  if not (isinstance(width, numbers.Real) and 0 < width < math.inf):
+    raise ValueError(f"width={width!r} must be positive (in units of the threshold)")
 
 
 def surrogate_derivative(

@@ -8,7 +8,6 @@ CIFAR ResNets of He et al. in the layout that most PyTorch repositories share wi
 import os
 import pathlib
 import re
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from tcljax.layers.collections import Variables
 from tcljax.models import VGG, ResNet
 
 FORMATS = (".th", ".pth", ".pt", ".safetensors", ".npz")
@@ -34,7 +34,7 @@ _LEAVES = {
 
 def load_pretrained(
   path: str | os.PathLike, model: nn.Module, input_shape: tuple[int, ...]
-) -> dict[str, Any]:
+) -> Variables:
   """Reads the weights of a model from a PyTorch checkpoint, safetensors or npz.
 
   All formats hold the names and layouts of a PyTorch state dict. Convolution kernels become

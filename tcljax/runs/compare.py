@@ -21,6 +21,7 @@ from tcljax.evaluation.accuracy import accuracy
 from tcljax.evaluation.diagnosis import diagnose
 from tcljax.files import write_text
 from tcljax.layers.activations import Quantized, with_activation
+from tcljax.layers.collections import Variables
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
 from tcljax.runs import stages
@@ -87,7 +88,7 @@ def check(
 def compare(
   experiment: Experiment,
   workdir: pathlib.Path,
-  pretrained: dict[str, Any] | None,
+  pretrained: Variables | None,
   time_steps: Sequence[int],
   methods: Sequence[str] = METHODS,
   validation: bool = False,

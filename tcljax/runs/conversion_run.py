@@ -11,6 +11,7 @@ from tcljax.conversion.early_exit import answer_early, choose_margin
 from tcljax.conversion.network import SpikingNetwork, convert
 from tcljax.data import Examples, evaluation_batches
 from tcljax.distributed import parallel
+from tcljax.layers.collections import Variables
 from tcljax.models.precision import in_float32
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
@@ -29,7 +30,7 @@ class ConversionFailed(RuntimeError):
 
 def convert_and_verify(
   experiment: Experiment,
-  variables: dict[str, Any],
+  variables: Variables,
   output: pathlib.Path,
   early_exit: float | None = None,
 ) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from tcljax.data import Dataset, Examples, Preprocessing, load_dataset
 from tcljax.distributed import parallel
 from tcljax.layers.activations import TCL, ReLU, with_activation
+from tcljax.layers.collections import CLIPPING, Variables, has_clipping, teacher_of, without
 from tcljax.models import check_image_size, create_model
 from tcljax.runs.config import ConfigError, RunConfig, named
 from tcljax.runs.sections import (
@@ -105,7 +106,7 @@ class Experiment:
     """Shape of one image, [H, W, C]."""
     return self.dataset.test.image_shape
 
-  def initial_variables(self) -> dict[str, Any]:
+  def initial_variables(self) -> Variables:
     """Freshly initialised `params` and `batch_stats`."""
     key = jax.random.key(self.seed)
     return dict(jax.jit(self.ann.init)(key, jnp.zeros((1, *self.input_shape), jnp.float32)))
@@ -121,23 +122,21 @@ class Experiment:
     )
     network = with_activation(self.model, act)
     x = jnp.zeros((1, *self.input_shape), jnp.float32)
-    return jax.jit(lambda key: network.init(key, x)["clipping"])(jax.random.key(0))
+    return jax.jit(lambda key: network.init(key, x)[CLIPPING])(jax.random.key(0))
 
   def abstract_clipping(self) -> dict[str, Any]:
     """Shapes of the collection `clipping`."""
     return jax.eval_shape(lambda: self.initial_clipping(1.0))
 
-  def reference(self, variables: dict[str, Any]) -> tuple[nn.Module, dict[str, Any]]:
+  def reference(self, variables: Variables) -> tuple[nn.Module, Variables]:
     """The ANN that a spiking network is compared with and, by distillation, learns from.
 
     Returns:
       The network and its variables: the collection `teacher`, clipped where that holds thresholds,
       or else the weights of `variables` with ReLU.
     """
-    own = variables.get("teacher") or {
-      name: tree for name, tree in variables.items() if name != "clipping"
-    }
-    return with_activation(self.ann, TCL if "clipping" in own else ReLU), own
+    own = teacher_of(variables) or without(variables, CLIPPING)
+    return with_activation(self.ann, TCL if has_clipping(own) else ReLU), own
 
 
 def make_experiment(config: RunConfig) -> Experiment:

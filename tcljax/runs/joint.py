@@ -14,7 +14,6 @@ the first two can go in cycles, whose results are averaged (`joint.cycles`).
 import dataclasses
 import functools
 import pathlib
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -22,6 +21,15 @@ import numpy as np
 from jax.sharding import Mesh
 
 from tcljax.layers.activations import TCL, Quantized, with_activation
+from tcljax.layers.collections import (
+  CLIPPING,
+  PARAMS,
+  TEACHER,
+  Variables,
+  teacher_of,
+  with_teacher,
+  without,
+)
 from tcljax.runs.experiment import Experiment
 from tcljax.runs.sections import JointConfig
 from tcljax.runs.workdir import JOINT, run_in_workdir
@@ -43,7 +51,7 @@ def clipped_ann(experiment: Experiment) -> nn.Module:
   return with_activation(experiment.ann, act[experiment.joint.through])
 
 
-def objective(experiment: Experiment, mesh: Mesh, variables: dict[str, Any]) -> Objective:
+def objective(experiment: Experiment, mesh: Mesh, variables: Variables) -> Objective:
   """What joint training minimises, from these variables on."""
   joint, teacher = experiment.joint, experiment.reference(variables)[0]
   if joint.through == "snn":
@@ -69,8 +77,8 @@ def objective(experiment: Experiment, mesh: Mesh, variables: dict[str, Any]) -> 
 
 
 def train_jointly(
-  experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, variables: dict[str, Any]
-) -> dict[str, Any]:
+  experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, variables: Variables
+) -> Variables:
   """Trains `params` and `clipping` together, each with its own optimizer.
 
   Args:
@@ -90,15 +98,15 @@ def train_jointly(
   """
   joint = experiment.joint
   if joint.makes_its_teacher:
-    variables = {name: tree for name, tree in variables.items() if name != "teacher"}
+    variables = without(variables, TEACHER)
   else:
-    variables = {**variables, "teacher": experiment.reference(variables)[1]}
+    variables = with_teacher(variables, experiment.reference(variables)[1])
   phase = Phase(
     name=JOINT,
     steps=joint.steps,
     batch_size=joint.batch_size,
     objective=objective(experiment, mesh, variables),
-    optimizers={"params": joint.optimizer, "clipping": joint.threshold_optimizer},
+    optimizers={PARAMS: joint.optimizer, CLIPPING: joint.threshold_optimizer},
     seed=experiment.seed,
   )
   if joint.cycles:
@@ -108,11 +116,11 @@ def train_jointly(
   return with_own_teacher(joint, variables)
 
 
-def with_own_teacher(joint: JointConfig, variables: dict[str, Any]) -> dict[str, Any]:
+def with_own_teacher(joint: JointConfig, variables: Variables) -> Variables:
   """Variables after joint training, with `teacher` where they are their own."""
-  if "teacher" in variables or not joint.makes_its_teacher:
+  if teacher_of(variables) or not joint.makes_its_teacher:
     return variables
-  return {**variables, "teacher": dict(variables)}
+  return with_teacher(variables, dict(variables))
 
 
 def final_steps(joint: JointConfig) -> int:

@@ -1,12 +1,12 @@
 """What a finished run ended with, and what a run begins with in place of phase 1."""
 
 import pathlib
-from typing import Any
 
 import jax
 
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
+from tcljax.layers.collections import CLIPPING, Variables, teacher_of, with_teacher, without
 from tcljax.models.torch_weights import load_pretrained
 from tcljax.runs.config import ConfigError, RunConfig
 from tcljax.runs.config_forms import differences, from_json
@@ -28,7 +28,7 @@ _OF_NETWORK = (
 _NOT_OF_NETWORK = ("model.dtype",)
 
 
-def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
+def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> Variables:
   """The variables at the end of the last phase.
 
   Raises:
@@ -51,10 +51,10 @@ def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> dict[str, 
       )
     abstract = {
       **jax.eval_shape(experiment.initial_variables),
-      "clipping": experiment.abstract_clipping(),
+      CLIPPING: experiment.abstract_clipping(),
     }
-    if teacher := checkpoints.structure().get("variables", {}).get("teacher"):
-      abstract["teacher"] = {name: abstract[name] for name in teacher}
+    if teacher := teacher_of(checkpoints.structure().get("variables", {})):
+      abstract = with_teacher(abstract, {name: abstract[name] for name in teacher})
     wanted = {"variables": parallel.abstract_replicated(parallel.data_mesh(), abstract)}
     variables = checkpoints.restore(wanted)["variables"]
   return with_own_teacher(joint, variables)
@@ -62,7 +62,7 @@ def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> dict[str, 
 
 def read_pretrained(
   config: RunConfig, experiment: Experiment, thresholds: bool = True
-) -> dict[str, Any] | None:
+) -> Variables | None:
   """What the config's `pretrained` names; None where it names nothing.
 
   Args:
@@ -87,12 +87,12 @@ def read_pretrained(
     variables = _of_earlier_run(config, experiment, pathlib.Path(path).absolute())
     if thresholds:
       return variables
-    if "teacher" in variables:
+    if teacher_of(variables):
       raise ValueError(
         f"{path} has trained its weights together with thresholds, they are no ANN "
         "without them: choose a run without joint training, or a checkpoint"
       )
-    return {name: tree for name, tree in variables.items() if name != "clipping"}
+    return without(variables, CLIPPING)
   except ValueError as error:
     raise ConfigError(f"pretrained: {error}") from None
 

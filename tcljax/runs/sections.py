@@ -6,6 +6,7 @@ An error names the field of the section; `tcljax.runs.config.named` puts the sec
 import dataclasses
 
 from tcljax.checks import check_choice, check_least
+from tcljax.maths.neurons import Neuron
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.training.calibration import METHODS, check_calibration
 from tcljax.training.objectives import OBJECTIVES
@@ -64,7 +65,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SnnConfig:
-  """The spiking network; the fields are those of `tcljax.SpikingConfig`, and one more.
+  """The spiking network: the fields of `tcljax.SpikingConfig` and `tcljax.Neuron`, and one more.
 
   Attributes:
     time_steps: T that the thresholds are tuned for.
@@ -79,9 +80,9 @@ class SnnConfig:
 
   time_steps: int = SpikingConfig.time_steps
   chunk: int = SpikingConfig.chunk
-  reset: str = SpikingConfig.reset
-  surrogate: str = SpikingConfig.surrogate
-  width: float = SpikingConfig.width
+  reset: str = Neuron.reset
+  surrogate: str = Neuron.surrogate
+  width: float = Neuron.width
   delay: int = SpikingConfig.delay
   encoding: str = SpikingConfig.encoding
   readout: str = "membrane"
@@ -92,9 +93,13 @@ class SnnConfig:
 
   def spiking(self) -> SpikingConfig:
     """How the network is simulated."""
-    fields = dataclasses.asdict(self)
-    del fields["readout"]
-    return SpikingConfig(**fields)
+    return SpikingConfig(
+      time_steps=self.time_steps,
+      chunk=self.chunk,
+      neuron=Neuron(self.reset, self.surrogate, self.width),
+      delay=self.delay,
+      encoding=self.encoding,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

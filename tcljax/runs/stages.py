@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.evaluation.accuracy import Evaluation, accuracy, evaluate_split
+from tcljax.layers.collections import CLIPPING, PARAMS, Variables, has_clipping
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
 from tcljax.runs.experiment import Experiment, calibration_images
@@ -33,7 +34,7 @@ _CALIBRATION_BATCH = 128
 
 
 def train_and_evaluate(
-  experiment: Experiment, workdir: pathlib.Path, pretrained: dict[str, Any] | None = None
+  experiment: Experiment, workdir: pathlib.Path, pretrained: Variables | None = None
 ) -> dict[str, Any]:
   """Runs what is still to be run and reports.
 
@@ -55,11 +56,11 @@ def train_and_evaluate(
   if joint.from_scratch:
     stages = {}
     clipping = experiment.initial_clipping(joint.threshold)
-    variables = {**experiment.initial_variables(), "clipping": clipping}
+    variables = {**experiment.initial_variables(), CLIPPING: clipping}
   else:
     variables = pretrained or train_ann(experiment, workdir, mesh)
     _report_validation(experiment, variables)
-    if "clipping" in variables:
+    if has_clipping(variables):
       stages = {"earlier run": variables}
     else:
       variables = calibrate_in_workdir(experiment, workdir, mesh, variables)
@@ -81,7 +82,7 @@ def train_and_evaluate(
   return results
 
 
-def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> dict[str, Any]:
+def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> Variables:
   """Phase 1; returns `params` and `batch_stats`."""
   train = experiment.train
   phase = Phase(
@@ -89,7 +90,7 @@ def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> dict
     steps=train.steps,
     batch_size=train.batch_size,
     objective=ann_objective(experiment.ann, experiment.preprocess, train.label_smoothing),
-    optimizers={"params": train.optimizer},
+    optimizers={PARAMS: train.optimizer},
     seed=experiment.seed,
   )
   return run_in_workdir(phase, experiment.initial_variables, experiment, workdir, mesh)
@@ -108,20 +109,20 @@ def _report_validation(experiment, variables):
 
 
 def calibrate_in_workdir(
-  experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, variables: dict[str, Any]
-) -> dict[str, Any]:
+  experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, variables: Variables
+) -> Variables:
   """Adds the collection `clipping` as the config says, or as the workdir has it already."""
   with Checkpoints(workdir / CALIBRATED) as checkpoints:
     if checkpoints.latest_step() is None:
       variables = calibrate_as_configured(experiment, variables)
-      checkpoints.save(0, {"clipping": parallel.replicate(mesh, variables["clipping"])})
+      checkpoints.save(0, {CLIPPING: parallel.replicate(mesh, variables[CLIPPING])})
     else:
       abstract = parallel.abstract_replicated(mesh, experiment.abstract_clipping())
-      variables = {**variables, **checkpoints.restore({"clipping": abstract})}
+      variables = {**variables, **checkpoints.restore({CLIPPING: abstract})}
   return variables
 
 
-def calibrate_as_configured(experiment: Experiment, variables: dict[str, Any]) -> dict[str, Any]:
+def calibrate_as_configured(experiment: Experiment, variables: Variables) -> Variables:
   """Thresholds by the config's method."""
   tune = experiment.tune
   return calibrate_by(
@@ -132,11 +133,11 @@ def calibrate_as_configured(experiment: Experiment, variables: dict[str, Any]) -
 def calibrate_by(
   method: str,
   experiment: Experiment,
-  variables: dict[str, Any],
+  variables: Variables,
   per_channel: bool,
   v_init: float,
   instalments: int = 1,
-) -> dict[str, Any]:
+) -> Variables:
   """Thresholds from as many training images as the config says; see `tcljax.calibrate`."""
   tune = experiment.tune
   images = calibration_images(experiment.dataset, tune.images, experiment.seed)
@@ -160,8 +161,8 @@ def calibrate_by(
 
 
 def tune_thresholds(
-  experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, calibrated: dict[str, Any]
-) -> dict[str, Any]:
+  experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, calibrated: Variables
+) -> Variables:
   """Phase 2; returns all collections, of which only `clipping` has changed.
 
   Args:
@@ -185,7 +186,7 @@ def tune_thresholds(
       teacher=experiment.reference(calibrated)[0],
       at=tune.at,
     ),
-    optimizers={"clipping": tune.optimizer},
+    optimizers={CLIPPING: tune.optimizer},
     seed=experiment.seed,
   )
   if steps is None:
@@ -195,7 +196,7 @@ def tune_thresholds(
   return run_in_workdir(phase, lambda: calibrated, experiment, workdir, mesh)
 
 
-def measure(experiment: Experiment, stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def measure(experiment: Experiment, stages: dict[str, Variables]) -> dict[str, Any]:
   """The reported numbers, the only ones for which the test set is read.
 
   Args:
@@ -227,8 +228,8 @@ def measure(experiment: Experiment, stages: dict[str, dict[str, Any]]) -> dict[s
 def evaluate_on_test(
   experiment: Experiment,
   model: nn.Module,
-  variables: dict[str, Any],
-  reference: tuple[nn.Module, dict[str, Any]],
+  variables: Variables,
+  reference: tuple[nn.Module, Variables],
 ) -> Evaluation:
   """Evaluates a network on the test set, beside the ANN that `experiment.reference` gives."""
   return evaluate_split(

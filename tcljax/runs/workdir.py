@@ -9,13 +9,13 @@ import json
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 from jax.sharding import Mesh
 
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import CheckpointError, Checkpoints
 from tcljax.files import write_text
+from tcljax.layers.collections import Variables
 from tcljax.reporting.progress import PhaseLog
 from tcljax.runs.config import RunConfig
 from tcljax.runs.config_forms import differences, from_json, to_json
@@ -60,11 +60,11 @@ def prepare_workdir(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Pa
 
 def run_in_workdir(
   phase: Phase,
-  start: Callable[[], dict[str, Any]],
+  start: Callable[[], Variables],
   experiment: Experiment,
   workdir: pathlib.Path,
   mesh: Mesh,
-) -> dict[str, Any]:
+) -> Variables:
   """Runs the steps that a phase lacks, with its checkpoints and records in the workdir.
 
   Args:

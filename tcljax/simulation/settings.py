@@ -2,11 +2,34 @@
 
 import dataclasses
 import operator
+from collections.abc import Mapping
 
-from tcljax.checks import check_choice
-from tcljax.maths import neurons
+from tcljax.checks import check_choice, check_least
 from tcljax.maths.encoding import ENCODINGS
-from tcljax.maths.surrogates import check_surrogate
+from tcljax.maths.neurons import Neuron, check_neuron
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkConfig:
+  """How one chunk of K time steps is simulated, whatever T.
+
+  Attributes:
+    chunk: K, at least 1.
+    neuron: as in `SpikingConfig`.
+    delay: as in `SpikingConfig`.
+    encoding: as in `SpikingConfig`.
+
+  Raises:
+    ValueError: if K is not chosen.
+  """
+
+  chunk: int
+  neuron: Neuron
+  delay: int
+  encoding: str
+
+  def __post_init__(self):
+    check_least("chunk", self.chunk, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +40,7 @@ class SpikingConfig:
     time_steps: T, the number of time steps.
     chunk: K, the steps folded into one batch; it divides T. 1 takes the least memory, T makes the
       largest matrix products; 0 chooses, see `simulate`. It does not change results.
-    reset: "soft" or "hard", see `tcljax.if_step`.
-    surrogate: shape of the surrogate gradient, see `tcljax.spike`.
-    width: its width in units of the threshold.
+    neuron: reset and surrogate gradient, a `Neuron` or a dictionary of its fields.
     delay: steps at the start that the readout leaves out: after t > delay steps the answer is the
       mean output of steps delay + 1 to t, before that the mean of all. Every step counts in T; what
       is left out are outputs from before the last layers had their input.
@@ -33,9 +54,7 @@ class SpikingConfig:
 
   time_steps: int = 8
   chunk: int = 0
-  reset: str = "soft"
-  surrogate: str = "triangle"
-  width: float = 1.0
+  neuron: Neuron = Neuron()
   delay: int = 0
   encoding: str = "constant"
 
@@ -57,17 +76,22 @@ class SpikingConfig:
         f"delay={self.delay} must be at least 0 and below time_steps={self.time_steps}, so "
         "that something is read out"
       )
-    check_choice("reset", self.reset, neurons.RESETS)
     check_choice("encoding", self.encoding, ENCODINGS)
-    check_surrogate(self.surrogate, self.width)
+    if isinstance(self.neuron, Mapping):  # as JSON has it
+      fields = {field.name for field in dataclasses.fields(Neuron)}
+      if unknown := sorted(set(self.neuron) - fields):
+        raise ValueError(f"neuron has no field {unknown[0]!r}, only {', '.join(sorted(fields))}")
+      object.__setattr__(self, "neuron", Neuron(**self.neuron))
+    check_neuron(self.neuron)
 
   def steps_per_chunk(self, largest: int) -> int:
     """K: the largest divisor of T up to `largest`."""
     return max(k for k in range(1, min(self.time_steps, largest) + 1) if self.time_steps % k == 0)
 
-  def without_time_steps(self) -> "SpikingConfig":
-    """The same with a T that stands for every T, where K is set: the least that they allow."""
-    return dataclasses.replace(self, time_steps=self.chunk * (self.delay // self.chunk + 1))
+  @property
+  def one_chunk(self) -> ChunkConfig:
+    """What a chunk needs to know, once K is set; see `time_loop.with_chunk`."""
+    return ChunkConfig(self.chunk, self.neuron, self.delay, self.encoding)
 
 
 def check_spiking(spiking: SpikingConfig) -> None:

@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import traverse_util
 
-from tcljax.layers.activations import IF, activation_paths, with_activation
+from tcljax.layers import collections
+from tcljax.layers.activations import activation_paths, with_activation
+from tcljax.layers.collections import Variables
+from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths.encoding import frames
-from tcljax.simulation.settings import SpikingConfig, check_spiking
+from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 
 LARGEST_CHUNK = 8
 _SHARE_OF_MEMORY = 0.25  # the rest is for weights, inputs and what layers need besides
@@ -56,7 +58,7 @@ class Simulation(NamedTuple):
 
 def simulate(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   x: jax.Array,
   spiking: SpikingConfig,
   *,
@@ -78,7 +80,7 @@ def simulate(
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
     variables: its variables, the collection `clipping` included.
     x: input, [B, ...].
-    spiking: T, K, reset, surrogate and encoding.
+    spiking: T, K, neurons, readout and encoding.
     keys: random keys, [B], one an example, for encoding="poisson"; so the spikes of an example
       depend on nothing but its key.
     observe: called once a chunk with a `Chunk`; returns arrays [K, ...] to be kept for every step.
@@ -90,12 +92,15 @@ def simulate(
     threshold where the model ends in an activation), the observations, [T, ...], and the rates.
 
   Raises:
-    ValueError: if encoding="poisson" comes without keys, an activation lacks its threshold, or the
-      model has no field `act`.
+    ValueError: if encoding="poisson" comes without a key for each example, thresholds are missing,
+      or the model has no field `act`.
   """
+  collections.require_clipping(variables)
   spiking = with_chunk(model, variables, x, spiking)
   chunks = spiking.time_steps // spiking.chunk
-  start, run = in_chunks(model, variables, x, spiking, keys=keys, observe=observe, rates=rates)
+  start, run = in_chunks(
+    model, variables, x, spiking.one_chunk, keys=keys, observe=observe, rates=rates
+  )
   if chunks == 1:
     (state, total), observed = run(start, 0)
   else:
@@ -103,19 +108,18 @@ def simulate(
       jax.checkpoint(run, prevent_cse=False), start, spiking.chunk * jnp.arange(chunks)
     )
     observed = jax.tree.map(lambda a: a.reshape(spiking.time_steps, *a.shape[2:]), observed)
-  totals = state.get("totals", {}) if rates else None
   return Simulation(
     total / (spiking.time_steps - spiking.delay),
     observed,
-    jax.tree.map(lambda a: a / spiking.time_steps, totals),
+    collections.mean_rates(state, spiking.time_steps) if rates else None,
   )
 
 
 def simulate_any_time_steps(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   x: jax.Array,
-  spiking: SpikingConfig,
+  config: ChunkConfig,
   time_steps: jax.Array,
   *,
   keys: jax.Array | None = None,
@@ -126,31 +130,31 @@ def simulate_any_time_steps(
 
   Args:
     model: as in `simulate`.
-    variables: likewise.
-    x: likewise.
-    spiking: how to simulate; its `chunk` is set, and its `time_steps` mean nothing.
-    time_steps: T, a multiple of `spiking.chunk` and above `spiking.delay`; may be traced.
+    variables: as in `simulate`.
+    x: as in `simulate`.
+    config: how to simulate each chunk.
+    time_steps: T, a multiple of `config.chunk` and above `config.delay`; may be traced.
     keys: as in `simulate`.
 
   Returns:
     The mean output over the steps read out, [B, ...].
   """
-  start, run = in_chunks(model, variables, x, spiking, keys=keys)
+  start, run = in_chunks(model, variables, x, config, keys=keys)
   _, total = jax.lax.fori_loop(
-    0, time_steps // spiking.chunk, lambda i, carry: run(carry, spiking.chunk * i)[0], start
+    0, time_steps // config.chunk, lambda i, carry: run(carry, config.chunk * i)[0], start
   )
-  return total / (time_steps - spiking.delay)
+  return total / (time_steps - config.delay)
 
 
 def with_chunk(
-  model: nn.Module, variables: Any, x: jax.Array, spiking: SpikingConfig, on_cpus: int = 2
+  model: nn.Module, variables: Variables, x: jax.Array, spiking: SpikingConfig, on_cpus: int = 2
 ) -> SpikingConfig:
   """The settings with K chosen, as `simulate` says, where they left it open.
 
   Args:
     model: as in `simulate`.
-    variables: likewise.
-    x: likewise.
+    variables: as in `simulate`.
+    x: as in `simulate`.
     spiking: how to simulate.
     on_cpus: the largest K there, `LARGEST_CHUNK` for a simulation that is to be differentiated.
   """
@@ -175,9 +179,9 @@ def _fitting_steps(model, variables, x):
 
 def in_chunks(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   x: jax.Array,
-  spiking: SpikingConfig,
+  config: ChunkConfig,
   *,
   keys: jax.Array | None = None,
   observe: Callable[[Chunk], Any] = lambda chunk: (),
@@ -187,12 +191,12 @@ def in_chunks(
 
   Args:
     model: as in `simulate`.
-    variables: likewise.
-    x: likewise.
-    spiking: how to simulate; its `chunk` is set, and its `time_steps` mean nothing.
+    variables: as in `simulate`.
+    x: as in `simulate`.
+    config: how to simulate each chunk.
     keys: as in `simulate`.
-    observe: likewise.
-    rates: likewise; the sums are `totals` in the state.
+    observe: as in `simulate`.
+    rates: as in `simulate`; the sums are `totals` in the state.
 
   Returns:
     The carry (state of the neurons, sum of the outputs that are read out) before the first step,
@@ -202,28 +206,23 @@ def in_chunks(
   Raises:
     ValueError: as `simulate` does.
   """
-  if spiking.encoding == "poisson" and keys is None:
-    raise ValueError("encoding='poisson' needs keys: one random key for each example")
-  time_steps = spiking.chunk
-  network = with_activation(
-    model,
-    functools.partial(
-      IF, chunk=time_steps, reset=spiking.reset, surrogate=spiking.surrogate, width=spiking.width
-    ),
-  )
-  carried = ["membrane", "totals"] if rates else ["membrane"]
+  time_steps = config.chunk
+  network = with_activation(model, functools.partial(IF, chunk=time_steps, neuron=config.neuron))
+  carried = [collections.MEMBRANE, *([collections.TOTALS] if rates else [])]
 
   def apply(state, first_step):
-    inputs = frames(x, keys, first_step, time_steps, spiking.encoding)
-    output, state = network.apply({**variables, **state}, inputs, mutable=[*carried, "spikes"])
-    spikes = state.pop("spikes", {})
+    inputs = frames(x, keys, first_step, time_steps, config.encoding)
+    output, state = network.apply(
+      {**variables, **state}, inputs, mutable=[*carried, collections.SPIKES]
+    )
+    state, spikes = collections.take_spikes(state)
     return output.astype(jnp.float32).reshape(time_steps, -1, *output.shape[1:]), state, spikes
 
   def read_out(total, step):
     """The sum and the answer after step t; one at a time, so that no bit depends on K."""
     t, output = step
-    total = jnp.where(t == spiking.delay + 1, output, total + output)
-    return total, total / jnp.where(t > spiking.delay, t - spiking.delay, t)
+    total = jnp.where(t == config.delay + 1, output, total + output)
+    return total, total / jnp.where(t > config.delay, t - config.delay, t)
 
   def run(carry, first_step):
     state, total = carry
@@ -238,7 +237,9 @@ def in_chunks(
   return (state, jnp.zeros_like(output[0])), run
 
 
-def count_neurons(model: nn.Module, variables: Any, input_shape: tuple[int, ...]) -> dict[str, int]:
+def count_neurons(
+  model: nn.Module, variables: Variables, input_shape: tuple[int, ...]
+) -> dict[str, int]:
   """Neurons of each activation, by its path, for one input of `input_shape` (without the batch).
 
   The activations stand in the order in which the network computes them.
@@ -246,8 +247,8 @@ def count_neurons(model: nn.Module, variables: Any, input_shape: tuple[int, ...]
   x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   network = with_activation(model, IF)
   _, state = jax.eval_shape(
-    lambda variables, x: network.apply(variables, x, mutable=["membrane"]), variables, x
+    lambda variables, x: network.apply(variables, x, mutable=[collections.MEMBRANE]), variables, x
   )
-  flat = traverse_util.flatten_dict(state.get("membrane", {}), sep="/")
+  found = collections.potentials(state)
   paths = ["/".join(path) for path in activation_paths(model, variables, x)]
-  return {path: math.prod(flat[f"{path}/v"].shape[1:]) for path in paths}
+  return {path: math.prod(found[path].shape[1:]) for path in paths}

@@ -3,7 +3,6 @@
 import functools
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,6 +13,13 @@ from flax import traverse_util
 from tcljax.checks import check_choice, check_least, check_percentile
 from tcljax.kernels import xla_options
 from tcljax.layers.activations import Activation, ReLU, with_activation
+from tcljax.layers.collections import (
+  Path,
+  Variables,
+  new_thresholds,
+  thresholds_by_path,
+  with_thresholds,
+)
 from tcljax.maths import clipping
 from tcljax.maths.histogram import (
   LIMIT,
@@ -81,7 +87,7 @@ def check_calibration(
 
 def calibrate(
   model: nn.Module,
-  variables: Any,
+  variables: Variables,
   batches: Iterable[jax.Array],
   *,
   method: str = "percentile",
@@ -90,7 +96,7 @@ def calibrate(
   per_channel: bool = False,
   v_init: float = 0.5,
   instalments: int = 1,
-) -> dict[str, Any]:
+) -> Variables:
   """Sets the thresholds of every activation from real inputs.
 
   One pass; memory does not grow with the number of batches (`tcljax.maths.histogram`).
@@ -132,7 +138,7 @@ def calibrate(
     with nn.intercept_methods(_refuse_relu):
       return network.apply(variables, x, mutable=["observed"])[1].get("observed", {})
 
-  totals: dict[tuple[str, ...], Histogram] = {}
+  totals: dict[Path, Histogram] = {}
   for batch in batches:
     observed = traverse_util.flatten_dict(jax.device_get(observe(variables, batch)))
     for (*path, _), new in observed.items():
@@ -171,23 +177,16 @@ def calibrate(
         )
       thresholds = np.where(thresholds > 0, thresholds, fallback)
     tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)
-    found[(*path, "raw_threshold")] = clipping.raw_from_threshold(tau)
-    parts = (instalments,) if instalments > 1 else ()
-    found[(*path, "v_init")] = jnp.full(parts + tau.shape, v_init, jnp.float32)
-  return {**variables, "clipping": traverse_util.unflatten_dict(found)}
+    found[path] = new_thresholds(clipping.raw_from_threshold(tau), v_init, instalments)
+  return with_thresholds(variables, found)
 
 
-def thresholds(variables: Any) -> dict[str, np.ndarray]:
+def thresholds(variables: Variables) -> dict[str, np.ndarray]:
   """tau of every activation, by its path: scalars or [C], in activation units.
 
   Raises:
     ValueError: if the variables have no collection `clipping`.
   """
-  if "clipping" not in variables:
-    raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
-  flat = traverse_util.flatten_dict(variables["clipping"], sep="/")
   return {
-    path.removesuffix("/raw_threshold"): np.asarray(clipping.threshold_from_raw(raw))
-    for path, raw in flat.items()
-    if path.endswith("/raw_threshold")
+    "/".join(path): np.asarray(held.tau) for path, held in thresholds_by_path(variables).items()
   }

@@ -8,25 +8,23 @@ learned; they are never trained.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import traverse_util
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from tcljax.checks import check_choice
 from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU, with_activation
-from tcljax.maths.clipping import threshold_from_raw
+from tcljax.layers.collections import BATCH_STATS, Variables, teacher_of, thresholds_by_path
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import LARGEST_CHUNK, simulate, with_chunk
 
-Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, Any]]]]
+Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], Variables]]]
 OBJECTIVES = ("distillation", "cross_entropy")
 _NEGLIGIBLE = 1e-6  # a loss, in nats, that is not worth making smaller
 
@@ -67,7 +65,7 @@ def _loss(kind, teacher, smoothing):
 
   def of_batch(variables, x, labels):
     if kind == "distillation":
-      target = teacher.apply(variables.get("teacher", variables), x)
+      target = teacher.apply(teacher_of(variables) or variables, x)
       return lambda logits: distillation(logits, target)
     return lambda logits: cross_entropy(logits, labels, smoothing)
 
@@ -96,7 +94,7 @@ def ann_objective(
 
   def objective(variables, batch, key):
     x = preprocess(batch["image"], key)
-    logits, updated = model.apply(variables, x, train=True, mutable=["batch_stats"])
+    logits, updated = model.apply(variables, x, train=True, mutable=[BATCH_STATS])
     loss = loss_of(variables, x, batch["label"])(logits)
     return loss, ({"accuracy": _accuracy(logits, batch["label"])}, updated)
 
@@ -114,12 +112,7 @@ def with_threshold_decay(objective: Objective, coefficient: float) -> Objective:
 
   def regularized(variables, batch, key):
     loss, aux = objective(variables, batch, key)
-    flat = traverse_util.flatten_dict(variables["clipping"])
-    squares = [
-      jnp.sum(threshold_from_raw(raw) ** 2)
-      for path, raw in flat.items()
-      if path[-1] == "raw_threshold"
-    ]
+    squares = [jnp.sum(held.tau**2) for held in thresholds_by_path(variables).values()]
     return loss + coefficient * sum(squares), aux
 
   return regularized

@@ -3,12 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import optax
 
 from tcljax.checks import check_choice
+from tcljax.layers.collections import COLLECTIONS, Variables
 
 OPTIMIZERS = ("sgd", "adamw")
 
@@ -64,9 +64,6 @@ class OptimizerConfig:
     return optax.chain(limit, update)
 
 
-COLLECTIONS = ("params", "batch_stats", "clipping", "teacher")
-
-
 def train_only(trained: Mapping[str, optax.GradientTransformation]) -> optax.GradientTransformation:
   """An optimizer over a dictionary of collections that moves only some of them.
 
@@ -79,7 +76,7 @@ def train_only(trained: Mapping[str, optax.GradientTransformation]) -> optax.Gra
     ValueError: by `init` and `update`, on a collection that no rule covers.
   """
 
-  def labels(variables: dict[str, Any]):
+  def labels(variables: Variables):
     unknown = sorted(set(variables) - set(COLLECTIONS))
     if unknown:
       raise ValueError(

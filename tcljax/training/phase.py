@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +14,7 @@ from tcljax.data import Examples, training_batches
 from tcljax.data.batches import training_order
 from tcljax.distributed import parallel
 from tcljax.kernels import xla_options
+from tcljax.layers.collections import Variables
 from tcljax.training.feeds import Feed, OnDevice, OneByOne, fits_on_device
 from tcljax.training.loop import Hooks, fit
 from tcljax.training.objectives import Objective
@@ -51,11 +51,11 @@ class Phase:
 
 def run_phase(
   phase: Phase,
-  start: Callable[[], dict[str, Any]],
+  start: Callable[[], Variables],
   split: Examples,
   mesh: Mesh,
   hooks: Hooks = Hooks(),
-) -> dict[str, Any]:
+) -> Variables:
   """Runs the steps that a phase lacks.
 
   Args:
@@ -106,7 +106,7 @@ def _feed(phase, transformation, split, mesh, done) -> Feed:
 
 
 def within(
-  phase: Phase, minutes: float, variables: dict[str, Any], split: Examples, mesh: Mesh
+  phase: Phase, minutes: float, variables: Variables, split: Examples, mesh: Mesh
 ) -> Phase:
   """The phase with as many steps as fit into a time on this machine; at least 1.
 

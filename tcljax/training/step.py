@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tcljax.kernels import xla_options
+from tcljax.layers.collections import Variables
 from tcljax.training.objectives import Objective
 
 
@@ -17,7 +18,7 @@ class TrainState(NamedTuple):
   """Everything a run needs to go on: steps done, all collections of variables, optimizer state."""
 
   step: jax.Array
-  variables: dict[str, Any]
+  variables: Variables
   opt_state: Any
 
 
@@ -25,9 +26,7 @@ Metrics = dict[str, jax.Array]
 StepFunction = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Metrics]]
 
 
-def new_state(
-  variables: dict[str, Any], transformation: optax.GradientTransformation
-) -> TrainState:
+def new_state(variables: Variables, transformation: optax.GradientTransformation) -> TrainState:
   """The state before the first step; `transformation` is from `optimizers.train_only`.
 
   The variables are copied: steps consume the state they are given.

@@ -1,7 +1,6 @@
 """Phase 2 as a library call: train the thresholds of a network through its T-step simulation."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import flax
 import flax.linen as nn
@@ -13,6 +12,7 @@ from tcljax.checks import check_least
 from tcljax.data import Split
 from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU, with_activation
+from tcljax.layers.collections import CLIPPING, Variables, require_clipping
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.training.loop import Hooks
 from tcljax.training.objectives import snn_objective
@@ -27,7 +27,7 @@ def _as_they_are(images: jax.Array, key: jax.Array) -> jax.Array:
 
 def tune(
   model: nn.Module,
-  variables: dict[str, Any],
+  variables: Variables,
   images: np.ndarray,
   labels: np.ndarray,
   spiking: SpikingConfig = SpikingConfig(),
@@ -41,7 +41,7 @@ def tune(
   preprocess: Callable[[jax.Array, jax.Array], jax.Array] = _as_they_are,
   seed: int = 0,
   on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
-) -> dict[str, Any]:
+) -> Variables:
   """Trains thresholds and initial potentials; the weights stay as they are, to the bit.
 
   Args:
@@ -69,8 +69,7 @@ def tune(
       are not class numbers of this network, or thresholds that are missing.
     TrainingDiverged: if the loss stops being finite.
   """
-  if "clipping" not in variables:
-    raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
+  require_clipping(variables)
   check_spiking(spiking)
   if not isinstance(optimizer, OptimizerConfig):
     raise ValueError(f"optimizer={optimizer!r} must be a tcljax.OptimizerConfig")
@@ -89,7 +88,7 @@ def tune(
   variables = flax.core.unfreeze(variables)
   mesh = parallel.data_mesh()
   loss = snn_objective(model, preprocess, spiking, mesh, objective, at=at)
-  phase = Phase("tune", steps, batch_size, loss, {"clipping": optimizer}, seed)
+  phase = Phase("tune", steps, batch_size, loss, {CLIPPING: optimizer}, seed)
   if minutes:
     phase = within(phase, minutes, variables, split, mesh)
   return run_phase(phase, lambda: variables, split, mesh, Hooks(on_metrics=on_metrics))

@@ -1,0 +1,230 @@
+"""The collections that a network's variables may hold; the one place that knows their insides.
+
+    params, batch_stats   weights, and the statistics of BatchNorm
+    clipping              for each activation `raw_threshold` and `v_init`
+    teacher               variables of the network whose answers are learned
+    membrane              for each activation `v`, `step`, and `counts` where it gates
+    totals                for each activation `current` and `spikes`, added up over all steps
+    spikes                for each activation `count`, of the steps of one call
+
+The first four are a network's variables, which an optimizer moves or freezes. The others are the
+state of a simulation and what it leaves behind.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+from jax.typing import ArrayLike
+
+from tcljax.maths import clipping
+
+# Collections of variables by name; each is a tree of arrays.
+Variables = Mapping[str, Any]
+Path = tuple[str, ...]  # of an activation in its network
+
+PARAMS, BATCH_STATS, CLIPPING, TEACHER = "params", "batch_stats", "clipping", "teacher"
+COLLECTIONS = (PARAMS, BATCH_STATS, CLIPPING, TEACHER)
+MEMBRANE, TOTALS, SPIKES = "membrane", "totals", "spikes"
+
+
+class Thresholds(NamedTuple):
+  """What `clipping` holds of one activation.
+
+  Attributes:
+    raw_threshold: what stands for tau, see `tcljax.threshold_from_raw`; a scalar or [C].
+    v_init: initial potential as a fraction of tau, in the shape of `raw_threshold`, or with one
+      axis more in front where it comes in instalments, see `clipping.instalments`.
+  """
+
+  raw_threshold: ArrayLike
+  v_init: ArrayLike
+
+  @property
+  def tau(self) -> jax.Array:
+    """The threshold in activation units, a scalar or [C]."""
+    return clipping.threshold_from_raw(self.raw_threshold)
+
+  @property
+  def instalments(self) -> jax.Array:
+    """The parts of v_init as fractions of tau, [S] or [S, C]."""
+    return clipping.instalments(self.v_init, self.raw_threshold)
+
+
+class Rates(NamedTuple):
+  """What each neuron of one activation did on average: input current and spikes, [B, ...]."""
+
+  current: jax.Array
+  spikes: jax.Array
+
+
+class Membrane(NamedTuple):
+  """The state of one activation's neurons while a simulation runs.
+
+  Attributes:
+    running: whether the state was there before this call.
+    v: potentials, [B, ...].
+    step: how many steps were run.
+    counts: spikes fired by each neuron, [B, ...]; None where nothing gates.
+  """
+
+  running: bool
+  v: nn.Variable
+  step: nn.Variable
+  counts: nn.Variable | None
+
+
+def require_clipping(variables: Variables) -> None:
+  """Raises ValueError if the variables have no thresholds."""
+  if CLIPPING not in variables:
+    raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
+
+
+def no_threshold(activation: str) -> ValueError:
+  """The error of an activation that the collection `clipping` does not know."""
+  return ValueError(
+    f"no threshold for activation {activation!r} in the collection 'clipping': run "
+    "tcljax.calibrate on this model first"
+  )
+
+
+def has_clipping(variables: Variables) -> bool:
+  """Whether the variables have thresholds."""
+  return CLIPPING in variables
+
+
+def new_thresholds(raw_threshold: jax.Array, v_init: float, instalments: int) -> Thresholds:
+  """Thresholds of one activation whose initial potential has the same value in every part.
+
+  Args:
+    raw_threshold: a scalar or [C].
+    v_init: initial potential, or each of its parts, as a fraction of tau.
+    instalments: S, the number of parts.
+  """
+  parts = (instalments,) if instalments > 1 else ()
+  return Thresholds(raw_threshold, jnp.full(parts + raw_threshold.shape, v_init, jnp.float32))
+
+
+def thresholds_by_path(variables: Variables) -> dict[Path, Thresholds]:
+  """The thresholds of every activation, by its path.
+
+  Raises:
+    ValueError: if there are none, or one has no initial potential.
+  """
+  require_clipping(variables)
+  found = {}
+  for path, held in _by_path(variables[CLIPPING]).items():
+    if set(held) != set(Thresholds._fields):
+      raise no_threshold("/".join(path))
+    found[path] = Thresholds(**held)
+  return found
+
+
+def with_thresholds(variables: Variables, thresholds: Mapping[Path, Thresholds]) -> Variables:
+  """The variables with these thresholds in place of those that they may have."""
+  flat = {
+    (*path, field): value
+    for path, held in thresholds.items()
+    for field, value in held._asdict().items()
+  }
+  return {**variables, CLIPPING: traverse_util.unflatten_dict(flat)}
+
+
+def thresholds_of(module: nn.Module, make: Callable[[], Thresholds]) -> Thresholds:
+  """The thresholds of the activation that is being called; `make` makes them on `init`.
+
+  Raises:
+    ValueError: if they are missing.
+  """
+  if not module.is_initializing() and not module.has_variable(CLIPPING, "raw_threshold"):
+    raise no_threshold("/".join(module.path))
+  return Thresholds(
+    module.variable(CLIPPING, "raw_threshold", lambda: make().raw_threshold).value,
+    module.variable(CLIPPING, "v_init", lambda: make().v_init).value,
+  )
+
+
+def membrane_of(module: nn.Module, start: Callable[[], jax.Array], gates: bool) -> Membrane:
+  """The state of the neurons that are being called, made where there is none.
+
+  Args:
+    module: the activation.
+    start: makes their potentials at rest, [B, ...].
+    gates: whether their spikes are counted.
+  """
+  running = module.has_variable(MEMBRANE, "v")
+  v = module.variable(MEMBRANE, "v", start)
+  step = module.variable(MEMBRANE, "step", lambda: jnp.zeros((), jnp.int32))
+  counts = module.variable(MEMBRANE, "counts", jnp.zeros_like, v.value) if gates else None
+  return Membrane(running, v, step, counts)
+
+
+def totals_of(module: nn.Module, like: jax.Array) -> dict[str, nn.Variable]:
+  """`current` and `spikes` of the neurons that are being called, where they are asked for.
+
+  Args:
+    module: the activation.
+    like: an array in their shape, [B, ...]; totals begin at zero.
+
+  Returns:
+    Variables by name; none if the collection is not mutable.
+  """
+  if not module.is_mutable_collection(TOTALS):
+    return {}
+  return {name: module.variable(TOTALS, name, jnp.zeros_like, like) for name in Rates._fields}
+
+
+def leave_spike_count(module: nn.Module, count: jax.Array) -> None:
+  """Leaves the spikes of each step and example, [K, B], where observers are given them."""
+  module.sow(SPIKES, "count", count, init_fn=lambda: None, reduce_fn=lambda _, new: new)
+
+
+def take_spikes(state: Variables) -> tuple[Variables, Any]:
+  """What a call of a network has left: the state to carry on, and the collection `spikes`."""
+  return without(state, SPIKES), state.get(SPIKES, {})
+
+
+def spike_counts(spikes: Any) -> dict[str, jax.Array]:
+  """Of the collection `spikes`: by activation, the spikes of each step and example, [K, B]."""
+  return {"/".join(path): held["count"] for path, held in _by_path(spikes).items()}
+
+
+def potentials(state: Variables) -> dict[str, jax.Array]:
+  """Of the state of a simulation: by activation, the potentials, [B, ...]."""
+  return {"/".join(path): held["v"] for path, held in _by_path(state.get(MEMBRANE, {})).items()}
+
+
+def mean_rates(state: Variables, time_steps: int) -> Any:
+  """Of the state of a simulation after T steps: the collection `totals`, divided by T."""
+  return jax.tree.map(lambda total: total / time_steps, state.get(TOTALS, {}))
+
+
+def rates_by_path(rates: Any) -> dict[Path, Rates]:
+  """What `mean_rates` gave, by the path of each activation."""
+  return {path: Rates(**held) for path, held in _by_path(rates).items()}
+
+
+def teacher_of(variables: Variables) -> Variables | None:
+  """The variables of the network whose answers are learned; None if there are none of its own."""
+  return variables.get(TEACHER)
+
+
+def with_teacher(variables: Variables, teacher: Variables) -> Variables:
+  """The variables with these ones as their teacher's."""
+  return {**variables, TEACHER: teacher}
+
+
+def without(variables: Variables, collection: str) -> Variables:
+  """The variables without one of their collections."""
+  return {name: tree for name, tree in variables.items() if name != collection}
+
+
+def _by_path(collection: Any) -> dict[Path, dict[str, Any]]:
+  """What a collection holds of each activation, by its path."""
+  found: dict[Path, dict[str, Any]] = {}
+  for (*path, field), value in traverse_util.flatten_dict(collection).items():
+    found.setdefault(tuple(path), {})[field] = value
+  return found

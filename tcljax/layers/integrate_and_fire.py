@@ -1,0 +1,76 @@
+"""`IF`, the activation of a spiking network: neurons through time."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tcljax.layers.activations import Clipped
+from tcljax.layers.collections import SPIKES, leave_spike_count, membrane_of, totals_of
+from tcljax.maths import clipping, max_pooling
+from tcljax.maths.neurons import Neuron, integrate
+
+
+class IF(Clipped):
+  """Integrate-and-fire neurons over `chunk` time steps folded into the batch.
+
+  Takes input currents [K*B, ...], step-major, and gives spikes of height tau in the same shape.
+  The potentials [B, ...] are carried in the collection `membrane`. A call that finds none there
+  only creates them, at v_init * tau, and runs no step; so the first call sets the state up and
+  every later one continues from it (`tcljax.simulate` does both). Where v_init comes in
+  instalments, the first is the initial potential and each later one is added in its step.
+
+  With `max_pool` the neurons gate: `tcljax.maths.max_pooling.gate` passes on [K*B, H', W', C], and
+  the spikes that each neuron has fired are carried as `counts` beside the potentials. What
+  observers see are the spikes of all neurons, whether they pass or not.
+
+  If the collection `spikes` is mutable, the spikes of each step and example, summed over the
+  neurons, are left there as `count`, [K, B]. If the collection `totals` is mutable, the currents
+  and spikes of each neuron are added up there over all calls, as `current` and `spikes`, [B, ...].
+
+  Attributes:
+    chunk: K.
+    neuron: its reset and surrogate gradient.
+  """
+
+  chunk: int = 1
+  neuron: Neuron = Neuron()
+
+  @nn.compact
+  def __call__(self, currents: jax.Array) -> jax.Array:
+    """Spikes of height tau from input currents, both [K*B, ...], those that pass the gate."""
+    threshold, v_init = self.thresholds(currents)
+    charges = jax.vmap(lambda part: part * threshold)(v_init)
+    charges = charges.reshape(len(v_init), *[1] * (currents.ndim - 1), -1)  # [S, 1, ..., 1, C]
+    threshold = clipping.per_channel_view(threshold, currents.ndim)
+    # Potentials stay in float32 whatever the precision of the layers: they are long sums.
+    unfolded = currents.astype(jnp.float32).reshape(self.chunk, -1, *currents.shape[1:])
+    membrane = membrane_of(
+      self, lambda: jnp.zeros_like(unfolded[0]) + charges[0], gates=self.max_pool is not None
+    )
+    totals = totals_of(self, membrane.v.value)
+    if not membrane.running:
+      return self.pooled(currents)
+    spikes, membrane.v.value = integrate(
+      self._with_charges(unfolded, charges, membrane.step.value),
+      membrane.v.value,
+      threshold,
+      self.neuron,
+    )
+    membrane.step.value = membrane.step.value + self.chunk
+    for name, total in totals.items():
+      total.value = total.value + {"current": unfolded, "spikes": spikes}[name].sum(axis=0)
+    self.check_first_use(SPIKES, "count")
+    leave_spike_count(self, spikes.sum(axis=range(2, spikes.ndim)))
+    if self.max_pool is not None and membrane.counts is not None:
+      spikes, membrane.counts.value = max_pooling.gate(spikes, membrane.counts.value, self.max_pool)
+    return (spikes.reshape(-1, *spikes.shape[2:]) * threshold).astype(currents.dtype)
+
+  def _with_charges(self, currents, charges, step):
+    """Currents [K, B, ...] from `step` on, with the instalments that fall into these steps."""
+    if len(charges) == 1:
+      return currents
+    none = jnp.zeros_like(charges[:1])
+    padded = jnp.concatenate([none, charges[1:], *[none] * self.chunk])
+    return currents + jax.lax.dynamic_slice_in_dim(
+      padded, jnp.minimum(step, len(charges)), self.chunk
+    )
