@@ -1,4 +1,4 @@
-"""The plan of the house: imports go down its floors, rooms stay small, `import tcljax` stays light."""
+"""The plan of the house: imports go down, rooms stay small, `import tcljax` stays light."""
 
 import ast
 import pathlib
