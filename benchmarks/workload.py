@@ -55,7 +55,15 @@ def work(args):
   """The figures of a simulation or of a tuning step."""
   model = create_model(args.model, _CLASSES, dtype=args.dtype, **MODELS[args.model])
   x = jax.random.normal(jax.random.key(1), (args.batch_size, *_SHAPE))
-  variables = calibrate(model, jax.jit(model.init)(jax.random.key(0), x), [x])
+  variables = calibrate(
+    model,
+    jax.jit(model.init)(jax.random.key(0), x),
+    [x],
+    method="percentile",
+    per_channel=False,
+    v_init=0.5,
+    instalments=1,
+  )
   spiking = SpikingConfig(args.time_steps, args.chunk)
 
   start = time.perf_counter()

@@ -6,6 +6,7 @@ import sys
 
 import flax.linen as nn
 
+import tcljax
 from tcljax.commands import train
 from tcljax.layers.activations import ReLU
 
@@ -28,6 +29,12 @@ TINY = (
 
 def run_train(workdir, *overrides):
   return train.main(["train.py", DIGITS, f"--workdir={workdir}", *TINY, *overrides])
+
+
+def calibrate_plainly(model, variables, images, **options):
+  """By percentile, one threshold a layer, the initial potential of one half in one part."""
+  plain = {"method": "percentile", "per_channel": False, "v_init": 0.5, "instalments": 1}
+  return tcljax.calibrate(model, variables, [images], **{**plain, **options})
 
 
 def load_benchmark(name):

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from running import calibrate_plainly
 
 import tcljax
 from tcljax.layers.activations import TCL, Quantized, ReLU
@@ -131,7 +132,7 @@ def test_instalments_add_up_in_the_quantized_activation(rng):
 
 def test_every_instalment_has_a_gradient(rng):
   x = jnp.asarray(rng.uniform(0, 1, size=(9, 3)), jnp.float32)
-  made = tcljax.calibrate(Neurons(), {}, [x], per_channel=True, instalments=4)
+  made = calibrate_plainly(Neurons(), {}, x, per_channel=True, instalments=4)
   np.testing.assert_array_equal(made["clipping"]["only"]["v_init"], np.full((4, 3), 0.5))
 
   def loss(variables):

@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from running import UsedTwice
+from running import UsedTwice, calibrate_plainly
 
 import tcljax
 from tcljax.layers.activations import ReLU
@@ -29,47 +29,50 @@ def inputs(rng):
   return rng.uniform(0, 1, 4000).astype(np.float32)
 
 
-def calibrate(inputs, batches=4, **options):
-  return tcljax.thresholds(
-    tcljax.calibrate(Net(), VARIABLES, np.split(inputs, batches), **options)
-  )["only"]
+def calibrate(inputs, time_steps=8, batches=4, **options):
+  spiking = tcljax.SpikingConfig(time_steps)
+  found = tcljax.calibrate(Net(), VARIABLES, np.split(inputs, batches), spiking, **options)
+  return tcljax.thresholds(found)["only"]
 
 
 def test_percentile_per_layer_and_per_channel(inputs):
   activations = inputs[:, None] * np.array([1, 10, 0])
-  found = calibrate(inputs, percentile=90)
+  found = calibrate(inputs, method="percentile", percentile=90, per_channel=False)
   np.testing.assert_allclose(found, np.percentile(activations, 90), rtol=5e-3)
-  found = calibrate(inputs, percentile=90, per_channel=True)
+  found = calibrate(inputs, method="percentile", percentile=90)
   np.testing.assert_allclose(found[:2], np.percentile(activations[:, :2], 90, axis=0), rtol=5e-3)
   # the dead channel takes the threshold of its layer
   np.testing.assert_allclose(found[2], np.percentile(activations, 90), rtol=5e-3)
 
 
 def test_maximum_is_exact(inputs):
-  found = calibrate(inputs, method="maximum", per_channel=True)
+  found = calibrate(inputs, method="maximum")
   np.testing.assert_allclose(found, inputs.max() * np.array([1, 10, 10]), rtol=1e-6)
 
 
 def test_least_squares_knows_the_steps(inputs):
-  few, many = (calibrate(inputs, method="least_squares", time_steps=steps) for steps in (1, 64))
+  few, many = (calibrate(inputs, time_steps, per_channel=False) for time_steps in (1, 64))
   assert few < many <= 10
+  assert np.all(calibrate(inputs, 1) < calibrate(inputs, 64))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_split_into_batches_does_not_matter(inputs, method):
   # 4000 = 7 * 571 + 3: the last batch is smaller
   batches = [inputs[i : i + 571] for i in range(0, 4000, 571)]
-  variables = tcljax.calibrate(Net(), VARIABLES, batches, method=method, time_steps=8)
+  variables = tcljax.calibrate(Net(), VARIABLES, batches, method=method)
   np.testing.assert_array_equal(
-    tcljax.thresholds(variables)["only"], calibrate(inputs, 1, method=method, time_steps=8)
+    tcljax.thresholds(variables)["only"], calibrate(inputs, batches=1, method=method)
   )
 
 
 def test_initial_potential_and_shapes(inputs):
-  variables = tcljax.calibrate(Net(), VARIABLES, [inputs], per_channel=True, v_init=0.25)
-  np.testing.assert_array_equal(variables["clipping"]["only"]["v_init"], np.full(3, 0.25))
-  assert variables["params"] is VARIABLES["params"]
   variables = tcljax.calibrate(Net(), VARIABLES, [inputs])
+  np.testing.assert_array_equal(variables["clipping"]["only"]["v_init"], np.full((8, 3), 0.25))
+  assert variables["params"] is VARIABLES["params"]
+  variables = tcljax.calibrate(Net(), VARIABLES, [inputs], v_init=0.5, instalments=1)
+  np.testing.assert_array_equal(variables["clipping"]["only"]["v_init"], np.full(3, 0.5))
+  variables = tcljax.calibrate(Net(), VARIABLES, [inputs], per_channel=False, instalments=1)
   assert jax.tree.map(jnp.shape, variables["clipping"]["only"]) == {
     "raw_threshold": (),
     "v_init": (),
@@ -78,7 +81,7 @@ def test_initial_potential_and_shapes(inputs):
 
 def test_all_activations_of_a_real_model(vgg, images):
   model, variables = vgg
-  found = tcljax.thresholds(tcljax.calibrate(model, variables, [images], method="maximum"))
+  found = tcljax.thresholds(calibrate_plainly(model, variables, images, method="maximum"))
   assert set(found) == {"act1_1", "act1_2", "act2_1", "act_dense1"}
   intermediates = model.apply(variables, images, capture_intermediates=True)[1]["intermediates"]
   for name, threshold in found.items():
@@ -91,9 +94,9 @@ def test_all_activations_of_a_real_model(vgg, images):
     ([], {}, "at least one batch"),
     (np.ones((3, 1), np.float32), {}, "batches is a single array"),
     ([np.ones(3, np.float32)], {"v_init": float("nan")}, "v_init=nan must be finite"),
-    ([np.ones(3, np.float32)], {"method": "median"}, "calibration='median' is unknown"),
+    ([np.ones(3, np.float32)], {"method": "median"}, "^method='median' is unknown: choose one of"),
     ([np.ones(3, np.float32)], {"percentile": 100.0}, "percentile=100.0 must lie strictly between"),
-    ([np.ones(3, np.float32)], {"method": "least_squares"}, "steps=None must be at least 1"),
+    ([np.ones(3, np.float32)], {"spiking": 8}, "spiking=8 must be a tcljax.SpikingConfig"),
     ([-np.ones(3, np.float32)], {}, "'only' never is above zero"),
     ([np.ones(3, np.float32)], {"instalments": 0}, "instalments=0 must be at least 1"),
     ([np.full(3, np.inf, np.float32)], {}, "'only' is not finite"),

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from running import calibrate_plainly
 
 import tcljax
 from tcljax.conversion import storage
@@ -12,7 +13,7 @@ from tcljax.conversion import storage
 @pytest.fixture(scope="module")
 def network(vgg, images):
   model, variables = vgg
-  variables = tcljax.calibrate(model, variables, [images], per_channel=True, percentile=99)
+  variables = calibrate_plainly(model, variables, images, per_channel=True, percentile=99)
   spiking = tcljax.SpikingConfig(time_steps=6, neuron=tcljax.Neuron(reset="hard", width=0.5))
   return tcljax.convert(model, variables, (8, 8, 3), spiking, name="test")
 
@@ -28,14 +29,14 @@ def test_round_trip_gives_the_same_bits(network, images, tmp_path):
 
 def test_simulates_what_the_model_does(vgg, images, network):
   model, variables = vgg
-  variables = tcljax.calibrate(model, variables, [images], per_channel=True, percentile=99)
+  variables = calibrate_plainly(model, variables, images, per_channel=True, percentile=99)
   expected = tcljax.simulate(model, variables, images, network.spiking).logits
   np.testing.assert_allclose(network(images), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_loaded_network_can_be_calibrated_tuned_and_converted_again(network, images):
   labels = np.arange(16) % 10
-  variables = tcljax.calibrate(network.model, network.variables, [images])
+  variables = calibrate_plainly(network.model, network.variables, images)
   tuned = tcljax.tune(
     network.model, variables, images, labels, network.spiking, steps=2, batch_size=8
   )
@@ -94,7 +95,7 @@ def test_a_link_stays_a_link(network, images, tmp_path):
 
 def test_metadata_must_be_json(vgg, images, tmp_path):
   model, variables = vgg
-  variables = tcljax.calibrate(model, variables, [images])
+  variables = calibrate_plainly(model, variables, images)
   network = tcljax.convert(model, variables, (8, 8, 3), note={1, 2})
   with pytest.raises(ValueError, match="metadata of a network must be JSON"):
     tcljax.save(network, tmp_path / "net")
@@ -110,7 +111,7 @@ def test_other_types_of_input_are_taken(network, images):
 
 def test_numpy_integers_are_taken(vgg, images, tmp_path):
   model, variables = vgg
-  variables = tcljax.calibrate(model, variables, [images])
+  variables = calibrate_plainly(model, variables, images)
   network = tcljax.convert(
     model, variables, np.array([8, 8, 3]), tcljax.SpikingConfig(time_steps=np.int64(3))
   )
@@ -155,7 +156,7 @@ def test_errors(vgg, images, network):
     tcljax.convert(model, variables, (8, 8, 3))
   with pytest.raises(ValueError, match="no threshold for activation 'act1_1'"):
     tcljax.convert(model, {**variables, "clipping": {}}, (8, 8, 3))
-  clipping = tcljax.calibrate(model, variables, [images])["clipping"]
+  clipping = calibrate_plainly(model, variables, images)["clipping"]
   misfit = {**clipping, "act1_1": {"raw_threshold": np.ones(5), "v_init": np.ones(5)}}
   with pytest.raises(ValueError, match="'act1_1' has 8 channels, but its thresholds have shape"):
     tcljax.convert(model, {**variables, "clipping": misfit}, (8, 8, 3))

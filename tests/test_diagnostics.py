@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from running import calibrate_plainly
 
 import tcljax
 from tcljax.evaluation.diagnosis import PARTS
@@ -70,7 +71,7 @@ def test_spikes_that_come_too_late_are_unevenness():
 
 def test_parts_add_up_and_batches_do_not_matter(vgg, images):
   model, variables = vgg
-  variables = tcljax.calibrate(model, variables, [images], percentile=95, per_channel=True)
+  variables = calibrate_plainly(model, variables, images, percentile=95, per_channel=True)
   spiking = tcljax.SpikingConfig(time_steps=6)
   whole = tcljax.diagnose(model, variables, images, spiking)
   assert list(whole) == list(count_neurons(model, variables, (8, 8, 3)))
@@ -106,7 +107,7 @@ def test_parts_add_up_and_batches_do_not_matter(vgg, images):
 
 def test_errors(vgg, images):
   model, variables = vgg
-  variables = tcljax.calibrate(model, variables, [images])
+  variables = calibrate_plainly(model, variables, images)
   with pytest.raises(ValueError, match="number of images=0 must be at least 1"):
     tcljax.diagnose(model, variables, images[:0], tcljax.SpikingConfig())
   with pytest.raises(ValueError, match="encoding='poisson': a diagnosis takes constant input"):

@@ -4,6 +4,7 @@ import chex
 import jax
 import numpy as np
 import pytest
+from running import calibrate_plainly
 
 import tcljax
 from tcljax.commands import convert
@@ -15,7 +16,7 @@ from tcljax.runs import conversion_run
 @pytest.fixture(scope="module")
 def network(vgg, images):
   model, variables = vgg
-  variables = tcljax.calibrate(model, variables, [images], per_channel=True, percentile=99)
+  variables = calibrate_plainly(model, variables, images, per_channel=True, percentile=99)
   return tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(time_steps=16))
 
 

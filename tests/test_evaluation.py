@@ -3,6 +3,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from running import calibrate_plainly
 
 import tcljax
 from tcljax.evaluation import accuracy
@@ -15,7 +16,7 @@ def case(vgg):
   model, variables = vgg
   rng = np.random.default_rng(3)
   images = rng.normal(size=(37, 8, 8, 3)).astype(np.float32)
-  variables = tcljax.calibrate(model, variables, [images], percentile=95)
+  variables = calibrate_plainly(model, variables, images, percentile=95)
   # The labels are the ANN's own answers but for 7 images. The last, which fills the last batch, is
   # right, so that counting it twice would show.
   answers = np.asarray(model.apply(variables, images).argmax(-1))

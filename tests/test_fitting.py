@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from running import calibrate_plainly
 
 import tcljax
 from tcljax.data import Split, training_batches
@@ -22,7 +23,7 @@ def case(vgg):
   rng = np.random.default_rng(4)
   images = rng.normal(size=(64, 8, 8, 3)).astype(np.float32)
   labels = rng.integers(0, 10, 64).astype(np.int32)
-  return model, tcljax.calibrate(model, variables, [images], percentile=99), images, labels
+  return model, calibrate_plainly(model, variables, images, percentile=99), images, labels
 
 
 def leaves(tree):
@@ -35,8 +36,8 @@ def to_tune(case):
   model, variables, images, _ = case
   head = variables["params"]["head"]
   params = {**variables["params"], "head": {**head, "kernel": 4 * head["kernel"]}}
-  return tcljax.calibrate(
-    model, {**variables, "params": params}, [images], method="maximum", per_channel=True
+  return calibrate_plainly(
+    model, {**variables, "params": params}, images, method="maximum", per_channel=True
   )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from graphs import both, randomized, relative_error
-from running import UsedTwice
+from running import UsedTwice, calibrate_plainly
 
 import tcljax
 from tcljax.graph import fold, trace
@@ -72,7 +72,7 @@ def test_traces_residual_sums_and_all_affine_operations(images):
 
 def test_the_three_activations_agree_on_the_graph(images):
   model = Everything()
-  variables = tcljax.calibrate(model, randomized(model, images), [images], percentile=90)
+  variables = calibrate_plainly(model, randomized(model, images), images, percentile=90)
   assert relative_error(*both(model, variables, images, TCL)[1:]) < 1e-5
   network = tcljax.convert(model, variables, (8, 8, 3))
   config = tcljax.SpikingConfig(time_steps=6)

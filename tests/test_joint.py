@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from running import DIGITS, TINY, complaint, load_benchmark, run_train
+from running import DIGITS, TINY, calibrate_plainly, complaint, load_benchmark, run_train
 
 import tcljax
 from tcljax.commands import convert
@@ -29,7 +29,7 @@ def case(vgg, images):
   model, variables = vgg
   return (
     model,
-    tcljax.calibrate(model, variables, [images], percentile=99),
+    calibrate_plainly(model, variables, images, percentile=99),
     {"image": images, "label": np.arange(16, dtype=np.int32) % 10},
   )
 

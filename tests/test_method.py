@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from running import calibrate_plainly
 
 import tcljax
 from tcljax.data import Preprocessing, load_dataset
@@ -23,7 +24,7 @@ def digits():
   objective = ann_objective(model, lambda x, key: PREPROCESS(x))
   phase = Phase("ann", 150, 64, objective, {"params": tcljax.OptimizerConfig("adamw", 0.01)})
   variables = run_phase(phase, lambda: initial, data.train, parallel.data_mesh())
-  variables = tcljax.calibrate(model, variables, [PREPROCESS(data.train.images[:512])])
+  variables = calibrate_plainly(model, variables, PREPROCESS(data.train.images[:512]))
   return model, variables, data
 
 
@@ -67,8 +68,8 @@ def test_the_lower_the_latency_the_lower_the_threshold(digits):
 
 def test_tuning_mends_thresholds_that_are_too_high(digits):
   model, variables, data = digits
-  variables = tcljax.calibrate(
-    model, variables, [PREPROCESS(data.train.images[:512])], method="maximum"
+  variables = calibrate_plainly(
+    model, variables, PREPROCESS(data.train.images[:512]), method="maximum"
   )
   before = evaluate(model, variables, data, 2).snn[-1]
   after = evaluate(model, tune(digits, variables, 2), data, 2).snn[-1]

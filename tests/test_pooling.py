@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from running import calibrate_plainly
 
 import tcljax
 from tcljax.graph import trace
@@ -137,7 +138,7 @@ def alive(model, images, **calibration):
     return np.float32(sign * (centre + rng.uniform(-0.1, 0.4, a.shape)))
 
   variables = jax.tree_util.tree_map_with_path(drawn, variables)
-  return tcljax.calibrate(model, variables, [images], **{"percentile": 97, **calibration})
+  return calibrate_plainly(model, variables, images, **{"percentile": 97, **calibration})
 
 
 @pytest.fixture(scope="module", params=POOLINGS)

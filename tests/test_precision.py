@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
-from running import run_train
+from running import calibrate_plainly, run_train
 
 import tcljax
 from tcljax.commands import convert
@@ -24,7 +24,7 @@ MODELS = [
 def network(request, images):
   model = request.param.clone(dtype="bfloat16")
   variables = jax.jit(model.init)(jax.random.key(0), images)
-  return model, tcljax.calibrate(model, variables, [images], per_channel=True)
+  return model, calibrate_plainly(model, variables, images, per_channel=True)
 
 
 def test_layers_compute_in_bfloat16_and_everything_else_is_float32(network, images):

@@ -10,7 +10,7 @@ import flax.linen
 import jax
 import numpy as np
 import pytest
-from running import complaint, run_train
+from running import calibrate_plainly, complaint, run_train
 from safetensors.numpy import save_file
 
 import tcljax
@@ -335,7 +335,7 @@ def test_the_real_resnet20_gives_its_known_logits():
 def test_the_real_resnet20_ends_at_its_clipped_network():
   data, model = load_dataset("cifar10"), create_model("resnet20", 10)
   variables = load_pretrained(WEIGHTS, model, (32, 32, 3))
-  variables = tcljax.calibrate(model, variables, [IMAGENET(data.train.images[:512])])
+  variables = calibrate_plainly(model, variables, IMAGENET(data.train.images[:512]))
   network = tcljax.convert(model, variables, (32, 32, 3), tcljax.SpikingConfig(time_steps=1024))
   found = tcljax.evaluate(
     network.model,

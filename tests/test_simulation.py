@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from running import calibrate_plainly
 
 import tcljax
 from tcljax.layers.activations import TCL
@@ -18,7 +19,7 @@ from tcljax.simulation.time_loop import count_neurons, simulate
 @pytest.fixture(scope="module")
 def calibrated(vgg, images):
   model, variables = vgg
-  return model, tcljax.calibrate(model, variables, [images], percentile=99, per_channel=True)
+  return model, calibrate_plainly(model, variables, images, percentile=99, per_channel=True)
 
 
 def observe(steps):

@@ -266,7 +266,7 @@ class TuneConfig:
       check_least(field, getattr(self, field), 0)
     check_choice("objective", self.objective, OBJECTIVES)
     check_choice("calibration", self.calibration, METHODS)
-    check_calibration(self.calibration, self.percentile, 1, self.v_init, self.instalments)
+    check_calibration(self.calibration, self.percentile, self.v_init, self.instalments)
 
   @property
   def runs(self) -> bool:

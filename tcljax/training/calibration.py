@@ -30,6 +30,7 @@ from tcljax.maths.histogram import (
   least_squares_threshold,
   percentile_threshold,
 )
+from tcljax.simulation.settings import SpikingConfig, check_spiking
 
 METHODS = ("percentile", "maximum", "least_squares")
 
@@ -66,16 +67,10 @@ class CalibrationError(ValueError):
   """A network whose activations give no thresholds: not finite, out of range, or dead."""
 
 
-def check_calibration(
-  method: str, percentile: float, time_steps: int | None, v_init: float, instalments: int
-) -> None:
+def check_calibration(method: str, percentile: float, v_init: float, instalments: int) -> None:
   """Raises ValueError on an unknown method or on values it cannot work with."""
-  check_choice("calibration", method, METHODS)
+  check_choice("method", method, METHODS)
   check_percentile(percentile)
-  if method == "least_squares" and (time_steps is None or time_steps < 1):
-    raise ValueError(
-      f"calibration='least_squares' knows T: time_steps={time_steps} must be at least 1"
-    )
   if not math.isfinite(v_init):
     raise ValueError(f"v_init={v_init} must be finite, such as 0.5")
   check_least("instalments", instalments, 1)
@@ -85,13 +80,13 @@ def calibrate(
   model: nn.Module,
   variables: Variables,
   batches: Iterable[jax.Array],
+  spiking: SpikingConfig = SpikingConfig(),
   *,
-  method: str = "percentile",
+  method: str = "least_squares",
   percentile: float = 99.9,
-  time_steps: int | None = None,
-  per_channel: bool = False,
-  v_init: float = 0.5,
-  instalments: int = 1,
+  per_channel: bool = True,
+  v_init: float = 0.25,
+  instalments: int = 8,
 ) -> Variables:
   """Sets the thresholds of every activation from real inputs.
 
@@ -101,15 +96,16 @@ def calibrate(
     model: a network with a field `act`.
     variables: its trained variables; a collection `clipping` already there is replaced.
     batches: inputs [B, ...] as the network takes them, from the training set.
-    method: "percentile" of the activations (Rueckauer et al., 2017), their "maximum" (Diehl et
-      al., 2015), or the threshold of "least_squares" error of the T-step quantized activation. A
-      percentile that is zero (a layer seldom active) becomes the maximum.
+    spiking: the simulation that the thresholds are for; "least_squares" knows its T.
+    method: the threshold of "least_squares" error of the T-step quantized activation, the
+      "percentile" of the activations (Rueckauer et al., 2017), or their "maximum" (Diehl et al.,
+      2015). A percentile that is zero (a layer seldom active) becomes the maximum.
     percentile: in (0, 100), for method="percentile".
-    time_steps: T, for method="least_squares".
     per_channel: one threshold a channel (the last axis) instead of one a layer. A channel that
       never was active takes the threshold of its whole layer.
-    v_init: initial membrane potential as a fraction of the threshold. One half rounds to nearest,
-      the best for a constant current; a lower one waits for more of a current that varies.
+    v_init: initial membrane potential as a fraction of the threshold, or each of its parts. One
+      half in one part rounds to nearest, the best for a constant current; less waits for more of a
+      current that varies.
     instalments: S: `v_init` gets parts that are added before each of the first S steps, see
       `clipping.instalments`; every part starts at the given value. Neurons can then wait at first
       and still round to nearest in the end, which is worth most at few steps.
@@ -124,7 +120,8 @@ def calibrate(
     CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never
       was active.
   """
-  check_calibration(method, percentile, time_steps, v_init, instalments)
+  check_spiking(spiking)
+  check_calibration(method, percentile, v_init, instalments)
   if hasattr(batches, "ndim"):
     raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
@@ -150,7 +147,7 @@ def calibrate(
       return percentile_threshold(activations, percentile)
     if method == "maximum":
       return np.asarray(activations.maximum, np.float64)
-    return least_squares_threshold(activations, time_steps, v_init)
+    return least_squares_threshold(activations, spiking.time_steps, v_init)
 
   found = {}
   for path, activations in totals.items():
