@@ -113,7 +113,7 @@ class Command:
       return self._complain(error, 1)
     return 0
 
-  def _complain(self, error, status):
+  def _complain(self, error: Exception, status: int) -> int:
     from tcljax.runs.config import ConfigError
 
     flag = "--config." if "config" in self.flags and isinstance(error, ConfigError) else ""

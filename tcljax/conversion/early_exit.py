@@ -145,13 +145,13 @@ def margins(logits: np.ndarray) -> np.ndarray:
   return first - second
 
 
-def _leaving_at(found, margin):
+def _leaving_at(found: np.ndarray, margin: float) -> np.ndarray:
   """For each image the first look at which its margin is wide enough, or else the last look."""
   wide = found >= margin
   return np.where(wide.any(axis=0), wide.argmax(axis=0), len(found) - 1)
 
 
-def _batch_size(count, left):
+def _batch_size(count: int, left: int) -> int:
   """The least of count, count / 2, count / 4, ..., rounded up, that holds them."""
   size = count
   while (half := -(-size // 2)) >= max(left, _SMALLEST_BATCH):

@@ -20,7 +20,7 @@ from tcljax.layers.collections import (
   with_thresholds,
 )
 from tcljax.models.precision import in_float32
-from tcljax.simulation.settings import SpikingConfig, check_spiking
+from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
 
 
@@ -102,7 +102,14 @@ class SpikingNetwork:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _logits(graph, config, variables, x, keys, time_steps):
+def _logits(
+  graph: Graph,
+  config: ChunkConfig,
+  variables: Variables,
+  x: jax.Array,
+  keys: jax.Array | None,
+  time_steps: int,
+) -> jax.Array:
   return simulate_any_time_steps(GraphNetwork(graph), variables, x, config, time_steps, keys=keys)
 
 

@@ -34,7 +34,7 @@ class Preprocessing:
   randaugment: int = 0
   magnitude: float = 9.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in ("shift", "cutout", "randaugment", "magnitude"):
       check_least(field, getattr(self, field), 0)
     if self.magnitude > STRONGEST:

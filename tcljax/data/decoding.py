@@ -170,7 +170,13 @@ class Batches:
       batch["image"][i], batch["label"][i] = found
     return batch
 
-  def _any_readable(self, row, example, place, unreadable):
+  def _any_readable(
+    self,
+    row: int,
+    example: dict[str, Any],
+    place: tuple[int, int, int],
+    unreadable: list[tuple[str, str]],
+  ) -> tuple[np.ndarray, int]:
     """Image and label; what is drawn depends on `place` alone: seed, step, place in the batch."""
     for attempt in range(1 + _REPLACEMENTS):
       # Not 0 at the end: [seed, epoch], of the permutations, is the same as [seed, epoch, 0, 0].
@@ -209,7 +215,7 @@ def check_label(number: int, example: dict[str, Any], num_classes: int) -> None:
     )
 
 
-def _name(number, example):
+def _name(number: int, example: dict[str, Any]) -> str:
   """What the set itself calls the example; else its place among those that are stored."""
   for feature in ("file_name", "id"):
     if feature in example:

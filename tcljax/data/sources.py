@@ -95,7 +95,9 @@ def load_dataset(
   return Dataset(name, train.take(kept) if validation else train, train.take(aside), test, classes)
 
 
-def _digits(train_split, test_split, image_size, stream):
+def _digits(
+  train_split: str, test_split: str, image_size: int, stream: bool
+) -> tuple[Examples, Examples, int]:
   from sklearn import datasets, model_selection  # slow to import, and needed only here
 
   if (train_split, test_split) != ("train", "test"):
@@ -115,7 +117,15 @@ def _digits(train_split, test_split, image_size, stream):
   return Split(parts[0], parts[2]), Split(parts[1], parts[3]), 10
 
 
-def _tfds(name, data_dir, train_split, test_split, image_size, stream, workers):
+def _tfds(
+  name: str,
+  data_dir: str | None,
+  train_split: str,
+  test_split: str,
+  image_size: int,
+  stream: bool,
+  workers: int,
+) -> tuple[Examples, Examples, int]:
   # Read from the directory, never by the builder's own name: that would look for TensorFlow, and
   # for the network where the set is not prepared.
   import tensorflow_datasets as tfds
@@ -165,10 +175,11 @@ def _tfds(name, data_dir, train_split, test_split, image_size, stream, workers):
   sources = builder.as_data_source(
     split=list(splits), decoders={"image": tfds.decode.SkipDecoding()}
   )
-  return *map(make, sources), classes
+  train, test = map(make, sources)
+  return train, test, classes
 
 
-def _version_directory(name, root):
+def _version_directory(name: str, root: pathlib.Path) -> pathlib.Path:
   """The newest version of a prepared set, or a ValueError that says how to get one."""
   base = root / name
   versions = (
@@ -194,7 +205,7 @@ def _version_directory(name, root):
   raise ValueError(f"data set {name!r} is unknown; the nearest is {nearest[0]!r}")
 
 
-def _prepare_command(name, root):
+def _prepare_command(name: str, root: pathlib.Path) -> str:
   files = _BY_HAND.get(name.split("/")[0], ())
   first = (
     f"put {' and '.join(files)}, which need a registration, into "
@@ -208,7 +219,7 @@ def _prepare_command(name, root):
   )
 
 
-def _check_disjoint(tfds, builder, *specs):
+def _check_disjoint(tfds: Any, builder: Any, *specs: str) -> None:
   """No image may serve both for training and for the reported numbers."""
   infos = dict(builder.info.splits)
   taken = []
@@ -237,13 +248,13 @@ def _check_disjoint(tfds, builder, *specs):
     taken += [(spec, *part) for part in ranges]
 
 
-def _stream(source, shape, classes, workers):
+def _stream(source: Any, shape: tuple[int, int, int], classes: int, workers: int) -> StreamedSplit:
   """A split in the order in which it is stored, its images left encoded."""
   check_label(0, source[0], classes)  # some test splits have none, which is better told at once
   return StreamedSplit(source, np.arange(len(source)), shape, classes, workers)
 
 
-def _read(source, shape):
+def _read(source: Any, shape: tuple[int, int, int]) -> Split:
   """A split in the order of its examples' ids, which is the official one; else as it is stored.
 
   TFDS shuffles what it stores. The first images of a set should be those that others mean by it.

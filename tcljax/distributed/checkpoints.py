@@ -8,6 +8,7 @@ from the start, in one line.
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -26,7 +27,7 @@ class CheckpointError(ValueError):
 class Checkpoints:
   """The checkpoints under `directory`; create, use and `close`, or use as a context manager."""
 
-  def __init__(self, directory: str | os.PathLike):
+  def __init__(self, directory: str | os.PathLike) -> None:
     self.directory = pathlib.Path(directory).absolute()
     self._manager = ocp.CheckpointManager(
       self.directory,
@@ -39,7 +40,7 @@ class Checkpoints:
   def __enter__(self) -> "Checkpoints":
     return self
 
-  def __exit__(self, *exc_info) -> None:
+  def __exit__(self, *exc_info: object) -> None:
     self.close()
 
   def latest_step(self) -> int | None:
@@ -50,7 +51,7 @@ class Checkpoints:
     """Where the checkpoint of a step lies."""
     return self.directory / str(step)
 
-  def save(self, step: int, state: Any) -> None:
+  def save(self, step: int, state: Mapping[str, Any]) -> None:
     """Writes `state`, a dictionary of pytrees of arrays, as the checkpoint of `step`."""
     if parallel.is_main_host():
       self._file_list(step).unlink(missing_ok=True)  # of a checkpoint deleted by hand
@@ -73,7 +74,7 @@ class Checkpoints:
     except Exception as error:  # as in `restore`
       raise self._unreadable(step, error) from error
 
-  def restore(self, abstract: Any) -> Any:
+  def restore(self, abstract: Mapping[str, Any]) -> dict[str, Any]:
     """Reads the newest checkpoint.
 
     Args:
@@ -94,7 +95,7 @@ class Checkpoints:
       )
     self._check_files(step)
     try:
-      restored = self._manager.restore(
+      restored: Any = self._manager.restore(
         step,
         args=ocp.args.PyTreeRestore(
           abstract,
@@ -113,22 +114,22 @@ class Checkpoints:
     """Ends the manager's threads."""
     self._manager.close()
 
-  def _unreadable(self, step, error):
+  def _unreadable(self, step: int, error: Exception) -> CheckpointError:
     reason = str(error).partition("\n")[0]
     return CheckpointError(
       f"checkpoint {self.path(step)} cannot be read: {reason}; if its files "
       f"are damaged, {self._remedy(step)}"
     )
 
-  def _remedy(self, step):
+  def _remedy(self, step: int) -> str:
     earlier = [s for s in self._manager.all_steps() if s < step]
     resumes = f"resume from step {max(earlier)}" if earlier else "start this phase anew"
     return f"delete it to {resumes}"
 
-  def _file_list(self, step):
+  def _file_list(self, step: int) -> pathlib.Path:
     return self.directory / f"{step}.files.json"
 
-  def _list_files(self, step):
+  def _list_files(self, step: int) -> None:
     """Lists the files of a step, and forgets the lists of deleted ones."""
     root = self.path(step)
     sizes = {str(f.relative_to(root)): f.stat().st_size for f in root.rglob("*") if f.is_file()}
@@ -137,7 +138,7 @@ class Checkpoints:
       if not self.path(int(file_list.name.split(".")[0])).exists():
         file_list.unlink()
 
-  def _check_files(self, step):
+  def _check_files(self, step: int) -> None:
     try:
       sizes = json.loads(self._file_list(step).read_text())
     except (FileNotFoundError, ValueError):  # the process ended between the two writes

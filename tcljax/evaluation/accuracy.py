@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from tcljax.checks import check_least
@@ -156,8 +157,19 @@ def _compiled(make, *arguments):
     return make.__wrapped__(*arguments)
 
 
+def _logits(model: nn.Module, variables: Variables, x: jax.Array) -> jax.Array:
+  """What a network answers; Flax declares a pair besides, as where collections are mutable."""
+  return cast(jax.Array, model.apply(variables, x))
+
+
 @functools.lru_cache(maxsize=16)
-def _measurement(model, reference_model, spiking, preprocess, mesh):
+def _measurement(
+  model: nn.Module,
+  reference_model: nn.Module,
+  spiking: SpikingConfig,
+  preprocess: Callable[[jax.Array], jax.Array],
+  mesh: Mesh,
+) -> Callable[..., dict[str, Any]]:
   """The compiled function that measures one batch and sums over its examples."""
 
   def answers(variables, x, keys):
@@ -173,11 +185,9 @@ def _measurement(model, reference_model, spiking, preprocess, mesh):
     x = preprocess(batch["image"])
     mask, labels = batch["mask"], batch["label"]
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
-    logits = reference_model.apply(reference_variables, x)
+    logits = _logits(reference_model, reference_variables, x)
     ann = logits.argmax(axis=-1)
-    # Flax declares a pair besides, as where collections are mutable.
-    clipped_logits: Any = with_activation(model, TCL).apply(variables, x)
-    clipped = clipped_logits.argmax(axis=-1)
+    clipped = _logits(with_activation(model, TCL), variables, x).argmax(axis=-1)
     snn, spikes = answers(variables, x, keys)
     return {
       "not_finite": jnp.sum(mask & ~jnp.isfinite(logits).all(axis=-1)),
@@ -211,10 +221,12 @@ def accuracy(
 
 
 @functools.lru_cache(maxsize=16)
-def _correct(model, preprocess):
+def _correct(
+  model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]
+) -> Callable[..., jax.Array]:
   @jax.jit
   def correct(variables, batch):
-    answers = model.apply(variables, preprocess(batch["image"])).argmax(axis=-1)
+    answers = _logits(model, variables, preprocess(batch["image"])).argmax(axis=-1)
     return jnp.sum(batch["mask"] & (answers == batch["label"]))
 
   return correct

@@ -105,7 +105,9 @@ def diagnose(
   }
 
 
-def _measure(model, spiking, variables, x):
+def _measure(
+  model: nn.Module, spiking: SpikingConfig, variables: Variables, x: jax.Array
+) -> dict[str, Any]:
   """Sums over a batch: squares of each error, spikes of each neuron, and the saturated ones."""
   # `activate` is of all neurons, also where their activation pools.
   _, state = with_activation(model, ReLU).apply(
@@ -141,7 +143,7 @@ def _measure(model, spiking, variables, x):
   return found
 
 
-def _diagnosis(sums):
+def _diagnosis(sums: dict[str, Any]) -> Diagnosis:
   squares = sums["squares"]
 
   def share(name):

@@ -22,6 +22,7 @@ from tcljax.graph.operations import find, readers, remedy
 from tcljax.graph.record import BATCH, Kind, Made, Reader, Refused, Symbol
 from tcljax.kernels import convolution
 from tcljax.layers.activations import with_activation
+from tcljax.layers.collections import Variables
 
 # What runs the operations inside it once, as they stand; loops do not.
 _CALLS = (
@@ -37,7 +38,7 @@ _CALLS = (
 
 
 def trace(
-  model: nn.Module, variables: Any, input_shape: tuple[int, ...]
+  model: nn.Module, variables: Variables, input_shape: tuple[int, ...]
 ) -> tuple[Graph, dict[str, dict[str, np.ndarray]]]:
   """The graph of a model and its arrays.
 
@@ -108,7 +109,7 @@ class _Tracer:
     made_by: for each node the primitive that made it, and where in the model.
   """
 
-  def __init__(self, readers: Mapping[str, Sequence[Reader]]):
+  def __init__(self, readers: Mapping[str, Sequence[Reader]]) -> None:
     self.readers = readers
     self.nodes: list[Node] = []
     self.arrays: dict[str, dict[str, np.ndarray]] = {}

@@ -46,7 +46,7 @@ class Neuron:
   surrogate: str = "triangle"
   width: float = 1.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_choice("reset", self.reset, RESETS)
     check_surrogate(self.surrogate, self.width)
     # NumPy's numbers become Python's, which JSON can hold.

@@ -8,6 +8,7 @@ CIFAR ResNets of He et al. in the layout that most PyTorch repositories share wi
 import os
 import pathlib
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -120,18 +121,18 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
   return state
 
 
-def _read_npz(path):
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
   with np.load(path, allow_pickle=False) as arrays:
     return dict(arrays)
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: pathlib.Path) -> dict[str, jax.Array]:
   from safetensors.flax import load_file  # unlike its NumPy twin it knows bfloat16
 
   return load_file(path)
 
 
-def _read_torch(path):
+def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
   import torch
 
   state = torch.load(path, map_location="cpu", weights_only=True)
@@ -145,7 +146,7 @@ def _read_torch(path):
   }
 
 
-def _torchvision_name(name):
+def _torchvision_name(name: str) -> str:
   while prefix := next((p for p in _PREFIXES if name.startswith(p)), None):
     name = name.removeprefix(prefix)
   for pattern, replacement in _ALIASES:
@@ -153,7 +154,7 @@ def _torchvision_name(name):
   return name
 
 
-def _torch_names(model):
+def _torch_names(model: nn.Module) -> Callable[[Sequence[str]], str]:
   """A function from the path of one of the model's layers to its name in a state dict."""
   if isinstance(model, ResNet):
     return _resnet_name
@@ -174,7 +175,7 @@ _RESNET_LAYERS = {
 }
 
 
-def _resnet_name(layer):
+def _resnet_name(layer: Sequence[str]) -> str:
   *block, name = layer
   name = _RESNET_LAYERS.get(name, name)
   if not block:
@@ -183,7 +184,7 @@ def _resnet_name(layer):
   return f"layer{stage}.{int(index) - 1}.{name}"
 
 
-def _vgg_names(model):
+def _vgg_names(model: VGG) -> dict[str, str]:
   """Torchvision counts every module of `features`: convolution, norm, activation and pooling."""
   names, position = {}, 0
   for i, widths in enumerate(model.stages, 1):
@@ -198,7 +199,7 @@ def _vgg_names(model):
   return names | {name: f"classifier.{3 * i}" for i, name in enumerate(layers)}
 
 
-def _with_channels_last(state, model):
+def _with_channels_last(state: dict[str, np.ndarray], model: nn.Module) -> dict[str, np.ndarray]:
   """The state with the rows of a VGG's first dense layer in the order of a flattened [H, W, C]."""
   if not isinstance(model, VGG):
     return state
@@ -210,12 +211,12 @@ def _with_channels_last(state, model):
   return {**state, name: pixels_last.transpose(0, 2, 1).reshape(kernel.shape)}
 
 
-def _torch_shape(shape):
+def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
   """The layout of PyTorch for a shape of ours."""
   return shape[:-3:-1] + shape[:-2] if len(shape) > 1 else shape
 
 
-def _to_jax_layout(array, shape):
+def _to_jax_layout(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
   """The array in our layout; None if its shape is not the one that `shape` stands for."""
   if array.shape != _torch_shape(shape):
     return None

@@ -30,7 +30,7 @@ class PhaseLog:
     every: steps between records.
   """
 
-  def __init__(self, workdir: pathlib.Path, phase: str, steps: int, every: int):
+  def __init__(self, workdir: pathlib.Path, phase: str, steps: int, every: int) -> None:
     self.workdir, self.phase, self.steps, self.every = workdir, phase, steps, every
     self._open = contextlib.ExitStack()
 

@@ -57,7 +57,7 @@ def accuracy_table(results: dict[str, Any]) -> str:
   return "\n".join(lines)
 
 
-def _stages(results):
+def _stages(results: dict[str, Any]) -> dict[str, dict[str, float]]:
   """The spiking network's accuracies by T after each stage, by what the stage is called."""
   if "stage" not in results:
     return {"SNN": results["snn"]}

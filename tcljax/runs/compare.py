@@ -166,7 +166,7 @@ def compare(
 class _Ledger:
   """The results so far, read from and written to a file."""
 
-  def __init__(self, path, experiment, variables):
+  def __init__(self, path: pathlib.Path, experiment: Experiment, variables: Variables) -> None:
     self.path, images = path, len(experiment.dataset.test)
     self.results = self._read()
     if self.results and self.results.get("images") != images:
@@ -185,7 +185,7 @@ class _Ledger:
       self.results = {"images": images, "ann": round(ann, 4), "rows": []}
       say(f"ANN: {ann:.2f} % of {images} images")
 
-  def _read(self):
+  def _read(self) -> dict[str, Any]:
     try:
       return dict(json.loads(self.path.read_text())) if self.path.exists() else {}
     except (OSError, TypeError, ValueError) as error:
@@ -193,11 +193,12 @@ class _Ledger:
         f"{self.path} cannot be read: {error}; remove it to measure anew, what is tuned is kept"
       ) from error
 
-  def lacking(self, method, time_steps):
+  def lacking(self, method: str, time_steps: Sequence[int]) -> list[int]:
+    """Those T that the method was not measured at."""
     known = {row["T"] for row in self.results["rows"] if row["method"] == method}
     return [t for t in time_steps if t not in known]
 
-  def add(self, method, accuracies):
+  def add(self, method: str, accuracies: dict[int, float]) -> None:
     """Takes accuracies by T and writes the file."""
     for t, percent in accuracies.items():
       self.results["rows"].append({"method": method, "T": t, "accuracy": round(percent, 4)})
@@ -206,20 +207,24 @@ class _Ledger:
       write_text(self.path, json.dumps(self.results, indent=2) + "\n")
 
 
-def _directory(workdir, name):
+def _directory(workdir: pathlib.Path, name: str) -> pathlib.Path:
   path = workdir / name
   path.mkdir(exist_ok=True)
   return path
 
 
-def _measure(experiment, variables, time_steps):
+def _measure(
+  experiment: Experiment, variables: Variables, time_steps: Sequence[int]
+) -> dict[int, float]:
   found = stages.evaluate_on_test(
     experiment, experiment.model, variables, experiment.reference(variables)
   ).snn
   return {t: float(found[t - 1]) for t in time_steps}
 
 
-def _quantized(experiment, variables, time_steps):
+def _quantized(
+  experiment: Experiment, variables: Variables, time_steps: Sequence[int]
+) -> dict[int, float]:
   def at(t):
     network = with_activation(experiment.model, functools.partial(Quantized, time_steps=t))
     return accuracy(
@@ -241,7 +246,7 @@ def curves(results: dict[str, Any]) -> dict[str, dict[int, float]]:
   return {method: curve for method, curve in found.items() if curve}
 
 
-def _report(experiment, path, results):
+def _report(experiment: Experiment, path: pathlib.Path, results: dict[str, Any]) -> None:
   picture = path.with_suffix(".png")
   if parallel.is_main_host():
     tables.plot_curves(picture, curves(results), results["ann"], experiment.name)

@@ -89,7 +89,7 @@ class RunConfig:
   log_every: int = 50
   checkpoint_every: int = 500
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_least("seed", self.seed, 0)
     check_least("log_every", self.log_every, 1)
     check_least("checkpoint_every", self.checkpoint_every, 1)

@@ -8,11 +8,14 @@ import dataclasses
 import json
 import pathlib
 import typing
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ml_collections import ConfigDict, config_dict
 
 from tcljax.runs.config import RunConfig, named
+
+_Section = TypeVar("_Section")
 
 
 def base_config() -> ConfigDict:
@@ -20,7 +23,7 @@ def base_config() -> ConfigDict:
   return _open(RunConfig()).lock()
 
 
-def _open(section):
+def _open(section: Any) -> ConfigDict:
   config, types = ConfigDict(), typing.get_type_hints(type(section))
   for field in dataclasses.fields(section):
     value = getattr(section, field.name)
@@ -42,7 +45,7 @@ def parse(config: ConfigDict) -> RunConfig:
   return _parse(RunConfig, config.to_dict(), "")
 
 
-def _parse(kind, fields, section):
+def _parse(kind: Callable[..., _Section], fields: dict[str, Any], section: str) -> _Section:
   types = typing.get_type_hints(kind)
   parsed = {
     name: _parse(types[name], value, f"{section}{name}.")

@@ -166,7 +166,7 @@ def make_experiment(config: RunConfig) -> Experiment:
   return _experiment(config, dataset, ann)
 
 
-def _experiment(config, dataset, ann):
+def _experiment(config: RunConfig, dataset: Dataset, ann: nn.Module) -> Experiment:
   return Experiment(
     name=config.name,
     seed=config.seed,

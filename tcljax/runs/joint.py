@@ -129,7 +129,9 @@ def final_steps(joint: JointConfig) -> int:
   return _STATISTICS_STEPS if joint.cycles else joint.steps
 
 
-def _averaged_over_cycles(phase, experiment, workdir, mesh, variables):
+def _averaged_over_cycles(
+  phase: Phase, experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, variables: Variables
+) -> Variables:
   """Stochastic weight averaging with a cyclical learning rate (Izmailov et al., UAI 2018).
 
   Each cycle goes on where the one before ended, with the whole schedule of the learning rate. The

@@ -82,7 +82,7 @@ def with_variants(config: ConfigDict, variants: str) -> ConfigDict:
   return config
 
 
-def _cifar100(config):
+def _cifar100(config: Any) -> None:
   if config.data.name != "cifar10":
     raise ValueError(
       f"the variant 'cifar100' is for configs on cifar10, {config.name!r} is on {config.data.name}"
@@ -92,7 +92,7 @@ def _cifar100(config):
   config.preprocessing.std = (0.2673, 0.2564, 0.2762)
 
 
-def _joint(config):
+def _joint(config: Any) -> None:
   """The lowest latency: from the tuned thresholds on, all is trained through the SNN of T = 4."""
   _fine_tuned(config, "snn", 4)
   config.joint.optimizer.name = "adamw"
@@ -102,7 +102,7 @@ def _joint(config):
   config.checkpoint_every = 100
 
 
-def _quantized(config):
+def _quantized(config: Any) -> None:
   """All is trained through what T = 8 steps can express; the cost of a batch does not grow with T.
 
   Then thresholds are tuned through the SNN.
@@ -110,7 +110,7 @@ def _quantized(config):
   _fine_tuned(config, "quantized", 8)
 
 
-def _fine_tuned(config, through, time_steps):
+def _fine_tuned(config: Any, through: str, time_steps: int) -> None:
   config.snn.time_steps = config.tune.instalments = time_steps
   config.tune.at = ()
   config.tune.steps = 500
@@ -121,7 +121,7 @@ def _fine_tuned(config, through, time_steps):
   config.joint.batch_size = 64
 
 
-def _scratch(config):
+def _scratch(config: Any) -> None:
   """The paper's own way: thresholds are trained with the weights from the start, by a clip.
 
   They begin at 2, with a pull of their own towards small ones, and are tuned afterwards.

@@ -97,7 +97,7 @@ def read_pretrained(
     raise ConfigError(f"pretrained: {error}") from None
 
 
-def _of_earlier_run(config, experiment, workdir):
+def _of_earlier_run(config: RunConfig, experiment: Experiment, workdir: pathlib.Path) -> Variables:
   stored = from_json(workdir / CONFIG)
   different = [
     line

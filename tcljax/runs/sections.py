@@ -87,7 +87,7 @@ class SnnConfig:
   encoding: str = SpikingConfig.encoding
   readout: str = "membrane"
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_choice("readout", self.readout, ("membrane", "rate"))
     self.spiking()
 
@@ -118,13 +118,13 @@ class TrainConfig:
   label_smoothing: float = 0.0
   optimizer: OptimizerConfig = OptimizerConfig("sgd", learning_rate=0.1, weight_decay=5e-4)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_least("steps", self.steps, 1)
     check_least("batch_size", self.batch_size, 1)
     _check_smoothing(self.label_smoothing)
 
 
-def _check_smoothing(smoothing):
+def _check_smoothing(smoothing: float) -> None:
   if not 0 <= smoothing < 1:
     raise ValueError(f"label_smoothing={smoothing} must be in [0, 1)")
 
@@ -161,7 +161,7 @@ class JointConfig:
   optimizer: OptimizerConfig = OptimizerConfig("sgd", learning_rate=0.02, weight_decay=1e-4)
   threshold_optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.01)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_least("steps", self.steps, 1)
     check_least("batch_size", self.batch_size, 1)
     check_least("threshold_decay", self.threshold_decay, 0)
@@ -259,7 +259,7 @@ class TuneConfig:
   at: tuple = ()
   optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.02)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in ("batch_size", "images"):
       check_least(field, getattr(self, field), 1)
     for field in ("steps", "minutes"):
@@ -286,6 +286,6 @@ class EvalConfig:
   time_steps: int = 64
   batch_size: int = 128
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_least("time_steps", self.time_steps, 1)
     check_least("batch_size", self.batch_size, 1)

@@ -28,7 +28,7 @@ class ChunkConfig:
   delay: int
   encoding: str
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_least("chunk", self.chunk, 1)
 
 
@@ -58,7 +58,7 @@ class SpikingConfig:
   delay: int = 0
   encoding: str = "constant"
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in ("time_steps", "chunk", "delay"):
       try:  # NumPy's integers become Python's, which JSON can hold
         object.__setattr__(self, field, operator.index(getattr(self, field)))

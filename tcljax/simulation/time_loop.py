@@ -121,7 +121,7 @@ def simulate_any_time_steps(
   variables: Variables,
   x: jax.Array,
   config: ChunkConfig,
-  time_steps: jax.Array,
+  time_steps: jax.Array | int,
   *,
   keys: jax.Array | None = None,
 ) -> jax.Array:
@@ -168,7 +168,7 @@ def with_chunk(
   return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(largest))
 
 
-def _fitting_steps(model, variables, x):
+def _fitting_steps(model: nn.Module, variables: Variables, x: jax.Array) -> int:
   """The largest K whose currents and spikes fit into their part of the device's memory."""
   memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
   if memory is None:  # as on CPUs; counting neurons would trace the network in every call

@@ -45,7 +45,7 @@ class _Observed(Activation):
   per_channel: bool = False
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     self.check_name()
     self.check_first_use("observed", "histogram")
     x = self.pooled(x)

@@ -1,7 +1,7 @@
 """How steps get their images: a batch from the host at a time, or all images on the device."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import jax
 import numpy as np
@@ -98,7 +98,7 @@ class OnDevice:
     """Nothing reads images any more."""
 
 
-def fits_on_device(split: Examples) -> bool:
+def fits_on_device(split: Examples) -> TypeGuard[Split]:
   """Whether the images of a split may lie on each device: in memory, on one host, not on CPUs."""
   if not isinstance(split, Split) or jax.process_count() > 1 or jax.default_backend() == "cpu":
     return False

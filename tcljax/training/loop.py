@@ -89,7 +89,7 @@ def fit(state: TrainState, feed: Feed, steps: int, *, seed: int, hooks: Hooks) -
   return state
 
 
-def _diverged(number, name, value, checkpoints):
+def _diverged(number: int, name: str, value: float, checkpoints: "Checkpoints | None") -> str:
   what = f"{name.replace('_', ' ')} is {value} at step {number}"
   if checkpoints is None:
     return f"{what}; are all inputs finite? if so, lower the learning rate or set clip_norm"

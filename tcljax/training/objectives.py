@@ -56,7 +56,7 @@ def geometric_mean(losses: jax.Array) -> jax.Array:
   return jnp.exp(jnp.mean(jnp.log(jnp.maximum(losses, _NEGLIGIBLE))))
 
 
-def _accuracy(logits, labels):
+def _accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
   return 100.0 * jnp.mean(logits.argmax(axis=-1) == labels)
 
 

@@ -37,7 +37,7 @@ class OptimizerConfig:
   weight_decay: float = 0.0
   clip_norm: float = 0.0
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_choice("name", self.name, OPTIMIZERS)
     for field in ("learning_rate", "warmup_steps", "momentum", "weight_decay", "clip_norm"):
       value = getattr(self, field)
@@ -76,7 +76,7 @@ def train_only(trained: Mapping[str, optax.GradientTransformation]) -> optax.Gra
     ValueError: by `init` and `update`, on a collection that no rule covers.
   """
 
-  def labels(variables: Variables):
+  def labels(variables: Variables) -> dict[str, str]:
     unknown = sorted(set(variables) - set(COLLECTIONS))
     if unknown:
       raise ValueError(

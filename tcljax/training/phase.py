@@ -74,7 +74,7 @@ def run_phase(
     ValueError: if the split is empty.
   """
   transformation = phase.transformation()
-  state = _restored_or_new(hooks.checkpoints, mesh, start, transformation)
+  state = _restored_or_new(hooks, mesh, start, transformation)
   done = int(state.step)
   hooks.on_begin(done)
   if done == phase.steps:
@@ -83,16 +83,28 @@ def run_phase(
     return fit(state, feed, phase.steps, seed=phase.seed, hooks=hooks).variables
 
 
-def _restored_or_new(checkpoints, mesh, start, transformation) -> TrainState:
+def _restored_or_new(
+  hooks: Hooks,
+  mesh: Mesh,
+  start: Callable[[], Variables],
+  transformation: optax.GradientTransformation,
+) -> TrainState:
   """The newest checkpoint's state, or that of a fresh start, copied to every device."""
   make = lambda: new_state(start(), transformation)
+  checkpoints = hooks.checkpoints
   if checkpoints is None or checkpoints.latest_step() is None:
     return parallel.replicate(mesh, make())
   abstract = parallel.abstract_replicated(mesh, jax.eval_shape(make))
   return TrainState(**checkpoints.restore(abstract._asdict()))
 
 
-def _feed(phase, transformation, split, mesh, done) -> Feed:
+def _feed(
+  phase: Phase,
+  transformation: optax.GradientTransformation,
+  split: Examples,
+  mesh: Mesh,
+  done: int,
+) -> Feed:
   """Many steps in one call where the images fit onto the device, else one."""
   trained = tuple(phase.optimizers)
   if fits_on_device(split):
