@@ -1,4 +1,4 @@
-"""Imports go down the floors that docs/architecture.md lists, and `import tcljax` stays light."""
+"""The plan of the house: imports go down, rooms stay small, `import tcljax` stays light."""
 
 import ast
 import pathlib
@@ -72,6 +72,22 @@ def test_an_import_upwards_is_found(name):
     f"from tcljax import {higher}",
   ):
     assert list(upward(path, source, floor))
+
+
+# What a user sees whole at a call: each argument has a name there.
+MANY_ARGUMENTS = {"calibrate", "tune", "simulate", "convert", "evaluate"}
+
+
+def test_rooms_and_functions_stay_small():
+  entries = [path for path in (ROOT / "tcljax").iterdir() if path.name != "__pycache__"]
+  assert len(entries) <= 22
+  for path in modules():
+    source = (ROOT / path).read_text()
+    assert len(source.splitlines()) <= 300, path
+    for node in ast.walk(ast.parse(source)):
+      if isinstance(node, ast.FunctionDef) and node.name not in MANY_ARGUMENTS:
+        given = [a for a in node.args.args + node.args.kwonlyargs if a.arg not in ("self", "cls")]
+        assert len(given) <= 8, f"{path}: {node.name}"
 
 
 def test_the_library_imports_nothing_heavy():

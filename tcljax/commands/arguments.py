@@ -15,12 +15,12 @@ class Command:
 
   Args:
     name: shown before messages.
-    description: first lines of --help.
+    description: first lines of --help; None where Python runs without docstrings.
     argv: command line, the program first.
   """
 
-  def __init__(self, name: str, description: str, argv: Sequence[str] | None):
-    self.name, self.description = name, description
+  def __init__(self, name: str, description: str | None, argv: Sequence[str] | None) -> None:
+    self.name, self.description = name, description or name
     self.argv = list(sys.argv if argv is None else argv)
     self.flags = flags.FlagValues()
     flags.DEFINE_bool(

@@ -67,12 +67,11 @@ def answer_early(
   config = spiking.one_chunk
   count, rows = len(x), np.arange(len(x))  # rows: which image each place of the batch holds
   waiting = np.full(count, True)
-  logits, left_after = None, np.full(count, spiking.time_steps)
-  carry = _start(graph, config, variables, x, keys)
+  _, total = carry = _start(graph, config, variables, x, keys)
+  logits, left_after = np.empty(total.shape, total.dtype), np.full(count, spiking.time_steps)
   for t in range(spiking.chunk, spiking.time_steps + 1, spiking.chunk):
     carry, answers = _next_steps(graph, config, variables, x, keys, carry, t - spiking.chunk)
     answers = np.asarray(answers)
-    logits = np.empty((count, *answers.shape[1:]), answers.dtype) if logits is None else logits
     leaves = waiting & (t > spiking.delay) & (margins(answers) >= margin)
     leaves |= waiting & (t == spiking.time_steps)
     logits[rows[leaves]], left_after[rows[leaves]] = answers[leaves], t

@@ -1,9 +1,11 @@
 """Images from uint8 to what a network takes, with augmentation, on the device."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tcljax.checks import check_least
 from tcljax.data.randaugment import STRONGEST, rand_augment
@@ -40,7 +42,7 @@ class Preprocessing:
     if not self.std or min(self.std) <= 0:
       raise ValueError(f"std={self.std} must be positive")
 
-  def __call__(self, images: jax.Array, key: jax.Array | None = None) -> jax.Array:
+  def __call__(self, images: jax.Array | np.ndarray, key: jax.Array | None = None) -> jax.Array:
     """Normalised images [B, H, W, C] float32 from uint8 ones; augmented if a key is given."""
     if key is None:
       return self._normalize(images)
@@ -60,7 +62,7 @@ class Preprocessing:
       images = jax.vmap(self._cut_out)(jax.random.split(keys[2], batch), images)
     return images
 
-  def _normalize(self, images):
+  def _normalize(self, images: Any) -> jax.Array:  # arrays of NumPy give way to those of JAX
     mean, std = (jnp.asarray(a, jnp.float32).reshape(1, 1, 1, -1) for a in (self.mean, self.std))
     return (images.astype(jnp.float32) / 255.0 - mean) / std
 

@@ -5,13 +5,12 @@ step; evaluation covers every example exactly once, the last batch being padded 
 """
 
 import contextlib
-from collections.abc import Iterator
 
 import jax
 import numpy as np
 
 from tcljax.data.orders import TrainingOrder
-from tcljax.data.splits import Batch, Examples
+from tcljax.data.splits import BatchStream, Examples
 
 
 def _local(batch_size: int) -> slice:
@@ -22,7 +21,7 @@ def _local(batch_size: int) -> slice:
 
 def training_batches(
   split: Examples, batch_size: int, seed: int, start_step: int = 0
-) -> Iterator[Batch]:
+) -> BatchStream:
   """Endless batches; each epoch is a new permutation of the split, and batches may span two.
 
   Close the iterator when done: that of a streamed split has worker processes.
@@ -53,7 +52,7 @@ def training_order(split: Examples, batch_size: int, seed: int) -> TrainingOrder
   return TrainingOrder(len(split), batch_size, seed, _local(batch_size))
 
 
-def evaluation_batches(split: Examples, batch_size: int) -> Iterator[Batch]:
+def evaluation_batches(split: Examples, batch_size: int) -> BatchStream:
   """Every example once, in order.
 
   Args:

@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from multiprocessing.process import BaseProcess
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -46,7 +47,7 @@ def random_box(rng: np.random.Generator, width: int, height: int) -> Box:
   """
   for _ in range(_TRIES):
     area = rng.uniform(*_AREA) * width * height
-    ratio = math.exp(rng.uniform(*map(math.log, _RATIO)))
+    ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
     w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
     if 0 < w <= width and 0 < h <= height:
       return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
@@ -138,21 +139,21 @@ class Batches:
     start: int,
     image_shape: tuple[int, int, int],
     num_classes: int,
-  ):
+  ) -> None:
     self._source, self._rows, self._order, self._start = source, rows, order, start
     self._shape, self._num_classes = image_shape, num_classes
 
   def __len__(self) -> int:
     return len(self._order) - self._start
 
-  def __getitem__(self, number: int) -> dict[str, Any]:
+  def __getitem__(self, index: int) -> dict[str, Any]:
     """`image` [B, H, W, C] uint8, `label` [B], and `unreadable`: name and fault of each such one.
 
     Raises:
       UnreadableImage: if an image cannot be read and none may take its place, or none can.
       BadExample: if a label is not that of a class.
     """
-    step = self._start + number
+    step = self._start + index
     rows = self._rows[self._order[step]]
     batch = {
       "image": np.empty((len(rows), *self._shape), np.uint8),
@@ -161,18 +162,19 @@ class Batches:
     }
     for i, example in enumerate(self._source.__getitems__(rows.tolist())):
       if isinstance(self._order, TrainingOrder):
-        place = self._order.part.start + i
-        found = self._any_readable(int(rows[i]), example, step, place, batch["unreadable"])
+        place = (self._order.seed, step, self._order.part.start + i)
+        found = self._any_readable(int(rows[i]), example, place, batch["unreadable"])
       else:
         check_label(int(rows[i]), example, self._num_classes)
         found = (decode_named(int(rows[i]), example, central_box, self._shape), example["label"])
       batch["image"][i], batch["label"][i] = found
     return batch
 
-  def _any_readable(self, row, example, step, place, unreadable):
+  def _any_readable(self, row, example, place, unreadable):
+    """Image and label; what is drawn depends on `place` alone: seed, step, place in the batch."""
     for attempt in range(1 + _REPLACEMENTS):
       # Not 0 at the end: [seed, epoch], of the permutations, is the same as [seed, epoch, 0, 0].
-      rng = np.random.default_rng([self._order.seed, step, place, attempt + 1])
+      rng = np.random.default_rng([*place, attempt + 1])
       check_label(row, example, self._num_classes)
       try:
         box = functools.partial(random_box, rng)
@@ -192,7 +194,7 @@ def end_with_parent(worker: int, workers: int) -> None:
   del worker, workers  # what Grain tells each worker
 
   def watch():
-    multiprocessing.parent_process().join()
+    cast(BaseProcess, multiprocessing.parent_process()).join()  # None in the main process alone
     os._exit(1)
 
   threading.Thread(target=watch, daemon=True).start()

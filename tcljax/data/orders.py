@@ -17,9 +17,9 @@ class TrainingOrder:
     part: of each batch, what this host takes.
   """
 
-  def __init__(self, count: int, batch_size: int, seed: int, part: slice):
+  def __init__(self, count: int, batch_size: int, seed: int, part: slice) -> None:
     self.count, self.batch_size, self.seed, self.part = count, batch_size, seed, part
-    self._epoch, self._permutation = None, None
+    self._epoch, self._permutation = -1, np.empty(0, np.int64)  # none so far
 
   def __len__(self) -> int:
     return sys.maxsize
@@ -34,7 +34,7 @@ class TrainingOrder:
       chosen[inside] = self._permuted(int(epoch))[positions[inside] % self.count]
     return chosen
 
-  def _permuted(self, epoch):
+  def _permuted(self, epoch: int) -> np.ndarray:
     if epoch != self._epoch:
       self._epoch = epoch
       self._permutation = np.random.default_rng([self.seed, epoch]).permutation(self.count)

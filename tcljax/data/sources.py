@@ -10,6 +10,7 @@ import functools
 import os
 import pathlib
 import re
+from typing import Any, cast
 
 import numpy as np
 
@@ -106,9 +107,9 @@ def _digits(train_split, test_split, image_size, stream):
     raise ValueError(f"image_size={image_size}: the images of digits are 8x8")
   if stream:
     raise ValueError("stream=True: digits are not stored on disk, they stay in memory")
-  images, labels = datasets.load_digits(return_X_y=True)
+  images, labels = cast(tuple, datasets.load_digits(return_X_y=True))
   images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
-  parts = model_selection.train_test_split(
+  parts: Any = model_selection.train_test_split(  # arrays where it is given arrays
     images, labels.astype(np.int32), test_size=0.2, stratify=labels, random_state=_SPLIT_SEED
   )
   return Split(parts[0], parts[2]), Split(parts[1], parts[3]), 10
@@ -122,7 +123,8 @@ def _tfds(name, data_dir, train_split, test_split, image_size, stream, workers):
   root = pathlib.Path(
     data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
   ).expanduser()
-  builder = tfds.builder_from_directory(str(_version_directory(name, root)))
+  # TFDS declares neither the features of a set nor, behind decorators, what its methods take.
+  builder: Any = tfds.builder_from_directory(str(_version_directory(name, root)))
   if builder.info.file_format is None or builder.info.file_format.value != "array_record":
     raise ValueError(
       f"data set {name!r} in {root} is not stored as ArrayRecord, which is what can "

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from tcljax.data.orders import TrainingOrder
 
 Batch = dict[str, np.ndarray]
+# Closing it ends what reads images for it.
+BatchStream = Generator[Batch, None, None]
 
 
 class Examples(Protocol):
@@ -20,22 +22,28 @@ class Examples(Protocol):
   @property
   def image_shape(self) -> tuple[int, ...]:
     """Of one image, [H, W, C] where they were loaded."""
+    ...
 
   @property
   def image_dtype(self) -> np.dtype:
     """What the images are stored as."""
+    ...
 
   def check_classes(self, num_classes: int) -> None:
     """Raises ValueError if a label is no class of a network with `num_classes` outputs."""
+    ...
 
   def take(self, positions: np.ndarray) -> "Examples":
     """The split of the examples at these positions, in this order."""
+    ...
 
-  def training(self, order: TrainingOrder, start: int) -> Iterator[Batch]:
+  def training(self, order: TrainingOrder, start: int) -> BatchStream:
     """Endless batches of `image` and `label` for training, from step `start` on."""
+    ...
 
-  def evaluation(self, parts: Sequence[np.ndarray]) -> Iterator[Batch]:
+  def evaluation(self, parts: Sequence[np.ndarray]) -> BatchStream:
     """A batch of `image` and `label` for each array of positions; nothing about it is random."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Split:
   images: np.ndarray
   labels: np.ndarray
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer):
       raise ValueError(
         f"labels have shape {self.labels.shape} and type {self.labels.dtype}: give "
@@ -83,11 +91,11 @@ class Split:
     """The split of the examples at these positions, in this order."""
     return Split(self.images[positions], self.labels[positions])
 
-  def training(self, order: TrainingOrder, start: int) -> Iterator[Batch]:
+  def training(self, order: TrainingOrder, start: int) -> BatchStream:
     """Endless batches of `image` and `label`, from step `start` on."""
     return self.evaluation(order[step] for step in itertools.count(start))
 
-  def evaluation(self, parts: Sequence[np.ndarray]) -> Iterator[Batch]:
+  def evaluation(self, parts: Iterable[np.ndarray]) -> BatchStream:
     """A batch of `image` and `label` for each array of positions."""
     for part in parts:
       yield {"image": self.images[part], "label": self.labels[part]}

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from absl import flags
 
 from tcljax.data.decoding import Batches, end_with_parent
 from tcljax.data.orders import TrainingOrder
-from tcljax.data.splits import Batch
+from tcljax.data.splits import BatchStream
 
 AUTOMATIC = -1
 # A worker has about four finished batches in shared memory; more workers than this are asked for by
@@ -76,14 +76,14 @@ class StreamedSplit:
     """The split of the examples at these positions, in this order."""
     return dataclasses.replace(self, rows=self.rows[positions])
 
-  def training(self, order: TrainingOrder, start: int) -> Iterator[Batch]:
+  def training(self, order: TrainingOrder, start: int) -> BatchStream:
     """Endless batches of random crops, from step `start` on; what came before is not read.
 
     An image that cannot be read is named in the log, once, and another takes its place.
     """
     return self._decoded(order, start)
 
-  def evaluation(self, parts: Sequence[np.ndarray]) -> Iterator[Batch]:
+  def evaluation(self, parts: Sequence[np.ndarray]) -> BatchStream:
     """A batch of central crops for each array of positions.
 
     Raises:
@@ -91,7 +91,7 @@ class StreamedSplit:
     """
     return self._decoded(parts, 0)
 
-  def _decoded(self, order, start):
+  def _decoded(self, order: TrainingOrder | Sequence[np.ndarray], start: int) -> BatchStream:
     import grain  # only streamed sets need it, and it takes a second
 
     if not flags.FLAGS.is_parsed():  # Grain reads its own among absl's global flags

@@ -17,14 +17,15 @@ def initialize_hosts() -> None:
   TPU pods and Slurm are recognised by JAX; elsewhere set JAX_COORDINATOR_ADDRESS,
   JAX_NUM_PROCESSES and JAX_PROCESS_ID in each process.
   """
-  explicit = {
-    argument: os.environ.get(variable)
-    for argument, variable in (
-      ("num_processes", "JAX_NUM_PROCESSES"),
-      ("process_id", "JAX_PROCESS_ID"),
-    )
-  }
-  jax.distributed.initialize(**{k: int(v) for k, v in explicit.items() if v is not None})
+  jax.distributed.initialize(
+    num_processes=_number_from("JAX_NUM_PROCESSES"), process_id=_number_from("JAX_PROCESS_ID")
+  )
+
+
+def _number_from(variable: str) -> int | None:
+  """The number in an environment variable; None where it is not set."""
+  value = os.environ.get(variable)
+  return None if value is None else int(value)
 
 
 def data_mesh() -> Mesh:

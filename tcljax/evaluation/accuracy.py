@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -132,7 +133,7 @@ def evaluate_split(
     )
   neurons = count_neurons(model, variables, example.shape[1:])
   count = len(split)
-  spikes = sum(total["spikes"].values())
+  spikes = sum(total["spikes"].values(), np.zeros(spiking.time_steps))
   return Evaluation(
     images=count,
     ann=100 * float(total["ann"]) / count,
@@ -174,7 +175,9 @@ def _measurement(model, reference_model, spiking, preprocess, mesh):
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
     logits = reference_model.apply(reference_variables, x)
     ann = logits.argmax(axis=-1)
-    clipped = with_activation(model, TCL).apply(variables, x).argmax(axis=-1)
+    # Flax declares a pair besides, as where collections are mutable.
+    clipped_logits: Any = with_activation(model, TCL).apply(variables, x)
+    clipped = clipped_logits.argmax(axis=-1)
     snn, spikes = answers(variables, x, keys)
     return {
       "not_finite": jnp.sum(mask & ~jnp.isfinite(logits).all(axis=-1)),

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,6 +15,7 @@ from flax import traverse_util
 from tcljax.checks import check_least
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import (
+  Path,
   Variables,
   rates_by_path,
   require_clipping,
@@ -91,9 +93,11 @@ def diagnose(
       "currents are those of the network"
     )
   measure = jax.jit(functools.partial(_measure, model, spiking))
-  totals, images = None, np.asarray(images)
+  totals: Any = None  # trees of arrays; there is at least one batch
+  images = np.asarray(images)
   for start in range(0, len(images), batch_size):
-    found = jax.device_get(measure(variables, preprocess(images[start : start + batch_size])))
+    batch = jnp.asarray(images[start : start + batch_size])
+    found = jax.device_get(measure(variables, preprocess(batch)))
     totals = found if totals is None else jax.tree.map(np.add, totals, found)
   example = jax.eval_shape(preprocess, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
   return {
@@ -109,10 +113,8 @@ def _measure(model, spiking, variables, x):
     x,
     capture_intermediates=lambda module, method: isinstance(module, ReLU) and method == "activate",
   )
-  activations = {
-    path[:-1]: value[0]
-    for path, value in traverse_util.flatten_dict(state["intermediates"]).items()
-  }
+  intermediates: dict[Path, Any] = traverse_util.flatten_dict(state["intermediates"])
+  activations = {path[:-1]: value[0] for path, value in intermediates.items()}
   rates = rates_by_path(simulate(model, variables, x, spiking, rates=True).rates)
   thresholds = thresholds_by_path(variables)
   found = {}

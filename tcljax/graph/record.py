@@ -5,6 +5,7 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 # Models are traced with two examples, so that the batch axis cannot be mistaken for an axis of size
@@ -82,23 +83,26 @@ class Operation:
       or of size 1 along its axes. Raises `Refused` where that is more than the arrays can hold.
       None for an operation that takes up nothing.
     remedies: what to do where a primitive is refused, by its name: "use ...".
-    synaptic_operations: `synaptic_operations(*shapes, **arrays, **settings)`: from the shapes of
-      its inputs, without the batch, for each input the number of outgoing connections of every
-      element, in that shape. A connection into padding, or to a pixel that a stride leaves out, is
-      none. The spikes of an element times its connections are its synaptic operations. None where
-      there are no weights: such an operation moves counts of spikes as it moves spikes, by `run`.
+    synaptic_operations: `synaptic_operations(*spikes, **arrays, **settings)`: how many spikes
+      arrive at each element of its output, [B, ...], where each element of its inputs, [B, ...],
+      has sent so many along every connection: `run` with each weight 1 and without shifts.
+      So borders count exactly, as padding sends nothing. Arrivals at `Kind.SYNAPSES` are synaptic
+      operations, those at `Kind.PASSAGE` are spikes on their way. None where `run` itself counts
+      so, as it moves or adds and does not scale, and of neurons, which begin anew.
     nir: `nir(*shapes, **arrays, **settings)`: from the shapes of its inputs, without the batch and
-      channels last, the node of the Neuromorphic Intermediate Representation, a `nir.NIRNode` with
-      arrays channels first. None for an operation that cannot be written there.
+      channels last, its node in the Neuromorphic Intermediate Representation, a `nir.NIRNode` with
+      arrays channels first; it returns None where edges say all, as of a sum. Neurons are given
+      `threshold` and `v_init` as arrays. It imports `nir` when called. None for an operation that
+      cannot be written, which a writer refuses by name.
   """
 
   name: str
-  run: Callable[..., Any]
+  run: Callable[..., jax.Array]
   read: Mapping[str, Reader]
   kind: Kind = Kind.PASSAGE
   fold: Callable[..., dict[str, np.ndarray]] | None = None
   remedies: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  synaptic_operations: Callable[..., tuple[np.ndarray, ...]] | None = None
+  synaptic_operations: Callable[..., jax.Array] | None = None
   nir: Callable[..., Any] | None = None
 
 

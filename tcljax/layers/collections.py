@@ -12,7 +12,7 @@ state of a simulation and what it leaves behind.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -179,7 +179,12 @@ def totals_of(module: nn.Module, like: jax.Array) -> dict[str, nn.Variable]:
 
 def leave_spike_count(module: nn.Module, count: jax.Array) -> None:
   """Leaves the spikes of each step and example, [K, B], where observers are given them."""
-  module.sow(SPIKES, "count", count, init_fn=lambda: None, reduce_fn=lambda _, new: new)
+  leave(module, SPIKES, "count", count)
+
+
+def leave(module: nn.Module, collection: str, name: str, value: Any) -> None:
+  """Leaves a value in a collection, where it is mutable; it replaces what was left before."""
+  module.sow(collection, name, value, init_fn=lambda: cast(Any, None), reduce_fn=lambda _, new: new)
 
 
 def take_spikes(state: Variables) -> tuple[Variables, Any]:

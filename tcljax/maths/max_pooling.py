@@ -22,7 +22,7 @@ import numpy as np
 from tcljax.maths.shapes import check_axes, check_shape
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class MaxPool:
   """Square windows over all axes between the batch and the channels.
 
@@ -30,7 +30,7 @@ class MaxPool:
 
   Attributes:
     window: length of a window's sides, in pixels.
-    stride: pixels from one window to the next; None for `window`.
+    stride: pixels from one window to the next; by default `window`.
     padding: pixels of minus infinity around the image, fewer than `window`.
 
   Raises:
@@ -38,17 +38,16 @@ class MaxPool:
   """
 
   window: int
-  stride: int | None = None
-  padding: int = 0
+  stride: int
+  padding: int
 
-  def __post_init__(self):
-    if self.stride is None:
-      object.__setattr__(self, "stride", self.window)
-    for field in ("window", "stride", "padding"):
+  def __init__(self, window: int, stride: int | None = None, padding: int = 0) -> None:
+    stride = window if stride is None else stride
+    for field, value in (("window", window), ("stride", stride), ("padding", padding)):
       try:
-        object.__setattr__(self, field, operator.index(getattr(self, field)))
+        object.__setattr__(self, field, operator.index(value))
       except TypeError:
-        raise ValueError(f"MaxPool: {field}={getattr(self, field)!r} must be an integer") from None
+        raise ValueError(f"MaxPool: {field}={value!r} must be an integer") from None
     if self.window < 1 or self.stride < 1:
       raise ValueError(f"MaxPool: window={self.window} and stride={self.stride} must be at least 1")
     if not 0 <= self.padding < self.window:
@@ -86,7 +85,7 @@ def max_pool(x: jax.Array, pool: MaxPool) -> jax.Array:
     jax.lax.max,
     (1, *[pool.window] * axes, 1),
     (1, *[pool.stride] * axes, 1),
-    ((0, 0), *[(pool.padding,) * 2] * axes, (0, 0)),
+    ((0, 0), *[(pool.padding, pool.padding)] * axes, (0, 0)),
   )
 
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import flax.linen as nn
-
 from tcljax.checks import check_choice
 from tcljax.models.resnet import (
   ResNet,
@@ -54,7 +52,7 @@ _MODELS = {
 MODELS = tuple(_MODELS)
 
 
-def create_model(name: str, num_classes: int, **fields: Any) -> nn.Module:
+def create_model(name: str, num_classes: int, **fields: Any) -> VGG | ResNet:
   """The named network with some of its fields set; a field given as None keeps its default.
 
   Raises:

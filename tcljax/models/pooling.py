@@ -32,7 +32,7 @@ def pooled_activation(
   if pooling == "gate":
     return act(max_pool=windows)(x)
   window, strides = ((n,) * 2 for n in (windows.window, windows.stride))
-  padding = ((windows.padding,) * 2,) * 2
+  padding: Any = ((windows.padding,) * 2,) * 2  # Flax's functions take pairs; their type is str
   if pooling == "before":
     return act()(nn.max_pool(x, window, strides, padding))
   return nn.avg_pool(act()(x), window, strides, padding, count_include_pad=not windows.padding)

@@ -8,6 +8,7 @@ CIFAR ResNets of He et al. in the layout that most PyTorch repositories share wi
 import os
 import pathlib
 import re
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -56,7 +57,7 @@ def load_pretrained(
   """
   names = _torch_names(model)
   state = _with_channels_last(read_state_dict(path), model)
-  expected = traverse_util.flatten_dict(
+  expected: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(
     jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *input_shape), jnp.float32)))
   )
   found, problems, used = {}, [], set()
@@ -178,7 +179,7 @@ def _resnet_name(layer):
   name = _RESNET_LAYERS.get(name, name)
   if not block:
     return name
-  stage, index = re.fullmatch(r"stage(\d+)_block(\d+)", block[0]).groups()
+  stage, index = re.findall(r"\d+", block[0])  # of "stage1_block2"
   return f"layer{stage}.{int(index) - 1}.{name}"
 
 

@@ -46,9 +46,10 @@ def clipped_ann(experiment: Experiment) -> nn.Module:
   T-aware training goes through the activation that T steps can express, with the half step that
   rounds to nearest (Bu et al., ICLR 2022).
   """
-  time_steps = experiment.snn.time_steps
-  act = {"clip": TCL, "quantized": functools.partial(Quantized, time_steps=time_steps, shift=0.5)}
-  return with_activation(experiment.ann, act[experiment.joint.through])
+  act = TCL
+  if experiment.joint.through == "quantized":
+    act = functools.partial(Quantized, time_steps=experiment.snn.time_steps, shift=0.5)
+  return with_activation(experiment.ann, act)
 
 
 def objective(experiment: Experiment, mesh: Mesh, variables: Variables) -> Objective:

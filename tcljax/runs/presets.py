@@ -3,6 +3,8 @@
 Variants are separated by commas: `--config=configs/vgg16.py:cifar100,joint`.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from tcljax.checks import check_choice
@@ -11,7 +13,7 @@ from tcljax.runs.config_forms import base_config
 
 def cifar_config(name: str) -> ConfigDict:
   """A config for CIFAR-10: 60 epochs for the weights, 10 for the thresholds."""
-  config = base_config()
+  config: Any = base_config()  # ConfigDict declares no types of its fields
   config.name = name
   config.data.name = "cifar10"
   config.preprocessing.mean = (0.4914, 0.4822, 0.4465)
@@ -28,7 +30,7 @@ def cifar_config(name: str) -> ConfigDict:
 
 def long_cifar_config(name: str) -> ConfigDict:
   """`cifar_config` with 200 epochs for the weights, Cutout and RandAugment: for large networks."""
-  config = cifar_config(name)
+  config: Any = cifar_config(name)
   config.preprocessing.cutout = 8
   config.preprocessing.randaugment = 2
   config.train.steps = 200 * 50_000 // 128
@@ -38,7 +40,7 @@ def long_cifar_config(name: str) -> ConfigDict:
 
 def imagenet_config(name: str) -> ConfigDict:
   """A config for ImageNet: 90 epochs for the weights, half of one for the thresholds."""
-  config = base_config()
+  config: Any = base_config()  # ConfigDict declares no types of its fields
   config.name = name
   config.data.name = "imagenet2012"
   config.data.test_split = "validation"  # the split "test" has no labels
@@ -76,7 +78,7 @@ def with_variants(config: ConfigDict, variants: str) -> ConfigDict:
   for variant in filter(None, variants.split(",")):
     check_choice("variant of the config", variant, tuple(VARIANTS))
     VARIANTS[variant](config)
-    config.name += f"-{variant}"
+    config.name = f"{config.name}-{variant}"
   return config
 
 

@@ -167,8 +167,7 @@ class JointConfig:
     check_least("threshold_decay", self.threshold_decay, 0)
     check_least("cycles", self.cycles, 0)
     _check_smoothing(self.label_smoothing)
-    if self.through is not None:
-      self._check_together()
+    self._check_together()
 
   @property
   def before_tuning(self) -> bool:
@@ -185,7 +184,9 @@ class JointConfig:
     """Whether this phase makes, from labels, the network that tuning then learns from."""
     return self.before_tuning and self.objective == "cross_entropy"
 
-  def _check_together(self):
+  def _check_together(self) -> None:
+    if self.through is None:
+      return
     check_choice("through", self.through, ("clip", "quantized", "snn"))
     check_choice("start", self.start, ("ann", "scratch"))
     check_choice("objective", self.objective, OBJECTIVES)

@@ -96,7 +96,7 @@ def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> Vari
   return run_in_workdir(phase, experiment.initial_variables, experiment, workdir, mesh)
 
 
-def _report_validation(experiment, variables):
+def _report_validation(experiment: Experiment, variables: Variables) -> None:
   validation = experiment.dataset.validation
   if len(validation):
     percent = accuracy(

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from tcljax.layers import collections
 from tcljax.layers.activations import activation_paths, with_activation
@@ -186,7 +187,7 @@ def in_chunks(
   keys: jax.Array | None = None,
   observe: Callable[[Chunk], Any] = lambda chunk: (),
   rates: bool = False,
-) -> tuple[Any, Callable[[Any, jax.Array], tuple[Any, Any]]]:
+) -> tuple[Any, Callable[[Any, ArrayLike], tuple[Any, Any]]]:
   """A simulation taken apart: where it starts, and the function that runs the next K steps.
 
   Args:

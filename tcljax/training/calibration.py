@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,6 +17,7 @@ from tcljax.layers.activations import Activation, ReLU, with_activation
 from tcljax.layers.collections import (
   Path,
   Variables,
+  leave,
   new_thresholds,
   thresholds_by_path,
   with_thresholds,
@@ -47,13 +49,7 @@ class _Observed(Activation):
     self.check_name()
     self.check_first_use("observed", "histogram")
     x = self.pooled(x)
-    self.sow(
-      "observed",
-      "histogram",
-      histogram(x, self.per_channel),
-      init_fn=lambda: None,
-      reduce_fn=lambda _, new: new,
-    )
+    leave(self, "observed", "histogram", histogram(x, self.per_channel))
     return nn.relu(x)
 
 
@@ -137,7 +133,9 @@ def calibrate(
 
   totals: dict[Path, Histogram] = {}
   for batch in batches:
-    observed = traverse_util.flatten_dict(jax.device_get(observe(variables, batch)))
+    observed: dict[Path, Any] = traverse_util.flatten_dict(
+      jax.device_get(observe(variables, batch))
+    )
     for (*path, _), new in observed.items():
       new = Histogram(new.counts.astype(np.int64), new.maximum)
       totals[tuple(path)] = totals[tuple(path)] + new if tuple(path) in totals else new

@@ -1,6 +1,6 @@
 """How steps get their images: a batch from the host at a time, or all images on the device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from tcljax.data import Examples, Split
 from tcljax.data.orders import TrainingOrder
+from tcljax.data.splits import BatchStream
 from tcljax.distributed import parallel
 from tcljax.training.step import Metrics, StepFunction, TrainState
 
@@ -49,7 +50,7 @@ class OneByOne:
 
   steps_a_call = 1
 
-  def __init__(self, step: StepFunction, batches: Iterator[Any], mesh: Mesh):
+  def __init__(self, step: StepFunction, batches: BatchStream, mesh: Mesh) -> None:
     self._step, self._batches, self._mesh = step, batches, mesh
 
   def __call__(
@@ -61,8 +62,7 @@ class OneByOne:
 
   def close(self) -> None:
     """Ends the iterator and what reads for it."""
-    if hasattr(self._batches, "close"):
-      self._batches.close()
+    self._batches.close()
 
 
 class OnDevice:
@@ -77,7 +77,9 @@ class OnDevice:
 
   steps_a_call = _STEPS_A_CALL
 
-  def __init__(self, steps: Callable[..., Any], split: Split, order: TrainingOrder, mesh: Mesh):
+  def __init__(
+    self, steps: Callable[..., Any], split: Split, order: TrainingOrder, mesh: Mesh
+  ) -> None:
     self._steps, self._order = steps, order
     self._data = parallel.replicate(mesh, {"image": split.images, "label": split.labels})
 

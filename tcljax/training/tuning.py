@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core import unfreeze
 
 from tcljax.checks import check_least
 from tcljax.data import Split
@@ -85,7 +85,7 @@ def tune(
   split.check_classes(
     jax.eval_shape(with_activation(model, ReLU).apply, variables, example).shape[-1]
   )
-  variables = flax.core.unfreeze(variables)
+  variables = unfreeze(dict(variables))
   mesh = parallel.data_mesh()
   loss = snn_objective(model, preprocess, spiking, mesh, objective, at=at)
   phase = Phase("tune", steps, batch_size, loss, {CLIPPING: optimizer}, seed)
