@@ -85,16 +85,36 @@ class VGG(nn.Module):
     return self.act(name="readout")(x) if self.spiking_readout else x
 
 
-# The small network of the paper: 4 convolutions and 2 dense layers, the output layer counted.
 CNN = functools.partial(VGG, stages=((32, 32), (64, 64)), dense=(256,))
-# Simonyan & Zisserman, table 1: configurations A, B, D and E.
-VGG11, VGG13, VGG16, VGG19 = (
-  functools.partial(
-    VGG,
-    dense=(512,),
-    stages=tuple(
-      (width,) * n for n, width in zip(convolutions, (64, 128, 256, 512, 512), strict=True)
-    ),
+"""The small network of the paper: a `VGG` of 4 convolutions and 2 dense layers, with the last one.
+
+Takes the fields of `VGG`.
+
+Examples:
+  >>> model = tcljax.CNN(num_classes=10)
+  >>> model.stages, model.dense
+  (((32, 32), (64, 64)), (256,))
+"""
+
+
+def _of_depth(*convolutions: int) -> functools.partial:
+  stages = tuple(
+    (width,) * n for n, width in zip(convolutions, (64, 128, 256, 512, 512), strict=True)
   )
-  for convolutions in ((1, 1, 2, 2, 2), (2, 2, 2, 2, 2), (2, 2, 3, 3, 3), (2, 2, 4, 4, 4))
-)
+  return functools.partial(VGG, stages=stages, dense=(512,))
+
+
+# Simonyan & Zisserman, table 1: configurations A, B, D and E.
+VGG11 = _of_depth(1, 1, 2, 2, 2)
+VGG13 = _of_depth(2, 2, 2, 2, 2)
+VGG16 = _of_depth(2, 2, 3, 3, 3)
+"""A `VGG` of 13 convolutions and 2 dense layers, for small images.
+
+Takes the fields of `VGG`.
+
+Examples:
+  >>> model = tcljax.VGG16(num_classes=10)
+  >>> [len(widths) for widths in model.stages]
+  [2, 2, 3, 3, 3]
+"""
+VGG19 = _of_depth(2, 2, 4, 4, 4)
