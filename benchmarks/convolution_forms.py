@@ -13,7 +13,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
-from ledger import Ledger, parser
+from ledger import Ledger, command_of, parser
 from measuring import MATRIX, in_turns
 
 import tcljax
@@ -29,7 +29,6 @@ _WAYS = {"lax": jax.lax.conv_general_dilated, "tcljax": tcljax.convolve}
 
 def main(argv=None):
   """Runs the benchmark."""
-  argv = sys.argv[1:] if argv is None else argv
   flags = parser(__doc__, "convolution_forms")
   flags.add_argument("--batch_size", type=int, default=16)
   flags.add_argument("--channels", type=int, default=512, help="of image and result")
@@ -39,12 +38,10 @@ def main(argv=None):
     flags.error("--batch_size, --channels and --rounds must be at least 1")
   matrix = jnp.ones((MATRIX, MATRIX))
   product = functools.partial(jax.jit(jnp.matmul), matrix, matrix)
-  given = [flag for flag in argv if not flag.startswith("--output=")]
-  command = " ".join(["python benchmarks/convolution_forms.py", *given])
-  ledger = Ledger(args.output, command, markdown)
+  ledger = Ledger(args.output, command_of("convolution_forms", flags, args), markdown)
   ledger.shared = {"batch_size": args.batch_size, "channels": args.channels}
-  ledger.rows = [row for shape in _SHAPES for row in measure(*shape, args, product)]
-  ledger.rows += [row for shape in _LOOPED for row in measure(*shape, args, product, _LOOP)]
+  rows = [row for shape in _SHAPES for row in measure(*shape, args, product)]
+  ledger.add(rows + [row for shape in _LOOPED for row in measure(*shape, args, product, _LOOP)])
   ledger.write()
   return 0
 

@@ -21,7 +21,7 @@ import tempfile
 import time
 
 import numpy as np
-from ledger import ROOT, Ledger, parser
+from ledger import ROOT, Ledger, command_of, parser
 from PIL import Image
 
 from tcljax.data import decoding, load_dataset, training_batches
@@ -34,7 +34,6 @@ _QUALITY = 85
 
 def main(argv=None):
   """Runs the benchmark."""
-  argv = sys.argv[1:] if argv is None else argv
   flags = parser(__doc__, "input")
   flags.add_argument("--images", type=int, default=600, help="files, and images a round")
   flags.add_argument("--rounds", type=int, default=7, help="of each of the two")
@@ -65,9 +64,9 @@ def main(argv=None):
         flush=True,
       )
     size = statistics.mean(path.stat().st_size for path in paths)
-  given = [flag for flag in argv if not flag.startswith("--output=")]
-  ledger = Ledger(args.output, " ".join(["python benchmarks/input.py", *given]), markdown)
-  ledger.rows, of_both = summary(rates)
+  ledger = Ledger(args.output, command_of("input", flags, args), markdown)
+  rows, of_both = summary(rates)
+  ledger.add(rows)
   ledger.shared = {
     "workers": workers,
     "batch_size": args.batch_size,

@@ -87,7 +87,8 @@ def main(argv=None):
       ],
     )
   )
-  ledger = Ledger(args.output, command, markdown)
+  time_steps = lambda row: row["T"]
+  ledger = Ledger(args.output, command, markdown, key=time_steps, order=time_steps)
   ledger.take_known()
   for t in steps:
     if t not in {row["T"] for row in ledger.rows}:
@@ -107,8 +108,7 @@ def main(argv=None):
           return status
         runs[variant] = json.loads((workdir / "results.json").read_text())
         pretrained = workdir
-      time_steps = lambda row: row["T"]
-      ledger.add([_row(t, runs)], key=time_steps, order=time_steps)
+      ledger.add([_row(t, runs)])
       ledger.write()
   return 0
 

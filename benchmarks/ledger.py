@@ -38,6 +38,16 @@ def parser(description: str, name: str) -> argparse.ArgumentParser:
   return made
 
 
+def command_of(name: str, flags: argparse.ArgumentParser, args: argparse.Namespace) -> str:
+  """The command that asks for the same figures: its flags but for --output and defaults."""
+  given = [
+    f"--{flag}={value}"
+    for flag, value in vars(args).items()
+    if flag not in ("output", "parts") and value != flags.get_default(flag)
+  ]
+  return " ".join([f"python benchmarks/{name}.py", *given])
+
+
 def machine() -> str:
   """The machine in words: cores, processor, device, jax."""
   processor = platform.processor() or platform.machine()
@@ -74,6 +84,8 @@ class Ledger:
     output: place of the files, without .json and .md.
     command: see below.
     table: gives, from all that OUTPUT.json holds, the Markdown above command and machine.
+    key: of a row; those that have the key of an added one make way for it. By default all do.
+    order: of a row, by which rows are sorted; by default they stay as they are.
 
   Attributes:
     output: place of the files.
@@ -83,9 +95,15 @@ class Ledger:
   """
 
   def __init__(
-    self, output: pathlib.Path, command: str, table: Callable[[dict[str, Any]], str]
+    self,
+    output: pathlib.Path,
+    command: str,
+    table: Callable[[dict[str, Any]], str],
+    key: Callable[[Row], Any] = lambda row: None,
+    order: Callable[[Row], Any] = lambda row: 0,
   ) -> None:
-    self.output, self.command, self._table = output, command, table
+    self.output, self.command = output, command
+    self._table, self._key, self._order = table, key, order
     self.shared: dict[str, Any] = {}
     self.rows: list[Row] = []
     self._known: list[Row] = []
@@ -108,7 +126,7 @@ class Ledger:
         if [flag for flag in flags if decides(row, flag)]
         == [flag for flag in before if decides(row, flag)]
       ]
-      self.rows = list(self._known)
+      self.rows = sorted(self._known, key=self._order)
       if self.rows:
         self._machines = known["machine"].split(_MACHINES)
         self.shared = {
@@ -117,17 +135,12 @@ class Ledger:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
       sys.exit(f"{path} cannot be read: {error}; remove it to measure anew")
 
-  def add(self, rows: Iterable[Row], key: Callable[[Row], Any], order: Callable[[Row], Any]) -> None:
-    """Adds rows.
-
-    Args:
-      rows: the figures.
-      key: of a row; those that have the key of an added one make way for it.
-      order: of a row, by which all are sorted.
-    """
+  def add(self, rows: Iterable[Row]) -> None:
+    """Adds rows, in place of those with their keys."""
     rows = list(rows)
-    replaced = {key(row) for row in rows}
-    self.rows = sorted([row for row in self.rows if key(row) not in replaced] + rows, key=order)
+    replaced = {self._key(row) for row in rows}
+    self.rows = [row for row in self.rows if self._key(row) not in replaced] + rows
+    self.rows.sort(key=self._order)
 
   def write(self) -> None:
     """Writes OUTPUT.json and OUTPUT.md."""

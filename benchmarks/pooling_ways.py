@@ -46,6 +46,22 @@ def get_config():
   return config
 
 
+@dataclasses.dataclass(frozen=True)
+class Repooled(experiment.Experiment):
+  """The network that is converted pools in another way than the ANN, from which it learns.
+
+  Attributes:
+    pooling: how the network that is converted pools.
+  """
+
+  pooling: str = _TRAINED
+
+  @property
+  def model(self):
+    """The network that is converted."""
+    return super().model.clone(pooling=self.pooling)
+
+
 def measure(config, workdir, steps):
   """Runs what is not done yet.
 
@@ -68,7 +84,7 @@ def measure(config, workdir, steps):
   say(f"ANN: {ann:.2f} %")
   rows = []
   for pooling in POOLINGS:
-    one = dataclasses.replace(made, ann=made.ann.clone(pooling=pooling))
+    one = Repooled(**vars(made), pooling=pooling)
     directory = workdir / pooling
     directory.mkdir(exist_ok=True)
     pooled_so = accuracy(one.model, variables, made.dataset.test, **settings)
@@ -106,10 +122,11 @@ def main(argv=None):
   args = flags.parse_args(argv)
   ledger = Ledger(args.output, _COMMAND, markdown)
   try:
-    ledger.rows, ledger.shared = measure(get_config(), args.workdir, _STEPS)
+    rows, ledger.shared = measure(get_config(), args.workdir, _STEPS)
   except ValueError as error:
     print(f"pooling_ways: {error}", file=sys.stderr)
     return 2
+  ledger.add(rows)
   ledger.write()
   return 0
 
