@@ -35,7 +35,9 @@ _OTHERS = {"pip", "tfds", "mkdocs"}  # not ours
 def blocks(page, language):
   """The code blocks of a page in a language, but for those that say why they are not run."""
   return [
-    code for skipped, name, code in _FENCE.findall(page.read_text()) if name == language and not skipped
+    code
+    for skipped, name, code in _FENCE.findall(page.read_text())
+    if name == language and not skipped
   ]
 
 
@@ -79,7 +81,7 @@ def words(script):
   return [line.split("\x1f")[:-1] for line in done.stdout.split("\x1e")[:-1]]
 
 
-class Parsed(Exception):  # noqa: N818
+class Parsed(Exception):
   """A benchmark has parsed its command line; the rest is for the commands that it runs."""
 
 
