@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from running import load_benchmark
 
-from tcljax.runs.config import base_config
+from tcljax.runs.config_forms import base_config
 
 
 @pytest.fixture
