@@ -11,7 +11,6 @@ The two take turns; starting the processes is not counted. Wants an otherwise id
 Writes OUTPUT.json and .md.
 """
 
-import argparse
 import functools
 import io
 import multiprocessing
@@ -22,12 +21,12 @@ import tempfile
 import time
 
 import numpy as np
+from ledger import ROOT, Ledger, command_of, parser
 from PIL import Image
 
 from tcljax.data import decoding, load_dataset, training_batches
 from tcljax.data.streaming import AUTOMATIC, resolve_workers
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHAPE = (224, 224, 3)
 _SIZES = ((500, 375), (500, 400), (375, 500), (500, 333), (480, 400))  # width, height
 _QUALITY = 85
@@ -35,23 +34,15 @@ _QUALITY = 85
 
 def main(argv=None):
   """Runs the benchmark."""
-  from record import write_results  # not above: workers import this file, and need no JAX
-
-  argv = sys.argv[1:] if argv is None else argv
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-  )
-  parser.add_argument("--images", type=int, default=600, help="files, and images a round")
-  parser.add_argument("--rounds", type=int, default=7, help="of each of the two")
-  parser.add_argument("--workers", type=int, default=AUTOMATIC, help="processes; -1: one a core")
-  parser.add_argument("--batch_size", type=int, default=64)
-  parser.add_argument(
-    "--output", type=pathlib.Path, default=ROOT / "benchmarks" / "results" / "input"
-  )
-  args = parser.parse_args(argv)
+  flags = parser(__doc__, "input")
+  flags.add_argument("--images", type=int, default=600, help="files, and images a round")
+  flags.add_argument("--rounds", type=int, default=7, help="of each of the two")
+  flags.add_argument("--workers", type=int, default=AUTOMATIC, help="processes; -1: one a core")
+  flags.add_argument("--batch_size", type=int, default=64)
+  args = flags.parse_args(argv)
   workers = resolve_workers(args.workers)
   if min(args.images, args.rounds, args.batch_size, workers) < 1:
-    parser.error("--images, --rounds, --batch_size and --workers must be at least 1")
+    flags.error("--images, --rounds, --batch_size and --workers must be at least 1")
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     paths = make_files(folder, args.images)
@@ -73,10 +64,17 @@ def main(argv=None):
         flush=True,
       )
     size = statistics.mean(path.stat().st_size for path in paths)
-  found = results(rates, workers, size, args, argv)
-  table = markdown(found)
-  write_results(args.output, found, table)
-  print(f"\n{table}\nwritten: {args.output}.json and .md")
+  ledger = Ledger(args.output, command_of("input", flags, args), markdown)
+  rows, of_both = summary(rates)
+  ledger.add(rows)
+  ledger.shared = {
+    "workers": workers,
+    "batch_size": args.batch_size,
+    "images": args.images,
+    "mean_kilobytes": round(size / 1000, 1),
+    **of_both,
+  }
+  ledger.write()
   return 0
 
 
@@ -140,30 +138,20 @@ def _read_and_decode(path):
   decoding.decode(path.read_bytes(), box, SHAPE)
 
 
-def results(rates, workers, size, args, argv):
-  """What is written as JSON."""
-  from record import machine
-
+def summary(rates):
+  """The two rows, and what they share: their ratio."""
   medians = {name: statistics.median(values) for name, values in rates.items()}
-  return {
-    "command": " ".join(["python benchmarks/input.py", *argv]),
-    "machine": machine(),
-    "workers": workers,
-    "batch_size": args.batch_size,
-    "images": args.images,
-    "mean_kilobytes": round(size / 1000, 1),
-    "ratio": round(medians["tcljax"] / medians["bare loop"], 3),
-    "rows": [
-      {
-        "system": name,
-        "median": round(medians[name], 1),
-        "lowest": round(min(values), 1),
-        "highest": round(max(values), 1),
-        "rounds": len(values),
-      }
-      for name, values in rates.items()
-    ],
-  }
+  rows = [
+    {
+      "system": name,
+      "median": round(medians[name], 1),
+      "lowest": round(min(values), 1),
+      "highest": round(max(values), 1),
+      "rounds": len(values),
+    }
+    for name, values in rates.items()
+  ]
+  return rows, {"ratio": round(medians["tcljax"] / medians["bare loop"], 3)}
 
 
 def markdown(found):
@@ -183,17 +171,7 @@ def markdown(found):
     f"| {row['rounds']} |"
     for row in found["rows"]
   ]
-  lines += [
-    "",
-    f"tcljax has {found['ratio']:.2f} of the bare loop.",
-    "",
-    "```bash",
-    found["command"],
-    "```",
-    "",
-    found["machine"],
-    "",
-  ]
+  lines += ["", f"tcljax has {found['ratio']:.2f} of the bare loop."]
   return "\n".join(lines)
 
 

@@ -16,18 +16,15 @@ otherwise idle machine.
 Writes OUTPUT.json and .md; rows of parts that were not asked for stay.
 """
 
-import argparse
-import json
-import pathlib
 import shlex
 import statistics
 import sys
 
-from convolution import MATRIX
-from processes import run
-from record import machine, write_results
+from ledger import ROOT, Ledger, parser
+from measuring import MATRIX, rounded, run_process
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Flags, and how the cases of the networks begin that they bring a rival for.
+_RIVALS = {"spikingjelly_vgg16": "VGG-16", "spikingjelly_resnet20": "ResNet-20"}
 _IMPORTS = {"import tcljax": "import tcljax", "import jax, flax, optax": "import jax, flax, optax"}
 _FIRST_RESULT = """
 import jax.numpy as jnp, jax, tcljax
@@ -39,32 +36,25 @@ tcljax.convert(model, variables, x.shape[1:])(x, time_steps=8).block_until_ready
 
 def main(argv=None):
   """Runs the benchmark."""
-  argv = sys.argv[1:] if argv is None else argv
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-  )
-  parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-  parser.add_argument("--rounds", type=int, default=5)
-  parser.add_argument("--spikingjelly_vgg16", help="command of the rival's script")
-  parser.add_argument("--spikingjelly_resnet20", help="likewise")
-  parser.add_argument(
-    "--output", type=pathlib.Path, default=ROOT / "benchmarks" / "results" / "speed"
-  )
-  args = parser.parse_args(argv)
+  flags = parser(__doc__, "speed")
+  flags.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+  flags.add_argument("--rounds", type=int, default=5)
+  for flag, network in _RIVALS.items():
+    flags.add_argument(f"--{flag}", help=f"command of the rival's script for a {network}")
+  args = flags.parse_args(argv)
   parts = args.parts or [part for part in PARTS if part != "gpu"]
   if unknown := set(parts) - set(PARTS):
-    parser.error(f"{' '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
+    flags.error(f"{' '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
   if args.rounds < 1:
-    parser.error(f"--rounds={args.rounds} must be at least 1")
-  found = {"command": _command(args), "machine": machine(), "rows": _known_rows(args.output)}
+    flags.error(f"--rounds={args.rounds} must be at least 1")
+  part_of = lambda row: row["benchmark"]
+  order = lambda row: list(PARTS).index(part_of(row))
+  ledger = Ledger(args.output, _command([]), markdown, key=part_of, order=order)
+  ledger.take_known(decides=lambda row, flag: False)  # a rival beside ours changes no other row
   for part in parts:
-    rows = [{"benchmark": part, **row} for row in PARTS[part](args)]
-    found["rows"] = sorted(
-      [row for row in found["rows"] if row["benchmark"] != part] + rows,
-      key=lambda row: list(PARTS).index(row["benchmark"]),
-    )
-    write_results(args.output, found, _markdown(found))
-  print(f"{_markdown(found)}\nwritten: {args.output}.json and .md")
+    ledger.add({"benchmark": part, **row} for row in PARTS[part](args))
+    ledger.command = _command(ledger.rows)
+    ledger.write()
   return 0
 
 
@@ -138,10 +128,10 @@ def _memory(args):
 
 def _loading(args):
   command = _workload("loading", "--batch_size=128")
-  rates = [run(command)[0]["images_per_second"] for _ in range(args.rounds)]
+  rates = [run_process(command)[0]["images_per_second"] for _ in range(args.rounds)]
   yield {
     "case": "images of 32x32 from memory, augmented, batch 128",
-    "images_per_second": _rounded(statistics.median(rates)),
+    "images_per_second": rounded(statistics.median(rates)),
   }
 
 
@@ -151,15 +141,15 @@ def _start_up(args):
   seconds = {name: [] for name in sources}
   for number in range(args.rounds + 1):  # the first fills the caches of the disk
     for name, source in sources.items():
-      taken = run([sys.executable, "-c", source])[2]
+      taken = run_process([sys.executable, "-c", source])[2]
       if number:
         seconds[name].append(taken)
   for name, taken in seconds.items():
     ratios = [a / b for a, b in zip(taken, seconds["import jax, flax, optax"], strict=True)]
     yield {
       "case": name,
-      "seconds": _rounded(statistics.median(taken)),
-      "over_import_of_jax_flax_optax": _rounded(statistics.median(ratios)),
+      "seconds": rounded(statistics.median(taken)),
+      "over_import_of_jax_flax_optax": rounded(statistics.median(ratios)),
     }
 
 
@@ -204,11 +194,11 @@ def _beside(case, ours, rivals, rounds):
   rates = {mode: [] for mode in rivals}
   rivals_peaks = {mode: [] for mode in rivals}
   for number in range(rounds):
-    answer, peak, _ = run(ours)
+    answer, peak, _ = run_process(ours)
     answers.append(answer)
     peaks.append(peak)
     for mode, (command, rate) in rivals.items():
-      answer, peak, _ = run(command)
+      answer, peak, _ = run_process(command)
       rates[mode].append(rate(answer))
       rivals_peaks[mode].append(peak)
     print(
@@ -219,16 +209,14 @@ def _beside(case, ours, rivals, rounds):
   row = {"case": case, "device": answers[0]["device"], "peak_mib": round(statistics.median(peaks))}
   for key in answers[0]:
     if key != "device":
-      row[key] = _rounded(statistics.median(answer[key] for answer in answers))
+      row[key] = rounded(statistics.median(answer[key] for answer in answers))
   if rivals:
     ours_rates = [answer["images_per_second"] for answer in answers]
     row["spikingjelly"] = {
       mode: {
-        "images_per_second": _rounded(statistics.median(values)),
+        "images_per_second": rounded(statistics.median(values)),
         "peak_mib": round(statistics.median(rivals_peaks[mode])),
-        "ratio": _rounded(
-          statistics.median(a / b for a, b in zip(ours_rates, values, strict=True))
-        ),
+        "ratio": rounded(statistics.median(a / b for a, b in zip(ours_rates, values, strict=True))),
       }
       for mode, values in rates.items()
     }
@@ -236,27 +224,14 @@ def _beside(case, ours, rivals, rounds):
   return row
 
 
-def _rounded(value):
-  return float(f"{value:.4g}")
-
-
-def _command(args):
+def _command(rows):
   """The command of the whole table; where the rival's scripts lie is no part of it."""
   rivals = [
-    f"--{name}=COMMAND"
-    for name in ("spikingjelly_vgg16", "spikingjelly_resnet20")
-    if getattr(args, name)
+    f"--{flag}=COMMAND"
+    for flag, network in _RIVALS.items()
+    if any("spikingjelly" in row and row["case"].startswith(network) for row in rows)
   ]
   return " ".join(["python benchmarks/speed.py", *rivals])
-
-
-def _known_rows(output):
-  """What was measured before, to be added to."""
-  path = output.with_suffix(".json")
-  try:
-    return list(json.loads(path.read_text())["rows"]) if path.exists() else []
-  except (KeyError, TypeError, ValueError) as error:
-    sys.exit(f"speed: {path} cannot be read: {error}; remove it to measure anew")
 
 
 # Heading of a column, and the field of a row that it shows.
@@ -279,7 +254,8 @@ _COLUMNS = {
 }
 
 
-def _markdown(found):
+def markdown(found):
+  """The tables, one for each part."""
   lines = [
     "# Speed and memory",
     "",
@@ -307,7 +283,6 @@ def _markdown(found):
         for mode, figures in row.get("spikingjelly", {}).items():
           cells = [str(figures.get(field, "")) for field in columns.values()]
           lines.append(f"| SpikingJelly, {mode} | {' | '.join(cells)} |")
-  lines += ["", "```bash", found["command"], "```", "", found["machine"], ""]
   return "\n".join(lines)
 
 

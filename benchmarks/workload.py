@@ -17,8 +17,8 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from convolution import MATRIX, in_turns
 from jax.extend import core
+from measuring import MATRIX, in_turns
 
 from tcljax import ReLU, SpikingConfig, calibrate, create_model, simulate
 from tcljax.data import Preprocessing, Split, training_batches
@@ -27,7 +27,10 @@ from tcljax.kernels import xla_options
 from tcljax.kernels.convolution import as_written
 from tcljax.layers.activations import with_activation
 from tcljax.layers.collections import CLIPPING
-from tcljax.training import loop, objectives, optimizers
+from tcljax.training import objectives
+from tcljax.training.optimizers import OptimizerConfig
+from tcljax.training.phase import Phase
+from tcljax.training.step import new_state, train_step
 
 MODELS = {"vgg16": {"batch_norm": False}, "resnet20": {}}
 _CLASSES, _SHAPE = 10, (32, 32, 3)
@@ -53,28 +56,18 @@ def main(argv=None):
 
 def work(args):
   """The figures of a simulation or of a tuning step."""
-  model = create_model(args.model, _CLASSES, dtype=args.dtype, **MODELS[args.model])
-  x = jax.random.normal(jax.random.key(1), (args.batch_size, *_SHAPE))
-  variables = calibrate(
-    model,
-    jax.jit(model.init)(jax.random.key(0), x),
-    [x],
-    method="percentile",
-    per_channel=False,
-    v_init=0.5,
-    instalments=1,
-  )
+  model, variables, x = network(args.model, args.dtype, args.batch_size)
   spiking = SpikingConfig(args.time_steps, args.chunk)
 
   start = time.perf_counter()
-  run, temporary = {"simulation": _simulation, "tuning": _tuning}[args.what](
+  run, temporary = {"simulation": compiled_simulation, "tuning": compiled_tuning_step}[args.what](
     model, variables, x, spiking
   )
   compiling = time.perf_counter() - start
-  network = with_activation(model, ReLU)
+  relu = with_activation(model, ReLU)
   # Compiled as the run is.
   options = xla_options.saving_memory() if args.what == "tuning" else {}
-  ann = jax.jit(network.apply, compiler_options=options)
+  ann = jax.jit(relu.apply, compiler_options=options)
   matrix = jnp.ones((MATRIX, MATRIX))
   seconds = in_turns(
     {
@@ -90,11 +83,27 @@ def work(args):
     "images_per_second": args.batch_size / seconds["run"],
     "over_ann": seconds["run"] / (args.time_steps * seconds["ann"]),
     "ann_images_per_second": args.batch_size / seconds["ann"],
-    "ann_share_of_product": operations(network.apply, variables, x) / seconds["ann"] / rate,
+    "ann_share_of_product": operations(relu.apply, variables, x) / seconds["ann"] / rate,
     "product_gflops": rate / 1e9,
     "compile_seconds": compiling,
     "temporary_mib": temporary / 2**20,
   }
+
+
+def network(name, dtype, batch_size):
+  """A model with random weights and plain thresholds, its variables, and random images."""
+  model = create_model(name, _CLASSES, dtype=dtype, **MODELS[name])
+  x = jax.random.normal(jax.random.key(1), (batch_size, *_SHAPE))
+  variables = calibrate(
+    model,
+    jax.jit(model.init)(jax.random.key(0), x),
+    [x],
+    method="percentile",
+    per_channel=False,
+    v_init=0.5,
+    instalments=1,
+  )
+  return model, variables, x
 
 
 def loading(args):
@@ -115,7 +124,9 @@ def loading(args):
   return {"images_per_second": count * args.batch_size / (time.perf_counter() - start)}
 
 
-def _simulation(model, variables, x, spiking):
+def compiled_simulation(model, variables, x, spiking):
+  """A simulation that hands back the answer after every step; and its temporary bytes."""
+
   @jax.jit
   def run(variables, x):
     done = simulate(model, variables, x, spiking, observe=lambda chunk: chunk.logits.argmax(-1))
@@ -125,18 +136,17 @@ def _simulation(model, variables, x, spiking):
   return (functools.partial(compiled, variables, x), compiled.memory_analysis().temp_size_in_bytes)
 
 
-def _tuning(model, variables, x, spiking):
+def compiled_tuning_step(model, variables, x, spiking):
+  """A whole step of phase 2; and its temporary bytes."""
   mesh = parallel.data_mesh()
   objective = objectives.snn_objective(model, lambda images, key: images, spiking, mesh)
-  transformation = optimizers.train_only(
-    {CLIPPING: optimizers.OptimizerConfig("adamw", 0.02).transformation(1000)}
-  )
-  state = parallel.replicate(mesh, loop.new_state(variables, transformation))
+  phase = Phase("tuning", 1000, len(x), objective, {CLIPPING: OptimizerConfig("adamw", 0.02)})
+  transformation = phase.transformation()
+  state = parallel.replicate(mesh, new_state(variables, transformation))
   batch = parallel.shard(mesh, {"image": np.asarray(x), "label": np.arange(len(x)) % _CLASSES})
   key = jax.random.key(0)
-  compiled = (
-    loop.train_step(objective, transformation, (CLIPPING,)).lower(state, batch, key).compile()
-  )
+  step = train_step(objective, transformation, (CLIPPING,))
+  compiled = step.lower(state, batch, key).compile()
 
   def run():
     nonlocal state

@@ -8,14 +8,16 @@ the sum of what its images need rather than T for each of them.
 import functools
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from tcljax.checks import check_least
 from tcljax.conversion.network import SpikingNetwork
-from tcljax.graph import GraphNetwork
+from tcljax.graph import Graph, GraphNetwork
+from tcljax.layers.collections import Variables
+from tcljax.simulation.settings import ChunkConfig, SpikingConfig
 from tcljax.simulation.time_loop import in_chunks, simulate
 
 # A batch that fewer images than this are left of shrinks no more: small ones take as long.
@@ -160,12 +162,22 @@ def _batch_size(count: int, left: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _start(graph, config, variables, x, keys):
+def _start(
+  graph: Graph, config: ChunkConfig, variables: Variables, x: jax.Array, keys: jax.Array | None
+) -> Any:
   return in_chunks(GraphNetwork(graph), variables, x, config, keys=keys)[0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
-def _next_steps(graph, config, variables, x, keys, carry, first_step):
+def _next_steps(
+  graph: Graph,
+  config: ChunkConfig,
+  variables: Variables,
+  x: jax.Array,
+  keys: jax.Array | None,
+  carry: Any,
+  first_step: int,
+) -> tuple[Any, jax.Array]:
   """The carry after K more steps, and the answers then."""
   _, run = in_chunks(
     GraphNetwork(graph), variables, x, config, keys=keys, observe=lambda chunk: chunk.logits
@@ -175,13 +187,17 @@ def _next_steps(graph, config, variables, x, keys, carry, first_step):
 
 
 @jax.jit
-def _at_places(x, keys, carry, places):
+def _at_places(
+  x: jax.Array, keys: jax.Array | None, carry: Any, places: np.ndarray
+) -> tuple[jax.Array, jax.Array | None, Any]:
   """What belongs to these places of the batch; scalars of the state belong to all."""
   return jax.tree.map(lambda a: a[places] if a.ndim else a, (x, keys, carry))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _every_answer(graph, spiking, variables, x, keys):
+def _every_answer(
+  graph: Graph, spiking: SpikingConfig, variables: Variables, x: jax.Array, keys: jax.Array | None
+) -> jax.Array:
   return simulate(
     GraphNetwork(graph), variables, x, spiking, keys=keys, observe=lambda chunk: chunk.logits
   ).observed

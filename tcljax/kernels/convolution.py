@@ -9,7 +9,7 @@ And it has none for other layouts than channels last. A gradient of a convolutio
 with axes exchanged. In straight code the compiler chooses a layout that makes up for it; the
 operands of a loop have theirs already, and the gradient to the image is then several times slower,
 that to the kernel a hundred times. Written out in the layout of the forward pass, both are as fast
-in a loop over time as outside. benchmarks/results/convolution.md has the figures.
+in a loop over time as outside. benchmarks/results/convolution_forms.md has the figures.
 
 Where channels are many, 3x3 kernels take `winograd.convolve`, which multiplies less.
 """

@@ -24,7 +24,7 @@ def test_ratios_are_those_of_neighbours(tmp_path, benchmark, monkeypatch):
       return {"device": "cpu", "images_per_second": next(ours), "over_ann": 1.5}, 300.0, 1.0
     return {"snn_images_per_second": next(rates["--channels-last" in command])}, 600.0, 1.0
 
-  monkeypatch.setattr(benchmark, "run", run)
+  monkeypatch.setattr(benchmark, "run_process", run)
   output = tmp_path / "new" / "speed"
   assert (
     benchmark.main(
@@ -55,7 +55,7 @@ def test_the_part_for_a_gpu_compares_with_the_rival_on_one(tmp_path, benchmark, 
     rate = {"device": "gpu", "images_per_second": 9.0} if ours else {"snn_images_per_second": 3.0}
     return rate, 1.0, 1.0
 
-  monkeypatch.setattr(benchmark, "run", run)
+  monkeypatch.setattr(benchmark, "run_process", run)
   output = tmp_path / "speed"
   assert (
     benchmark.main(["gpu", "--rounds=1", "--spikingjelly_vgg16=rival", f"--output={output}"]) == 0
@@ -80,7 +80,7 @@ def test_a_part_measured_anew_leaves_the_others(tmp_path, benchmark, monkeypatch
     commands.append(command)
     return {"images_per_second": 7.0}, 1.0, 2.0
 
-  monkeypatch.setattr(benchmark, "run", run)
+  monkeypatch.setattr(benchmark, "run_process", run)
   output = tmp_path / "speed"
   for part in ("start-up", "loading", "start-up"):
     assert benchmark.main([part, "--rounds=1", f"--output={output}"]) == 0
@@ -93,13 +93,13 @@ def test_a_part_measured_anew_leaves_the_others(tmp_path, benchmark, monkeypatch
 
 def test_a_process_is_measured(benchmark):
   large = b"x" * (300 * 2**20)  # memory of the process that measures must not count
-  answer, peak, seconds = benchmark.run(
+  answer, peak, seconds = benchmark.run_process(
     [sys.executable, "-c", "x = bytearray(100 * 2**20); print('first'); print('{\"a\": 1}')"]
   )
   assert answer == {"a": 1} and 100 < peak < 200 and seconds > 0
   del large
-  with pytest.raises(SystemExit, match=r"speed: .* failed: .*no such thing"):
-    benchmark.run([sys.executable, "-c", "raise SystemExit('no such thing')"])
+  with pytest.raises(SystemExit, match=r"failed: .*no such thing"):
+    benchmark.run_process([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
 
 @pytest.mark.parametrize(

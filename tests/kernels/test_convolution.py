@@ -1,14 +1,12 @@
 """`convolve` against `jax.lax.conv_general_dilated`: values, gradients, and which way is taken."""
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend import core
-from running import load_benchmark
 
 import tcljax
 from tcljax.graph import trace
@@ -237,21 +235,3 @@ def test_a_traced_network_keeps_its_convolutions():
   graph, _ = trace(model, variables, (4, 4, 3))
   assert [node.op for node in graph.nodes].count("conv") == 4 > counts
   assert not convolution._as_written.get()
-
-
-def test_the_benchmark_writes_its_table(tmp_path):
-  output = tmp_path / "new" / "convolution"
-  assert (
-    load_benchmark("convolution").main(
-      ["--batch_size=1", "--channels=2", "--rounds=1", f"--output={output}"]
-    )
-    == 0
-  )
-  found = json.loads(output.with_suffix(".json").read_text())
-  assert {(row["pixels"], row["stride"], row["what"]) for row in found["rows"]} >= {
-    (2, 1, "forward"),
-    (4, 2, "gradient to the image"),
-    (8, 1, "gradient to the kernel, in a loop"),
-  }
-  assert all(row["lax"] > 0 < row["tcljax"] for row in found["rows"])
-  assert "| 2x2 | 1 | forward |" in output.with_suffix(".md").read_text()

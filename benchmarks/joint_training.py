@@ -1,6 +1,6 @@
 """Joint training of a pretrained network, weights and thresholds together, for each T.
 
-    python benchmarks/joint.py --pretrained=PATH --time_steps=4,8,16
+    python benchmarks/joint_training.py --pretrained=PATH --time_steps=4,8,16
 
 Runs `train.py --config=configs/resnet20.py:VARIANT` for each T, with the variants and fields below;
 where there are two, the second goes on from the first. --config.FIELD=VALUE overrides a field.
@@ -9,16 +9,14 @@ parts, by --time_steps: figures that OUTPUT.json holds from the same command are
 file to measure anew.
 """
 
-import argparse
 import json
 import pathlib
 import sys
 
-from record import machine, portable, write_results
+from ledger import ROOT, Ledger, parser, portable
 
 from tcljax.commands import train
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 # The runs for each T: a variant of the config, and fields beside the number of steps. Small batches
 # are faster on CPUs: more of their arrays stay in the caches.
 _RUNS = {
@@ -69,34 +67,31 @@ _RUNS = {
 
 def main(argv=None):
   """Runs the benchmark; returns the exit status of the first run that fails, or 0."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-  )
-  parser.add_argument("--pretrained", required=True, help="checkpoint of the network")
-  parser.add_argument("--config", default=str(ROOT / "configs" / "resnet20.py"))
-  parser.add_argument("--time_steps", default=",".join(map(str, _RUNS)), help="numbers of steps T")
-  parser.add_argument("--workdir", default="runs/joint", help="each T has a directory below it")
-  parser.add_argument("--output", default=str(ROOT / "benchmarks" / "results" / "joint"))
-  args, rest = parser.parse_known_args(argv)
+  flags = parser(__doc__, "joint_training")
+  flags.add_argument("--pretrained", required=True, help="checkpoint of the network")
+  flags.add_argument("--config", default=str(ROOT / "configs" / "resnet20.py"))
+  flags.add_argument("--time_steps", default=",".join(map(str, _RUNS)), help="numbers of steps T")
+  flags.add_argument("--workdir", default="runs/joint", help="each T has a directory below it")
+  args, rest = flags.parse_known_args(argv)
   steps = [int(t) for t in args.time_steps.split(",") if t.isdecimal()]
   if not steps or not set(steps) <= set(_RUNS):
-    parser.error(f"--time_steps={args.time_steps}: choose from {', '.join(map(str, _RUNS))}")
-  output = pathlib.Path(args.output)
-
+    flags.error(f"--time_steps={args.time_steps}: choose from {', '.join(map(str, _RUNS))}")
   command = " ".join(
     map(
       portable,
       [
-        "python benchmarks/joint.py",
+        "python benchmarks/joint_training.py",
         f"--pretrained={args.pretrained}",
-        *([f"--config={args.config}"] if args.config != parser.get_default("config") else []),
+        *([f"--config={args.config}"] if args.config != flags.get_default("config") else []),
         *rest,
       ],
     )
   )
-  rows = _known_rows(output, command)
+  time_steps = lambda row: row["T"]
+  ledger = Ledger(args.output, command, markdown, key=time_steps, order=time_steps)
+  ledger.take_known()
   for t in steps:
-    if t not in {row["T"] for row in rows}:
+    if t not in {row["T"] for row in ledger.rows}:
       pretrained, runs = args.pretrained, {}
       for variant, fields in _RUNS[t]:
         workdir = pathlib.Path(args.workdir) / f"T{t}-{variant}"
@@ -113,11 +108,8 @@ def main(argv=None):
           return status
         runs[variant] = json.loads((workdir / "results.json").read_text())
         pretrained = workdir
-      rows.append(_row(t, runs))
-      rows.sort(key=lambda row: row["T"])
-      found = {"command": command, "machine": machine(), "rows": rows}
-      write_results(output, found, _markdown(found))
-  print(f"written: {output}.json and .md")
+      ledger.add([_row(t, runs)])
+      ledger.write()
   return 0
 
 
@@ -146,16 +138,8 @@ def _row(t, runs):
   }
 
 
-def _known_rows(output, command):
-  path = output.with_suffix(".json")
-  try:
-    known = json.loads(path.read_text()) if path.exists() else {}
-    return list(known["rows"]) if known.get("command") == command else []
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    sys.exit(f"joint: {path} cannot be read: {error}; remove it to measure anew")
-
-
-def _markdown(found):
+def markdown(found):
+  """The table."""
   rows = found["rows"]
   lines = [
     "# Joint training from a pretrained network",
@@ -174,7 +158,6 @@ def _markdown(found):
       f"| {row['T']} | {row['learned_from']:.2f} | {stages} | {row['accuracy']:.2f} | "
       f"{row['spikes_per_neuron']:.3f} |"
     )
-  lines += ["", "```bash", found["command"], "```", "", found["machine"], ""]
   return "\n".join(lines)
 
 

@@ -1,6 +1,6 @@
 """The share of the machine's matrix-product rate that convolutions and their gradients reach.
 
-    python benchmarks/convolution.py
+    python benchmarks/convolution_forms.py
 
 Each 3x3 convolution, its gradient to the image, and both gradients in a loop, as
 `jax.lax.conv_general_dilated` and as `tcljax.convolve`, which differ where a device's compiler has
@@ -8,21 +8,16 @@ a slow case. Operations are counted with those on padding, so that a way that le
 exceed 1. Wants an otherwise idle machine. Writes OUTPUT.json and .md.
 """
 
-import argparse
 import functools
-import pathlib
-import statistics
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
-from record import machine, write_results
+from ledger import Ledger, command_of, parser
+from measuring import MATRIX, in_turns
 
 import tcljax
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-MATRIX = 2048
 # Height and width of the image, and the stride: VGG on 32x32 pixels ends with 4 and 2, ResNet-18
 # for ImageNet on the same images with strided ones down to a single pixel.
 _SHAPES = ((8, 1), (4, 1), (4, 2), (3, 1), (2, 1), (2, 2), (1, 1))
@@ -34,34 +29,20 @@ _WAYS = {"lax": jax.lax.conv_general_dilated, "tcljax": tcljax.convolve}
 
 def main(argv=None):
   """Runs the benchmark."""
-  argv = sys.argv[1:] if argv is None else argv
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-  )
-  parser.add_argument("--batch_size", type=int, default=16)
-  parser.add_argument("--channels", type=int, default=512, help="of image and result")
-  parser.add_argument("--rounds", type=int, default=20, help="of each, in turns")
-  parser.add_argument(
-    "--output", type=pathlib.Path, default=ROOT / "benchmarks" / "results" / "convolution"
-  )
-  args = parser.parse_args(argv)
+  flags = parser(__doc__, "convolution_forms")
+  flags.add_argument("--batch_size", type=int, default=16)
+  flags.add_argument("--channels", type=int, default=512, help="of image and result")
+  flags.add_argument("--rounds", type=int, default=20, help="of each, in turns")
+  args = flags.parse_args(argv)
   if min(args.batch_size, args.channels, args.rounds) < 1:
-    parser.error("--batch_size, --channels and --rounds must be at least 1")
+    flags.error("--batch_size, --channels and --rounds must be at least 1")
   matrix = jnp.ones((MATRIX, MATRIX))
   product = functools.partial(jax.jit(jnp.matmul), matrix, matrix)
+  ledger = Ledger(args.output, command_of("convolution_forms", flags, args), markdown)
+  ledger.shared = {"batch_size": args.batch_size, "channels": args.channels}
   rows = [row for shape in _SHAPES for row in measure(*shape, args, product)]
-  rows += [row for shape in _LOOPED for row in measure(*shape, args, product, _LOOP)]
-  flags = [flag for flag in argv if not flag.startswith("--output=")]
-  found = {
-    "command": " ".join(["python benchmarks/convolution.py", *flags]),
-    "machine": machine(),
-    "batch_size": args.batch_size,
-    "channels": args.channels,
-    "rows": rows,
-  }
-  table = markdown(found)
-  write_results(args.output, found, table)
-  print(f"{table}\nwritten: {args.output}.json and .md")
+  ledger.add(rows + [row for shape in _LOOPED for row in measure(*shape, args, product, _LOOP)])
+  ledger.write()
   return 0
 
 
@@ -112,22 +93,6 @@ def measure(size, stride, args, product, loop=0):
     }
 
 
-def in_turns(runs, rounds):
-  """Median seconds of each of several functions that take turns, back and forth.
-
-  What came right before decides what is in the caches: in one fixed order, equal programs differ.
-  """
-  seconds = {name: [] for name in runs}
-  for run in runs.values():
-    jax.block_until_ready(run())
-  for number in range(rounds):
-    for name, run in list(runs.items())[:: -1 if number % 2 else 1]:
-      start = time.perf_counter()
-      jax.block_until_ready(run())
-      seconds[name].append(time.perf_counter() - start)
-  return {name: statistics.median(values) for name, values in seconds.items()}
-
-
 def markdown(found):
   """The table."""
   lines = [
@@ -145,7 +110,6 @@ def markdown(found):
     f"{row['lax']:.4f} | {row['tcljax']:.4f} |"
     for row in found["rows"]
   ]
-  lines += ["", "```bash", found["command"], "```", "", found["machine"], ""]
   return "\n".join(lines)
 
 

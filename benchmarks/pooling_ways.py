@@ -1,6 +1,6 @@
 """One network with maximum pooling, converted in each of the three ways: accuracy against T.
 
-    python benchmarks/pooling.py
+    python benchmarks/pooling_ways.py
 
 Trains the paper's small CNN with maximum pooling on the first 20,000 training images of CIFAR-10
 (TFDS, from $TFDS_DATA_DIR). Then, for each way to pool, its thresholds are calibrated and tuned for
@@ -11,24 +11,22 @@ Writes OUTPUT.json and .md. Started again it goes on from the checkpoints in the
 that to measure anew.
 """
 
-import argparse
 import dataclasses
-import pathlib
 import sys
 
-from record import machine, write_results
+from ledger import Ledger, parser
 
 from tcljax.conversion.network import convert
 from tcljax.distributed import parallel
 from tcljax.evaluation.accuracy import accuracy, evaluate
 from tcljax.models.pooling import POOLINGS
 from tcljax.reporting.progress import say
-from tcljax.runs import experiment, stages
+from tcljax.runs import config_forms, experiment, stages
 from tcljax.runs.presets import cifar_config
+from tcljax.runs.workdir import prepare_workdir
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 _TRAINED = "gate"  # as an ANN the same as "before"
-_COMMAND = "python benchmarks/pooling.py"
+_COMMAND = "python benchmarks/pooling_ways.py"
 _STEPS = (4, 8, 16, 32, 64)
 
 
@@ -48,31 +46,49 @@ def get_config():
   return config
 
 
+@dataclasses.dataclass(frozen=True)
+class Repooled(experiment.Experiment):
+  """The network that is converted pools in another way than the ANN, from which it learns.
+
+  Attributes:
+    pooling: how the network that is converted pools.
+  """
+
+  pooling: str = _TRAINED
+
+  @property
+  def model(self):
+    """The network that is converted."""
+    return super().model.clone(pooling=self.pooling)
+
+
 def measure(config, workdir, steps):
   """Runs what is not done yet.
 
   Args:
-    config: with a network that pools by maxima.
+    config: the fields of a config whose network pools by maxima.
     workdir: where its checkpoints are.
     steps: the numbers of steps T to report.
 
   Returns:
-    `images`, `ann` (accuracy in percent) and `rows` of `pooling`, `thresholds`, `T`, `accuracy` and
-    `ann_pooled_so`, what the trained weights reach as an ANN that pools in this way.
+    Rows of `pooling`, `thresholds`, `T`, `accuracy` and `ann_pooled_so`, what the trained weights
+    reach as an ANN that pools in this way; and what they share, `images` and `ann` (accuracy in
+    percent).
   """
+  config = config_forms.parse(config)
   made = experiment.make_experiment(config)
-  workdir, mesh = experiment.prepare_workdir(workdir, config), parallel.data_mesh()
+  workdir, mesh = prepare_workdir(workdir, config), parallel.data_mesh()
   variables = stages.train_ann(made, workdir, mesh)
   settings = {"batch_size": config.eval.batch_size, "preprocess": made.preprocess}
   ann = accuracy(made.ann, variables, made.dataset.test, **settings)
   say(f"ANN: {ann:.2f} %")
   rows = []
   for pooling in POOLINGS:
-    one = dataclasses.replace(made, model=made.model.clone(pooling=pooling))
+    one = Repooled(**vars(made), pooling=pooling)
     directory = workdir / pooling
     directory.mkdir(exist_ok=True)
     pooled_so = accuracy(one.model, variables, made.dataset.test, **settings)
-    calibrated = stages.calibrate_thresholds(one, directory, mesh, variables)
+    calibrated = stages.calibrate_in_workdir(one, directory, mesh, variables)
     tuned = stages.tune_thresholds(one, directory, mesh, calibrated)
     for thresholds, found in (("calibrated", calibrated), ("tuned", tuned)):
       network = convert(one.model, found, one.input_shape, one.spiking)
@@ -81,7 +97,7 @@ def measure(config, workdir, steps):
         network.variables,
         made.dataset.test.images,
         made.dataset.test.labels,
-        one.evaluation,
+        one.reported,
         reference=(made.ann, variables),
         **settings,
       ).snn
@@ -96,28 +112,27 @@ def measure(config, workdir, steps):
         }
         for t in steps
       ]
-  return {"images": len(made.dataset.test.labels), "ann": round(ann, 2), "rows": rows}
+  return rows, {"images": len(made.dataset.test.labels), "ann": round(ann, 2)}
 
 
 def main(argv=None):
   """Runs the benchmark."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-  )
-  parser.add_argument("--workdir", default="runs/pooling")
-  parser.add_argument("--output", default=str(ROOT / "benchmarks" / "results" / "pooling"))
-  args = parser.parse_args(argv)
+  flags = parser(__doc__, "pooling_ways")
+  flags.add_argument("--workdir", default="runs/pooling")
+  args = flags.parse_args(argv)
+  ledger = Ledger(args.output, _COMMAND, markdown)
   try:
-    found = measure(get_config(), args.workdir, _STEPS)
+    rows, ledger.shared = measure(get_config(), args.workdir, _STEPS)
   except ValueError as error:
-    print(f"pooling: {error}", file=sys.stderr)
+    print(f"pooling_ways: {error}", file=sys.stderr)
     return 2
-  write({"command": _COMMAND, "machine": machine(), **found}, pathlib.Path(args.output))
+  ledger.add(rows)
+  ledger.write()
   return 0
 
 
-def write(found, output):
-  """Writes OUTPUT.json and OUTPUT.md."""
+def markdown(found):
+  """The table."""
   steps = sorted({row["T"] for row in found["rows"]})
   lines = [
     "# Accuracy against T: ways to pool a network trained with maxima",
@@ -142,16 +157,8 @@ def write(found, output):
     "",
     "`average`: means in place of the maxima. `before`: the maximum of the input currents in "
     "each step. `gate`: as many spikes as the neuron that fired most.",
-    "",
-    "```bash",
-    found["command"],
-    "```",
-    "",
-    found["machine"],
-    "",
   ]
-  write_results(output, found, "\n".join(lines))
-  print(f"written: {output}.json and .md")
+  return "\n".join(lines)
 
 
 if __name__ == "__main__":
