@@ -138,6 +138,7 @@ def test_weights_that_are_not_there_are_told(tmp_path, benchmark, capsys, monkey
   assert "defaults: data set 'cifar10' is not prepared" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_work_in_small(tmp_path, benchmark, monkeypatch):
   """A network is trained; its accuracy is that of images set aside, before and after tuning."""
   digits = benchmark.runpy.run_path(benchmark.ROOT / "configs" / "digits.py")["get_config"]()

@@ -85,6 +85,7 @@ def test_weights_are_frozen_in_phase_2(workdir):
   assert sum(map(np.size, moments)) == 2 * size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", [ANN, TUNED])
 def test_killed_and_resumed_ends_with_the_same_bits(workdir, tmp_path, phase):
   stopped, every_step = tmp_path / "stopped", "--config.log_every=1"
@@ -145,6 +146,7 @@ def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys):
   assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={output}"]) == 0
 
 
+@pytest.mark.slow
 def test_rate_readout_poisson_input_and_cross_entropy(tmp_path):
   assert (
     run_train(
@@ -169,6 +171,7 @@ def test_rate_readout_poisson_input_and_cross_entropy(tmp_path):
   assert tcljax.load(tmp_path / "snn").graph.nodes[-1].name == "readout"
 
 
+@pytest.mark.slow
 def test_tuning_within_a_limit_of_time(tmp_path, capsys):
   """The number of steps is chosen once and kept: a second run has nothing left to do."""
   workdir, flag = tmp_path / "run", "--config.tune.minutes=0.05"
@@ -188,6 +191,7 @@ def test_tuning_within_a_limit_of_time(tmp_path, capsys):
     resume.restore_trained(experiment, workdir)
 
 
+@pytest.mark.slow
 def test_two_hosts_do_what_one_does(tmp_path):
   with socket.socket() as free:
     free.bind(("localhost", 0))

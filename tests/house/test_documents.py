@@ -41,6 +41,7 @@ def blocks(page, language):
   ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "page",
   [page for page in PAGES if blocks(page, "python")],
