@@ -12,9 +12,7 @@ not measured again: a run that was stopped goes on where it was. With --minutes 
 begins after that time. Remove OUTPUT.json to measure anew.
 """
 
-import argparse
 import dataclasses
-import json
 import math
 import pathlib
 import runpy
@@ -23,13 +21,13 @@ import sys
 import time
 
 import numpy as np
-from record import machine, portable, write_results
+from ledger import ROOT, Ledger, parser, portable
 
 import tcljax
 from tcljax.distributed import parallel
-from tcljax.runs import experiment, stages
+from tcljax.runs import config_forms, experiment, stages
+from tcljax.runs.workdir import prepare_workdir
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 _ASIDE = {"resnet20": 1000, "digits": 300}  # images
 _SEEDS = {"resnet20": (0,), "digits": (0, 1, 2)}
 _IMAGES = {4: 1280, 8: 1024, 32: 384}  # that tuning sees, by T
@@ -119,12 +117,13 @@ class Network:
     config.seed, config.data.validation = seed, _ASIDE[name]
     if name == "resnet20":
       config.data.train_split = "train[:10000]"  # more than tuning sees, and soon read
+    config = config_forms.parse(config)
     self._made = made = experiment.make_experiment(config)
     self._calibrated = {}
     if name == "resnet20":
       self._trained = tcljax.load_pretrained(pretrained, made.ann, made.input_shape)
     else:
-      path = experiment.prepare_workdir(workdir / f"{name}-{seed}", config)
+      path = prepare_workdir(workdir / f"{name}-{seed}", config)
       self._trained = stages.train_ann(made, path, parallel.data_mesh())
 
   def accuracy(self, measured):
@@ -133,7 +132,7 @@ class Network:
     train, aside = made.dataset.train, made.dataset.validation
     spiking = dataclasses.replace(made.spiking, time_steps=t, delay=min(made.spiking.delay, t - 1))
     values = (getattr(measured, name) for name in _OF_CALIBRATION)
-    variables = self._calibrate(measured.seed, t, *values)
+    variables = self._calibrate(measured.seed, spiking, *values)
     if measured.tuned:
       variables = tcljax.tune(
         made.model,
@@ -152,69 +151,60 @@ class Network:
     found = tcljax.evaluate(made.model, variables, aside.images, aside.labels, spiking, **settings)
     return float(found.snn[-1])
 
-  def _calibrate(self, seed, time_steps, *values):
+  def _calibrate(self, seed, spiking, *values):
     """The variables with thresholds; kept, as tuning begins with the same."""
-    key, made = (seed, time_steps, *values), self._made
+    key, made = (seed, spiking, *values), self._made
     if key not in self._calibrated:
       train = made.dataset.train
       drawn = np.random.default_rng(seed).permutation(len(train))[:_CALIBRATION_IMAGES]
       parts = np.split(train.images[drawn], range(_BATCH, len(drawn), _BATCH))
-      settings = {"time_steps": time_steps, **dict(zip(_OF_CALIBRATION, values))}
+      settings = dict(zip(_OF_CALIBRATION, values))
       batches = map(made.preprocess, parts)
-      self._calibrated[key] = tcljax.calibrate(made.model, self._trained, batches, **settings)
+      self._calibrated[key] = tcljax.calibrate(
+        made.model, self._trained, batches, spiking, **settings
+      )
     return self._calibrated[key]
 
 
 def main(argv=None):
   """Runs the benchmark."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-  )
-  parser.add_argument("--pretrained", help="checkpoint of the ResNet-20")
-  parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after these")
-  parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/defaults"))
-  output = ROOT / "benchmarks/results/defaults"
-  parser.add_argument("--output", type=pathlib.Path, default=output)
-  args = parser.parse_args(argv)
+  flags = parser(__doc__, "defaults")
+  flags.add_argument("--pretrained", help="checkpoint of the ResNet-20")
+  flags.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after these")
+  flags.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/defaults"))
+  args = flags.parse_args(argv)
   end = time.monotonic() + 60 * args.minutes
   command = "python benchmarks/defaults.py"
   command += f" --pretrained={portable(args.pretrained)}" if args.pretrained else ""
   planned = plan(_SEEDS if args.pretrained else ["digits"])
-  accuracies, networks = _known(args.output, command), {}
-  for measured in [measured for measured in planned if measured not in accuracies]:
+  ledger, networks = Ledger(args.output, command, markdown, key=_measurement), {}
+  ledger.take_known()
+  known = _accuracies(ledger.rows)
+  for measured in [measured for measured in planned if measured not in known]:
     if time.monotonic() >= end:
       break
     key = measured.network, measured.seed
     try:
       if key not in networks:
         networks[key] = Network(*key, args.pretrained, args.workdir)
-      accuracies[measured] = round(networks[key].accuracy(measured), 2)
+      accuracy = round(networks[key].accuracy(measured), 2)
     except ValueError as error:
       print(f"defaults: {error}", file=sys.stderr)
       return 2
-    print(f"{accuracies[measured]:.2f} % {measured}", flush=True)
-    _write(args.output, accuracies, command)
-  _write(args.output, accuracies, command)
-  print(f"{len(accuracies)} of {len(planned)} are measured: {args.output}.json and .md")
+    print(f"{accuracy:.2f} % {measured}", flush=True)
+    ledger.add([{**dataclasses.asdict(measured), "accuracy": accuracy}])
+    ledger.write()
+  print(f"{len(ledger.rows)} of {len(planned)} are measured")
   return 0
 
 
-def _known(output, command):
-  """The figures of the same command, by measurement."""
-  path = output.with_suffix(".json")
-  try:
-    known = json.loads(path.read_text()) if path.exists() else {"command": command, "rows": []}
-    rows = known["rows"] if known["command"] == command else []
-    accuracies = [row.pop("accuracy") for row in rows]
-    return dict(zip((Measurement(**row) for row in rows), accuracies))
-  except (KeyError, TypeError, ValueError) as error:
-    sys.exit(f"defaults: {path} cannot be read: {error!r}; remove it to measure anew")
+def _measurement(row):
+  return Measurement(**{name: value for name, value in row.items() if name != "accuracy"})
 
 
-def _write(output, accuracies, command):
-  rows = [{**dataclasses.asdict(m), "accuracy": accuracy} for m, accuracy in accuracies.items()]
-  found = {"command": command, "machine": machine(), "rows": rows}
-  write_results(output, found, table(accuracies, command, found["machine"]))
+def _accuracies(rows):
+  """Accuracies by measurement."""
+  return {_measurement(row): row["accuracy"] for row in rows}
 
 
 def compare(accuracies, block):
@@ -259,8 +249,9 @@ def verdict(compared, values):
   )
 
 
-def table(accuracies, command, machine):
-  """The text of OUTPUT.md."""
+def markdown(found):
+  """A table for each block."""
+  accuracies = _accuracies(found["rows"])
   size = Measurement.batch_size
   batches = [f"{images // size} batches of {size} at T = {t}" for t, images in _IMAGES.items()]
   lines = [
@@ -275,7 +266,8 @@ def table(accuracies, command, machine):
     "Each block changes one default and leaves the others. Thresholds are calibrated for their T, "
     f"on {_CALIBRATION_IMAGES:,} training images, and either left so or tuned. Tuning is short: "
     f"{', '.join(batches)}; larger batches are fewer, for the same number of images. An empty "
-    "cell was not measured.",
+    f"cell or a row that lacks was not measured: {len(accuracies)} of {len(plan(_SEEDS))} figures "
+    "are here.",
     "",
     f"Noise: {_NOISE:g} standard errors of the difference between two values, as if each were "
     "measured on images of its own. They share their images, so that chance is rather less.",
@@ -283,14 +275,16 @@ def table(accuracies, command, machine):
   for name, block in BLOCKS.items():
     if compared := compare(accuracies, block):
       default, *others = block
-      lines += ["", f"## {name}", "", verdict(compared, list(block)), ""]
+      arguments = " and ".join(sorted({f"`{key}`" for change in block.values() for key in change}))
+      decides = f"Decides {arguments}. {verdict(compared, list(block))}"
+      lines += ["", f"## {name}", "", decides, ""]
       names = ["network", "thresholds", "T", f"{default} (default)", *others, "noise"]
       lines += [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
       for (network, tuned, t), (means, noise) in compared.items():
         cells = [network, "tuned" if tuned else "calibrated", str(t)]
         cells += ["" if mean is None else f"{mean:.2f}" for mean in means]
         lines.append(f"| {' | '.join(cells)} | {noise:.1f} |")
-  return "\n".join([*lines, "", "```bash", command, "```", "", machine, ""])
+  return "\n".join(lines)
 
 
 if __name__ == "__main__":

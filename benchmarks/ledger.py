@@ -127,13 +127,15 @@ class Ledger:
         == [flag for flag in before if decides(row, flag)]
       ]
       self.rows = sorted(self._known, key=self._order)
+      for row in self.rows:
+        self._key(row)  # fails here on a row of another form
       if self.rows:
         self._machines = known["machine"].split(_MACHINES)
         self.shared = {
           name: value for name, value in known.items() if name not in ("command", "machine", "rows")
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-      sys.exit(f"{path} cannot be read: {error}; remove it to measure anew")
+      sys.exit(f"{path} cannot be read: {error!r}; remove it to measure anew")
 
   def add(self, rows: Iterable[Row]) -> None:
     """Adds rows, in place of those with their keys."""

@@ -1,5 +1,7 @@
 """tcljax: ANN-to-SNN conversion with trainable clipping layers, in JAX and Flax."""
 
+from typing import TYPE_CHECKING
+
 from tcljax.conversion.early_exit import Settled, answer_early, choose_margin
 from tcljax.conversion.network import SpikingNetwork, convert
 from tcljax.conversion.storage import load, save
@@ -64,3 +66,15 @@ __all__ = [
   "thresholds",
   "tune",
 ]
+
+if TYPE_CHECKING:
+  __version__: str
+else:
+
+  def __getattr__(name):
+    """`__version__`, which is read from the metadata of the package once somebody asks."""
+    if name != "__version__":
+      raise AttributeError(f"module 'tcljax' has no attribute {name!r}")
+    from importlib import metadata
+
+    return metadata.version("tcljax")

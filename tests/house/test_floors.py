@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
+from running import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 HEAVY = {"orbax", "tensorflow_datasets", "grain", "sklearn", "matplotlib", "tensorboardX"}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from running import load_benchmark
 
-from tcljax.runs.config import base_config
+from tcljax.runs.config_forms import base_config
 
 
 @pytest.fixture
@@ -122,6 +122,8 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, benchmark, monkeypatch):
   assert "| network | thresholds | T | 0.25 (default) | 0.5 | 0 | noise |" in text
   assert "| resnet20 | tuned | 32 | 9.00 | 9.00 | 9.00 | 2.6 |" in text
   assert text.count("\n## ") == len(benchmark.BLOCKS)
+  assert f"{len(planned)} of {len(planned)} figures are here" in text
+  assert "Decides `instalments` and `v_init`. The default is 8." in text
 
 
 def test_figures_that_cannot_be_read_are_told(tmp_path, benchmark):
@@ -162,8 +164,8 @@ def test_work_in_small(tmp_path, benchmark, monkeypatch):
     assert correct == pytest.approx(round(correct))
   assert [name for name, *_ in calls] == ["calibrate", "evaluate", "tune", "evaluate"]
   by_name = {name: (args, settings) for name, args, settings in calls}
+  assert by_name["calibrate"][0][3].time_steps == 4
   assert by_name["calibrate"][1] == {
-    "time_steps": 4,
     "method": "least_squares",
     "per_channel": True,
     "v_init": 0.25,
