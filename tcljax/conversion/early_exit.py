@@ -31,6 +31,17 @@ class Settled(NamedTuple):
   Attributes:
     logits: mean output of each image when it left, [B, C].
     time_steps: after how many steps it left, [B].
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> network = tcljax.convert(model, variables, (4, 4, 1))
+    >>> settled = tcljax.answer_early(network, images, margin=0.2, time_steps=32)
+    >>> settled.logits.shape, bool(settled.time_steps.mean() < 32)  # some left early
+    ((8, 3), True)
   """
 
   logits: np.ndarray
@@ -62,6 +73,19 @@ def answer_early(
 
   Raises:
     ValueError: if the inputs do not fit the network, T < 1, or the margin is negative.
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> network = tcljax.convert(model, variables, (4, 4, 1))
+    >>> patient = tcljax.answer_early(network, images, margin=float("inf"))
+    >>> bool((patient.logits == network(images)).all())  # nobody left before T = 8
+    True
+    >>> tcljax.answer_early(network, images, margin=0).time_steps.tolist()
+    [1, 1, 1, 1, 1, 1, 1, 1]
   """
   check_least("margin", margin, 0)
   x, spiking = network.checked(x, time_steps)
@@ -110,6 +134,18 @@ def choose_margin(
 
   Raises:
     ValueError: if there are no inputs, they do not fit the network, or `changed` is no percentage.
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> network = tcljax.convert(model, variables, (4, 4, 1))
+    >>> margin = tcljax.choose_margin(network, [images], changed=0)
+    >>> early = tcljax.answer_early(network, images, margin).logits
+    >>> bool((early.argmax(-1) == network(images).argmax(-1)).all())  # no answer is another
+    True
   """
   check_changed("changed", changed)
   found, others = [], []

@@ -34,6 +34,16 @@ class SpikingNetwork:
     input_shape: of one input, without the batch.
     spiking: how it is simulated unless told otherwise.
     metadata: whatever else belongs to it, as JSON holds it: preprocessing, data set, accuracy.
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> network = tcljax.convert(model, variables, (4, 4, 1), dataset="noise")
+    >>> network(images, time_steps=16).shape, network.spiking.time_steps, network.metadata
+    ((8, 3), 8, {'dataset': 'noise'})
   """
 
   graph: Graph
@@ -138,6 +148,17 @@ def convert(
 
   Raises:
     ValueError: if the model does what spikes cannot carry, or thresholds are missing.
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> network = tcljax.convert(model, variables, (4, 4, 1), tcljax.SpikingConfig(time_steps=8))
+    >>> simulated = tcljax.simulate(model, variables, images, network.spiking).logits
+    >>> bool(abs(network(images) - simulated).max() < 1e-5)  # BatchNorm is folded in
+    True
   """
   thresholds = {(".".join(path),): held for path, held in thresholds_by_path(variables).items()}
   check_spiking(spiking)

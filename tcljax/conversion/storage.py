@@ -35,6 +35,18 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path
   Raises:
     ValueError: if the directory holds something else, or cannot be written, or the metadata are
       not JSON; what was there stays.
+
+  Example:
+    >>> import tempfile
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> network = tcljax.convert(model, variables, (4, 4, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   sorted(file.name for file in tcljax.save(network, f"{folder}/snn").iterdir())
+    ['arrays.npz', 'network.json']
   """
   path = check_output(directory)
   beside, replaced = (path.with_name(path.name + end) for end in (".partial", _REPLACED))
@@ -109,6 +121,19 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
 
   Raises:
     ValueError: if it is not there, damaged, or of another version.
+
+  Example:
+    >>> import tempfile
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> network = tcljax.convert(model, variables, (4, 4, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   loaded = tcljax.load(tcljax.save(network, f"{folder}/snn"))
+    >>> bool((loaded(images) == network(images)).all())
+    True
   """
   path = pathlib.Path(directory).absolute()
   try:

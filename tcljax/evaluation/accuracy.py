@@ -33,6 +33,21 @@ class Evaluation:
     agreement: share of images on which the spiking network answers as the ANN, in percent, [T].
     spikes_per_neuron: spikes fired so far, mean over all neurons and images, [T].
     firing_rates: by activation, mean spikes per neuron and step over all T steps.
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> labels = [0, 1, 2, 0, 1, 2, 0, 1]
+    >>> spiking = tcljax.SpikingConfig(time_steps=4)
+    >>> found = tcljax.evaluate(model, variables, images, labels, spiking)
+    >>> list(found.firing_rates), len(found.snn)
+    (['act1_1'], 4)
+    >>> rate = found.spikes_per_neuron[-1] / 4  # of all neurons; here there is one activation
+    >>> round(float(rate - found.firing_rates["act1_1"]), 6)
+    0.0
   """
 
   images: int
@@ -84,6 +99,18 @@ def evaluate(
   Raises:
     ValueError: if there are no images, the labels are not one class number for each, the network's
       output is not finite, or thresholds are missing.
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> labels = model.clone(act=tcljax.ReLU).apply(variables, images).argmax(axis=-1)
+    >>> spiking = tcljax.SpikingConfig(time_steps=64)
+    >>> found = tcljax.evaluate(model, variables, images, labels, spiking)
+    >>> found.images, found.ann, found.snn.shape  # the labels are what the ANN answers
+    (8, 100.0, (64,))
   """
   check_least("batch_size", batch_size, 1)
   return evaluate_split(

@@ -62,6 +62,17 @@ def convolve(
   Returns:
     What `jax.lax.conv_general_dilated` returns for these arguments. On CPUs it can be
     differentiated in reverse mode only.
+
+  Example:
+    >>> import flax.linen as nn
+    >>> import jax
+    >>> import tcljax
+    >>> x = jax.random.normal(jax.random.key(0), (1, 2, 2, 8))
+    >>> fast = nn.Conv(4, (3, 3), conv_general_dilated=tcljax.convolve)
+    >>> variables = fast.init(jax.random.key(1), x)
+    >>> expected = nn.Conv(4, (3, 3)).apply(variables, x)
+    >>> bool(abs(fast.apply(variables, x) - expected).max() < 1e-5)
+    True
   """
   if jax.default_backend() == "cpu" and not _as_written.get() and _is_plain(lhs, rhs, settings):
     image, window = lhs.shape[1:-1], rhs.shape[:-2]

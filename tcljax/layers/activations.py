@@ -82,7 +82,14 @@ class Activation(nn.Module):
 
 
 class ReLU(Activation):
-  """max(x, 0); the activation of phase 1."""
+  """max(x, 0); the activation of phase 1.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> tcljax.ReLU(name="act1").apply({}, jnp.array([[-1.0, 0.5, 3.0]])).tolist()
+    [[0.0, 0.5, 3.0]]
+  """
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -159,7 +166,18 @@ class Clipped(Activation):
 
 
 class TCL(Clipped):
-  """min(max(x, 0), tau) with trained tau (Ho & Chang, DAC 2021)."""
+  """min(max(x, 0), tau) with trained tau (Ho & Chang, DAC 2021).
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> x = jnp.array([[-1.0, 0.5, 3.0]])
+    >>> act = tcljax.TCL(name="act1", threshold=2.0)
+    >>> variables = act.init(jax.random.key(0), x)  # the collection `clipping`
+    >>> act.apply(variables, x).round(4).tolist()
+    [[0.0, 0.5, 2.0]]
+  """
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:

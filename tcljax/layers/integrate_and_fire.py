@@ -30,6 +30,17 @@ class IF(Clipped):
   Attributes:
     chunk: K.
     neuron: its reset and surrogate gradient.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> act = tcljax.IF(name="act1", chunk=16)
+    >>> currents = jnp.full((16, 1), 0.3)  # one neuron, 16 steps
+    >>> state = act.init(jax.random.key(0), currents)  # tau = 1, and a potential of 0.5
+    >>> spikes, _ = act.apply(state, currents, mutable=["membrane"])
+    >>> round(float(spikes.sum()), 4)  # floor(16 * 0.3 + 0.5)
+    5.0
   """
 
   chunk: int = 1

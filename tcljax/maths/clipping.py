@@ -18,6 +18,11 @@ def threshold_from_raw(raw: ArrayLike) -> jax.Array:
 
   Returns:
     tau, in the same shape, in activation units.
+
+  Example:
+    >>> import tcljax
+    >>> round(float(tcljax.threshold_from_raw(0.0)), 4)  # log(2)
+    0.6931
   """
   return jax.nn.softplus(jnp.asarray(raw))
 
@@ -30,6 +35,12 @@ def raw_from_threshold(threshold: ArrayLike) -> jax.Array:
 
   Returns:
     log(exp(threshold) - 1), written so that neither term overflows.
+
+  Example:
+    >>> import tcljax
+    >>> raw = tcljax.raw_from_threshold(2.5)
+    >>> round(float(tcljax.threshold_from_raw(raw)), 4)
+    2.5
   """
   threshold = jnp.asarray(threshold)
   return threshold + jnp.log(-jnp.expm1(-threshold))
@@ -83,6 +94,16 @@ def clip(x: jax.Array, threshold: ArrayLike) -> jax.Array:
 
   Raises:
     ValueError: if the threshold is neither a scalar nor [C].
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> x = jnp.array([-1.0, 0.5, 3.0, 4.0])
+    >>> tcljax.clip(x, 2.0).tolist()
+    [0.0, 0.5, 2.0, 2.0]
+    >>> float(jax.grad(lambda tau: tcljax.clip(x, tau).sum())(2.0))  # from the two that are clipped
+    2.0
   """
   x = jnp.asarray(x)
   check_per_channel("threshold", threshold, x)
@@ -111,6 +132,13 @@ def quantized_clip(
 
   Raises:
     ValueError: if the threshold or v_init is neither a scalar nor [C].
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> x = jnp.array([-1.0, 0.3, 5.0])
+    >>> tcljax.quantized_clip(x, 1.0, time_steps=16).tolist()  # 0, 5 and 16 of 16 spikes
+    [0.0, 0.3125, 1.0]
   """
   x = jnp.asarray(x)
   check_per_channel("threshold", threshold, x)

@@ -35,6 +35,14 @@ class MaxPool:
 
   Raises:
     ValueError: naming the field, its value and the remedy.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> act = tcljax.ReLU(name="act1", max_pool=tcljax.MaxPool(2))
+    >>> images = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    >>> act.apply({}, images)[0, :, :, 0].tolist()
+    [[5.0, 7.0], [13.0, 15.0]]
   """
 
   window: int

@@ -40,6 +40,14 @@ class Neuron:
 
   Raises:
     ValueError: naming the field, its value and the remedy.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> hard = tcljax.Neuron(reset="hard")
+    >>> spikes, _ = tcljax.integrate_and_fire(jnp.full((8, 1), 0.75), 1.0, 0.0, hard)
+    >>> int(spikes.sum())  # soft reset keeps what is above the threshold and fires 6 times
+    4
   """
 
   reset: str = "soft"
@@ -101,6 +109,12 @@ def spike(
   Raises:
     ValueError: on an unknown surrogate, a width that is not positive, or a threshold that does not
       broadcast to `v`.
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> float(tcljax.spike(0.75, 1.0)), float(jax.grad(tcljax.spike)(0.75, 1.0))
+    (0.0, 0.75)
   """
   check_surrogate(surrogate, width)
   check_broadcasts("threshold", threshold, jnp.shape(v), "v")
@@ -126,6 +140,13 @@ def if_step(
 
   Raises:
     ValueError: if `neuron` is not a `Neuron`, or shapes do not fit.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> v, spikes = tcljax.if_step(jnp.array([0.5]), jnp.array([0.75]), threshold=1.0)
+    >>> v.tolist(), spikes.tolist()
+    ([0.25], [1.0])
   """
   check_neuron(neuron)
   check_shape("current", current, jnp.shape(v), "v")
@@ -155,6 +176,13 @@ def integrate(
 
   Raises:
     ValueError: if `neuron` is not a `Neuron`, or shapes do not fit.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> spikes, v = tcljax.integrate(jnp.full((3, 1), 0.75), jnp.zeros(1), threshold=1.0)
+    >>> spikes[:, 0].tolist(), v.tolist()  # 3 * 0.75 is two spikes, and a quarter stays
+    ([0.0, 1.0, 1.0], [0.25])
   """
   check_neuron(neuron)
   check_axes("currents", currents, 1, "[T, B, ...]")
@@ -255,6 +283,13 @@ def integrate_and_fire(
 
   Raises:
     ValueError: if `neuron` is not a `Neuron`, or shapes do not fit.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> spikes, _ = tcljax.integrate_and_fire(jnp.full((16, 1), 0.3), threshold=1.0, v_init=0.5)
+    >>> int(spikes.sum())  # floor(16 * 0.3 + 0.5)
+    5
   """
   currents = _inexact(currents)
   check_axes("currents", currents, 1, "[T, B, ...]")

@@ -44,6 +44,13 @@ def surrogate_derivative(
 
   Raises:
     ValueError: on an unknown surrogate or a width that is not positive.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> u = jnp.array([-2.0, -0.5, 0.0, 0.5])
+    >>> tcljax.surrogate_derivative(u, "triangle").tolist()
+    [0.0, 0.5, 1.0, 0.5]
   """
   check_surrogate(surrogate, width)
   return _SURROGATES[surrogate](jnp.asarray(u) / width) / width

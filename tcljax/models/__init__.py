@@ -57,6 +57,12 @@ def create_model(name: str, num_classes: int, **fields: Any) -> VGG | ResNet:
 
   Raises:
     ValueError: on an unknown name.
+
+  Example:
+    >>> import tcljax
+    >>> model = tcljax.create_model("resnet20", num_classes=10, shortcut="projection", dtype=None)
+    >>> model.blocks, model.shortcut, model.dtype
+    ((3, 3, 3), 'projection', 'float32')
   """
   check_choice("name", name, MODELS)
   given = {field: value for field, value in fields.items() if value is not None}

@@ -45,6 +45,15 @@ class ResNet(nn.Module):
     spiking_readout: whether the outputs pass through an activation too, so that the network's
       answer is the firing rate of output neurons instead of their accumulated current.
     act: the activation module; see `tcljax.layers.activations`.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> resnet20 = tcljax.ResNet(num_classes=10, blocks=(3, 3, 3), widths=(16, 32, 64))
+    >>> variables = jax.eval_shape(resnet20.init, jax.random.key(0), jnp.ones((1, 32, 32, 3)))
+    >>> sum(a.size for a in jax.tree.leaves(variables["params"]))  # 0.27 million in the paper
+    269722
   """
 
   num_classes: int

@@ -55,6 +55,19 @@ def load_pretrained(
   Raises:
     ValueError: if the file cannot be read, or its names or shapes are not those of the model; all
       differences are listed.
+
+  Example:
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import tcljax
+    >>> model = tcljax.VGG(num_classes=2, stages=((3,),), dense=(), batch_norm=False)
+    >>> state = {"features.0.weight": np.ones((3, 1, 3, 3)), "features.0.bias": np.zeros(3)}
+    >>> state |= {"classifier.0.weight": np.ones((2, 12)), "classifier.0.bias": np.zeros(2)}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   np.savez(f"{folder}/weights.npz", **state)
+    ...   variables = tcljax.load_pretrained(f"{folder}/weights.npz", model, (4, 4, 1))
+    >>> variables["params"]["conv1_1"]["kernel"].shape, variables["params"]["head"]["kernel"].shape
+    ((3, 3, 1, 3), (12, 2))
   """
   names = _torch_names(model)
   state = _with_channels_last(read_state_dict(path), model)

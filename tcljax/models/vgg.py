@@ -34,6 +34,17 @@ class VGG(nn.Module):
     spiking_readout: whether the outputs pass through an activation too, so that the network's
       answer is the firing rate of output neurons instead of their accumulated current.
     act: the activation module; see `tcljax.layers.activations`.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> model = tcljax.VGG(num_classes=3, stages=((4, 4),), dense=(8,))
+    >>> images = jnp.ones((2, 4, 4, 1))
+    >>> jax.eval_shape(model.init_with_output, jax.random.key(0), images)[0].shape
+    (2, 3)
+    >>> tcljax.CNN(num_classes=10).stages, tcljax.VGG16(num_classes=10).dense  # sizes with names
+    (((32, 32), (64, 64)), (512,))
   """
 
   num_classes: int

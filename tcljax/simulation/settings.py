@@ -50,6 +50,14 @@ class SpikingConfig:
 
   Raises:
     ValueError: naming the field, its value and the remedy.
+
+  Example:
+    >>> import tcljax
+    >>> tcljax.SpikingConfig(time_steps=32, neuron={"reset": "hard"}).neuron.reset
+    'hard'
+    >>> tcljax.SpikingConfig(time_steps=8, chunk=3)
+    Traceback (most recent call last):
+    ValueError: chunk=3 does not divide time_steps=8: choose a divisor, or 0 for an automatic one
   """
 
   time_steps: int = 8

@@ -36,6 +36,17 @@ class Chunk(NamedTuple):
       steps that `SpikingConfig.delay` leaves out.
     spikes: the collection `spikes`: for each activation, `count`, the spikes of all its neurons in
       each step and example, [K, B].
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> spiking = tcljax.SpikingConfig(time_steps=4)
+    >>> answers = lambda chunk: chunk.logits.argmax(axis=-1)
+    >>> tcljax.simulate(model, variables, images, spiking, observe=answers).observed.shape
+    (4, 8)
   """
 
   logits: jax.Array
@@ -50,6 +61,17 @@ class Simulation(NamedTuple):
     observed: what the observer returned, stacked over all T steps, [T, ...].
     rates: where they were asked for, what each neuron did on average over all T steps: for each
       activation `current` and `spikes`, both [B, ...].
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> spiking = tcljax.SpikingConfig(time_steps=4)
+    >>> simulation = tcljax.simulate(model, variables, images, spiking, rates=True)
+    >>> simulation.logits.shape, simulation.rates["act1_1"]["spikes"].shape
+    ((8, 3), (8, 4, 4, 4))
   """
 
   logits: jax.Array
@@ -95,6 +117,17 @@ def simulate(
   Raises:
     ValueError: if encoding="poisson" comes without a key for each example, thresholds are missing,
       or the model has no field `act`.
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> simulation = tcljax.simulate(model, variables, images, tcljax.SpikingConfig(time_steps=256))
+    >>> error = abs(simulation.logits - model.apply(variables, images)).max()
+    >>> bool(error < 0.02)  # with T the spiking network comes closer to the clipped one
+    True
   """
   collections.require_clipping(variables)
   spiking = with_chunk(model, variables, x, spiking)

@@ -17,7 +17,20 @@ if TYPE_CHECKING:
 
 
 class TrainingDiverged(RuntimeError):
-  """The loss, its gradient or the update stopped being finite."""
+  """The loss, its gradient or the update stopped being finite.
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> try:
+    ...   tcljax.tune(model, variables, images * float("nan"), [0] * 8, steps=1, batch_size=8)
+    ... except tcljax.TrainingDiverged as error:
+    ...   print(str(error).split(";")[0])
+    loss is nan at step 1
+  """
 
 
 @dataclasses.dataclass(frozen=True)

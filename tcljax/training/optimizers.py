@@ -28,6 +28,16 @@ class OptimizerConfig:
 
   Raises:
     ValueError: naming the field, its value and the remedy.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> config = tcljax.OptimizerConfig("sgd", learning_rate=0.1, momentum=0.0)
+    >>> optimizer = config.transformation(steps=10)  # of optax
+    >>> weight, gradient = jnp.ones(1), jnp.full(1, 2.0)
+    >>> update, _ = optimizer.update(gradient, optimizer.init(weight), weight)
+    >>> round(float(update[0]), 4)  # -0.1 * 2
+    -0.2
   """
 
   name: str = "sgd"

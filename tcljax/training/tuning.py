@@ -68,6 +68,19 @@ def tune(
     ValueError: on an unknown objective, a batch size that the devices cannot share, labels that
       are not class numbers of this network, or thresholds that are missing.
     TrainingDiverged: if the loss stops being finite.
+
+  Example:
+    >>> import jax
+    >>> import tcljax
+    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
+    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+    >>> variables = model.init(jax.random.key(1), images)
+    >>> labels = [0, 1, 2, 0, 1, 2, 0, 1]
+    >>> spiking = tcljax.SpikingConfig(time_steps=2)
+    >>> tuned = tcljax.tune(model, variables, images, labels, spiking, steps=3, batch_size=8)
+    >>> same = jax.tree.map(lambda a, b: bool((a == b).all()), variables, tuned)
+    >>> all(jax.tree.leaves(same["params"])), any(jax.tree.leaves(same["clipping"]))
+    (True, False)
   """
   require_clipping(variables)
   check_spiking(spiking)
