@@ -1,5 +1,6 @@
 """The two commands as a user runs them: end to end, killed and resumed, on two hosts."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -125,7 +126,8 @@ def test_the_log_of_a_stopped_run_is_cut_back_to_its_checkpoint(tmp_path):
     for phase, step in [("ann", 1), ("ann", 2), ("tuned", 1), ("tuned", 2), ("tuned", 3)]
   ]
   path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"phase": "tu')
-  PhaseLog(tmp_path, "tuned", start=1, steps=9, every=1).close()
+  with contextlib.closing(PhaseLog(tmp_path, "tuned", steps=9, every=1)) as log:
+    log.begin(1)
   assert [json.loads(line) for line in path.read_text().splitlines()] == lines[:3]
 
 
