@@ -102,6 +102,7 @@ CNN = functools.partial(VGG, stages=((32, 32), (64, 64)), dense=(256,))
 Takes the fields of `VGG`.
 
 Examples:
+  >>> import tcljax
   >>> model = tcljax.CNN(num_classes=10)
   >>> model.stages, model.dense
   (((32, 32), (64, 64)), (256,))
@@ -124,6 +125,7 @@ VGG16 = _of_depth(2, 2, 3, 3, 3)
 Takes the fields of `VGG`.
 
 Examples:
+  >>> import tcljax
   >>> model = tcljax.VGG16(num_classes=10)
   >>> [len(widths) for widths in model.stages]
   [2, 2, 3, 3, 3]
