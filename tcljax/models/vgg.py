@@ -35,7 +35,7 @@ class VGG(nn.Module):
       answer is the firing rate of output neurons instead of their accumulated current.
     act: the activation module; see `tcljax.layers.activations`.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import jax.numpy as jnp
     >>> import tcljax
