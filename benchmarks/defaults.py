@@ -275,7 +275,8 @@ def table(accuracies, command, machine):
     "Each block changes one default and leaves the others. Thresholds are calibrated for their T, "
     f"on {_CALIBRATION_IMAGES:,} training images, and either left so or tuned. Tuning is short: "
     f"{', '.join(batches)}; larger batches are fewer, for the same number of images. An empty "
-    "cell was not measured.",
+    f"cell or a missing row was not measured: {len(accuracies)} of {len(plan(_SEEDS))} figures are "
+    "here.",
     "",
     f"Noise: {_NOISE:g} standard errors of the difference between two values, as if each were "
     "measured on images of its own. They share their images, so that chance is rather less.",
@@ -283,7 +284,9 @@ def table(accuracies, command, machine):
   for name, block in BLOCKS.items():
     if compared := compare(accuracies, block):
       default, *others = block
-      lines += ["", f"## {name}", "", verdict(compared, list(block)), ""]
+      arguments = " and ".join(sorted({f"`{key}`" for change in block.values() for key in change}))
+      decides = f"Decides {arguments}. {verdict(compared, list(block))}"
+      lines += ["", f"## {name}", "", decides, ""]
       names = ["network", "thresholds", "T", f"{default} (default)", *others, "noise"]
       lines += [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
       for (network, tuned, t), (means, noise) in compared.items():

@@ -122,6 +122,8 @@ def test_a_run_goes_on_where_it_stopped(tmp_path, benchmark, monkeypatch):
   assert "| network | thresholds | T | 0.25 (default) | 0.5 | 0 | noise |" in text
   assert "| resnet20 | tuned | 32 | 9.00 | 9.00 | 9.00 | 2.6 |" in text
   assert text.count("\n## ") == len(benchmark.BLOCKS)
+  assert f"{len(planned)} of {len(planned)} figures are here" in text
+  assert "Decides `instalments` and `v_init`. The default is 8." in text
 
 
 def test_figures_that_cannot_be_read_are_told(tmp_path, benchmark):
