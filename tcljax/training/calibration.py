@@ -92,6 +92,9 @@ def calibrate(
 
   One pass; memory does not grow with the number of batches (`tcljax.maths.histogram`).
 
+  The defaults are a start for `tcljax.tune`. At few steps and without tuning, `v_init=0.5` with
+  `instalments=1` is better (benchmarks/results/defaults.md).
+
   Args:
     model: a network with a field `act`.
     variables: its trained variables; a collection `clipping` already there is replaced.
