@@ -135,7 +135,7 @@ def test_figures_that_cannot_be_read_are_told(tmp_path, benchmark):
 def test_weights_that_are_not_there_are_told(tmp_path, benchmark, capsys, monkeypatch):
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
   assert run(benchmark, tmp_path, f"--pretrained={tmp_path / 'none.th'}") == 2
-  assert "defaults: data set 'cifar10' is not prepared" in capsys.readouterr().err
+  assert "defaults: data: data set 'cifar10' is not prepared" in capsys.readouterr().err
 
 
 def test_work_in_small(tmp_path, benchmark, monkeypatch):
