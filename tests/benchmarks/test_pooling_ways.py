@@ -5,7 +5,8 @@ import json
 import pytest
 from running import load_benchmark
 
-from tcljax.runs.config_forms import base_config
+from tcljax.runs.config_forms import base_config, parse
+from tcljax.runs.experiment import make_experiment
 
 
 @pytest.fixture
@@ -32,6 +33,16 @@ def test_a_way_to_pool_is_tuned_converted_and_measured(tmp_path, benchmark, monk
   assert (tmp_path / "gate" / "tuned").is_dir()
 
 
+def test_what_is_converted_pools_otherwise_and_learns_from_what_was_trained(benchmark):
+  config = base_config()
+  config.model.pooling = benchmark.get_config().model.pooling
+  made = make_experiment(parse(config))
+  one = benchmark.Repooled(**vars(made), pooling="average")
+  assert one.model.pooling == "average"
+  teacher, _ = one.reference({"params": {}})
+  assert teacher.pooling == made.ann.pooling == "gate"
+
+
 def test_figures_are_written(tmp_path, benchmark, monkeypatch):
   rows = [
     {
@@ -56,5 +67,5 @@ def test_figures_are_written(tmp_path, benchmark, monkeypatch):
 def test_data_that_are_not_there_are_told(tmp_path, benchmark, capsys, monkeypatch):
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
   assert benchmark.main([f"--workdir={tmp_path / 'run'}"]) == 2
-  assert "pooling_ways: data set 'cifar10' is not prepared" in capsys.readouterr().err
+  assert "pooling_ways: data: data set 'cifar10' is not prepared" in capsys.readouterr().err
   assert not (tmp_path / "run").exists()
