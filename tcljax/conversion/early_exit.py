@@ -32,7 +32,7 @@ class Settled(NamedTuple):
     logits: mean output of each image when it left, [B, C].
     time_steps: after how many steps it left, [B].
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
@@ -74,7 +74,7 @@ def answer_early(
   Raises:
     ValueError: if the inputs do not fit the network, T < 1, or the margin is negative.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
@@ -135,7 +135,7 @@ def choose_margin(
   Raises:
     ValueError: if there are no inputs, they do not fit the network, or `changed` is no percentage.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)

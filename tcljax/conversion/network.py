@@ -35,7 +35,7 @@ class SpikingNetwork:
     spiking: how it is simulated unless told otherwise.
     metadata: whatever else belongs to it, as JSON holds it: preprocessing, data set, accuracy.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
@@ -149,7 +149,7 @@ def convert(
   Raises:
     ValueError: if the model does what spikes cannot carry, or thresholds are missing.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)

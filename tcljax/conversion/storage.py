@@ -36,7 +36,7 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path
     ValueError: if the directory holds something else, or cannot be written, or the metadata are
       not JSON; what was there stays.
 
-  Example:
+  Examples:
     >>> import tempfile
     >>> import jax
     >>> import tcljax
@@ -122,7 +122,7 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
   Raises:
     ValueError: if it is not there, damaged, or of another version.
 
-  Example:
+  Examples:
     >>> import tempfile
     >>> import jax
     >>> import tcljax

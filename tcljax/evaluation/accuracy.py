@@ -34,7 +34,7 @@ class Evaluation:
     spikes_per_neuron: spikes fired so far, mean over all neurons and images, [T].
     firing_rates: by activation, mean spikes per neuron and step over all T steps.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
@@ -100,7 +100,7 @@ def evaluate(
     ValueError: if there are no images, the labels are not one class number for each, the network's
       output is not finite, or thresholds are missing.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)

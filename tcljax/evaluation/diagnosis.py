@@ -48,7 +48,7 @@ class Diagnosis:
     dead: share of the neurons that fired on none of the images.
     saturated: share of all neurons and images in which the neuron fired at every step.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
@@ -96,7 +96,7 @@ def diagnose(
   Raises:
     ValueError: if there are no images or thresholds are missing.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)

@@ -63,7 +63,7 @@ def convolve(
     What `jax.lax.conv_general_dilated` returns for these arguments. On CPUs it can be
     differentiated in reverse mode only.
 
-  Example:
+  Examples:
     >>> import flax.linen as nn
     >>> import jax
     >>> import tcljax

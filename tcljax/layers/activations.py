@@ -84,7 +84,7 @@ class Activation(nn.Module):
 class ReLU(Activation):
   """max(x, 0); the activation of phase 1.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> import tcljax
     >>> tcljax.ReLU(name="act1").apply({}, jnp.array([[-1.0, 0.5, 3.0]])).tolist()
@@ -168,7 +168,7 @@ class Clipped(Activation):
 class TCL(Clipped):
   """min(max(x, 0), tau) with trained tau (Ho & Chang, DAC 2021).
 
-  Example:
+  Examples:
     >>> import jax
     >>> import jax.numpy as jnp
     >>> import tcljax

@@ -31,7 +31,7 @@ class IF(Clipped):
     chunk: K.
     neuron: its reset and surrogate gradient.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import jax.numpy as jnp
     >>> import tcljax

@@ -19,7 +19,7 @@ def threshold_from_raw(raw: ArrayLike) -> jax.Array:
   Returns:
     tau, in the same shape, in activation units.
 
-  Example:
+  Examples:
     >>> import tcljax
     >>> round(float(tcljax.threshold_from_raw(0.0)), 4)  # log(2)
     0.6931
@@ -36,7 +36,7 @@ def raw_from_threshold(threshold: ArrayLike) -> jax.Array:
   Returns:
     log(exp(threshold) - 1), written so that neither term overflows.
 
-  Example:
+  Examples:
     >>> import tcljax
     >>> raw = tcljax.raw_from_threshold(2.5)
     >>> round(float(tcljax.threshold_from_raw(raw)), 4)
@@ -95,7 +95,7 @@ def clip(x: jax.Array, threshold: ArrayLike) -> jax.Array:
   Raises:
     ValueError: if the threshold is neither a scalar nor [C].
 
-  Example:
+  Examples:
     >>> import jax
     >>> import jax.numpy as jnp
     >>> import tcljax
@@ -133,7 +133,7 @@ def quantized_clip(
   Raises:
     ValueError: if the threshold or v_init is neither a scalar nor [C].
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> import tcljax
     >>> x = jnp.array([-1.0, 0.3, 5.0])

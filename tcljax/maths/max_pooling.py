@@ -36,7 +36,7 @@ class MaxPool:
   Raises:
     ValueError: naming the field, its value and the remedy.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> import tcljax
     >>> act = tcljax.ReLU(name="act1", max_pool=tcljax.MaxPool(2))

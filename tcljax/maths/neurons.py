@@ -41,7 +41,7 @@ class Neuron:
   Raises:
     ValueError: naming the field, its value and the remedy.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> import tcljax
     >>> hard = tcljax.Neuron(reset="hard")
@@ -110,7 +110,7 @@ def spike(
     ValueError: on an unknown surrogate, a width that is not positive, or a threshold that does not
       broadcast to `v`.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> float(tcljax.spike(0.75, 1.0)), float(jax.grad(tcljax.spike)(0.75, 1.0))
@@ -141,7 +141,7 @@ def if_step(
   Raises:
     ValueError: if `neuron` is not a `Neuron`, or shapes do not fit.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> import tcljax
     >>> v, spikes = tcljax.if_step(jnp.array([0.5]), jnp.array([0.75]), threshold=1.0)
@@ -177,7 +177,7 @@ def integrate(
   Raises:
     ValueError: if `neuron` is not a `Neuron`, or shapes do not fit.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> import tcljax
     >>> spikes, v = tcljax.integrate(jnp.full((3, 1), 0.75), jnp.zeros(1), threshold=1.0)
@@ -284,7 +284,7 @@ def integrate_and_fire(
   Raises:
     ValueError: if `neuron` is not a `Neuron`, or shapes do not fit.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> import tcljax
     >>> spikes, _ = tcljax.integrate_and_fire(jnp.full((16, 1), 0.3), threshold=1.0, v_init=0.5)

@@ -45,7 +45,7 @@ def surrogate_derivative(
   Raises:
     ValueError: on an unknown surrogate or a width that is not positive.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> import tcljax
     >>> u = jnp.array([-2.0, -0.5, 0.0, 0.5])

@@ -58,7 +58,7 @@ def create_model(name: str, num_classes: int, **fields: Any) -> VGG | ResNet:
   Raises:
     ValueError: on an unknown name.
 
-  Example:
+  Examples:
     >>> import tcljax
     >>> model = tcljax.create_model("resnet20", num_classes=10, shortcut="projection", dtype=None)
     >>> model.blocks, model.shortcut, model.dtype

@@ -46,7 +46,7 @@ class ResNet(nn.Module):
       answer is the firing rate of output neurons instead of their accumulated current.
     act: the activation module; see `tcljax.layers.activations`.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import jax.numpy as jnp
     >>> import tcljax

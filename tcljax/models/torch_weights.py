@@ -56,7 +56,7 @@ def load_pretrained(
     ValueError: if the file cannot be read, or its names or shapes are not those of the model; all
       differences are listed.
 
-  Example:
+  Examples:
     >>> import tempfile
     >>> import numpy as np
     >>> import tcljax

@@ -51,7 +51,7 @@ class SpikingConfig:
   Raises:
     ValueError: naming the field, its value and the remedy.
 
-  Example:
+  Examples:
     >>> import tcljax
     >>> tcljax.SpikingConfig(time_steps=32, neuron={"reset": "hard"}).neuron.reset
     'hard'

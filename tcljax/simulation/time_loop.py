@@ -37,7 +37,7 @@ class Chunk(NamedTuple):
     spikes: the collection `spikes`: for each activation, `count`, the spikes of all its neurons in
       each step and example, [K, B].
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
@@ -62,7 +62,7 @@ class Simulation(NamedTuple):
     rates: where they were asked for, what each neuron did on average over all T steps: for each
       activation `current` and `spikes`, both [B, ...].
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
@@ -118,7 +118,7 @@ def simulate(
     ValueError: if encoding="poisson" comes without a key for each example, thresholds are missing,
       or the model has no field `act`.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)

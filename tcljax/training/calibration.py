@@ -120,7 +120,7 @@ def calibrate(
     CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never
       was active.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import numpy as np
     >>> import tcljax
@@ -194,7 +194,7 @@ def thresholds(variables: Variables) -> dict[str, np.ndarray]:
   Raises:
     ValueError: if the variables have no collection `clipping`.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=())

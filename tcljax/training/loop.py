@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class TrainingDiverged(RuntimeError):
   """The loss, its gradient or the update stopped being finite.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)

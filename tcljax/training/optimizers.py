@@ -29,7 +29,7 @@ class OptimizerConfig:
   Raises:
     ValueError: naming the field, its value and the remedy.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> import tcljax
     >>> config = tcljax.OptimizerConfig("sgd", learning_rate=0.1, momentum=0.0)

@@ -69,7 +69,7 @@ def tune(
       are not class numbers of this network, or thresholds that are missing.
     TrainingDiverged: if the loss stops being finite.
 
-  Example:
+  Examples:
     >>> import jax
     >>> import tcljax
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)

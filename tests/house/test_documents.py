@@ -1,8 +1,6 @@
-"""README, guides and docstrings hold: examples run, commands parse, links lead to files."""
+"""README and guides hold: snippets run, commands parse, links lead to files, tables are whole."""
 
 import argparse
-import ast
-import doctest
 import pathlib
 import re
 import shutil
@@ -191,35 +189,3 @@ def test_the_reference_names_every_function():
     for name in re.findall(r"^::: tcljax\.(\w+)$", page.read_text(), re.MULTILINE)
   ]
   assert sorted(named) == sorted(tcljax.__all__)
-
-
-def docstrings(path):
-  """Pairs of a name and a docstring, those of attributes too, with the line where it begins."""
-  tree = ast.parse(path.read_text())
-  for node in ast.walk(tree):
-    if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
-      yield node.name, node.body[0].lineno, ast.get_docstring(node)
-  for before, node in zip(tree.body, tree.body[1:], strict=False):
-    if isinstance(before, ast.Assign) and isinstance(node, ast.Expr):
-      yield before.targets[0].id, node.lineno, ast.literal_eval(node.value)
-
-
-EXAMPLES = [
-  (path, name, line, text)
-  for path in sorted((ROOT / "tcljax").rglob("*.py"))
-  for name, line, text in docstrings(path)
-  if ">>>" in text
-]
-
-
-@pytest.mark.parametrize("path, name, line, text", EXAMPLES, ids=[e[1] for e in EXAMPLES])
-def test_examples_in_docstrings_run(path, name, line, text, tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  example = doctest.DocTestParser().get_doctest(text, {}, name, str(path), line)
-  runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
-  runner.run(example)
-  assert not runner.summarize(verbose=False).failed
-
-
-def test_every_public_name_has_an_example():
-  assert set(tcljax.__all__) - {name for _, name, _, _ in EXAMPLES} == set()
