@@ -266,8 +266,8 @@ def markdown(found):
     "Each block changes one default and leaves the others. Thresholds are calibrated for their T, "
     f"on {_CALIBRATION_IMAGES:,} training images, and either left so or tuned. Tuning is short: "
     f"{', '.join(batches)}; larger batches are fewer, for the same number of images. An empty "
-    f"cell or a row that lacks was not measured: {len(accuracies)} of {len(plan(_SEEDS))} figures "
-    "are here.",
+    f"cell or a missing row was not measured: {len(accuracies)} of {len(plan(_SEEDS))} figures are "
+    "here.",
     "",
     f"Noise: {_NOISE:g} standard errors of the difference between two values, as if each were "
     "measured on images of its own. They share their images, so that chance is rather less.",

@@ -100,6 +100,12 @@ CNN = functools.partial(VGG, stages=((32, 32), (64, 64)), dense=(256,))
 """The small network of the paper: a `VGG` of 4 convolutions and 2 dense layers, with the last one.
 
 Takes the fields of `VGG`.
+
+Examples:
+  >>> import tcljax
+  >>> model = tcljax.CNN(num_classes=10)
+  >>> model.stages, model.dense
+  (((32, 32), (64, 64)), (256,))
 """
 
 
@@ -117,5 +123,11 @@ VGG16 = _of_depth(2, 2, 3, 3, 3)
 """A `VGG` of 13 convolutions and 2 dense layers, for small images.
 
 Takes the fields of `VGG`.
+
+Examples:
+  >>> import tcljax
+  >>> model = tcljax.VGG16(num_classes=10)
+  >>> [len(widths) for widths in model.stages]
+  [2, 2, 3, 3, 3]
 """
 VGG19 = _of_depth(2, 2, 4, 4, 4)

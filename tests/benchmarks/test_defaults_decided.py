@@ -135,9 +135,10 @@ def test_figures_that_cannot_be_read_are_told(tmp_path, benchmark):
 def test_weights_that_are_not_there_are_told(tmp_path, benchmark, capsys, monkeypatch):
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
   assert run(benchmark, tmp_path, f"--pretrained={tmp_path / 'none.th'}") == 2
-  assert "defaults: data set 'cifar10' is not prepared" in capsys.readouterr().err
+  assert "defaults: data: data set 'cifar10' is not prepared" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_work_in_small(tmp_path, benchmark, monkeypatch):
   """A network is trained; its accuracy is that of images set aside, before and after tuning."""
   digits = benchmark.runpy.run_path(benchmark.ROOT / "configs" / "digits.py")["get_config"]()

@@ -140,6 +140,7 @@ def small(benchmark, monkeypatch):
   return benchmark
 
 
+@pytest.mark.slow
 def test_its_work_in_small(tmp_path, small):
   flags = [
     *("--batch_size=8", "--time_steps=2", "--rounds=1", f"--output={tmp_path / 'gpu'}"),

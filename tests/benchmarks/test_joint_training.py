@@ -7,6 +7,7 @@ import pytest
 from running import DIGITS, TINY, load_benchmark
 
 
+@pytest.mark.slow
 def test_it_keeps_what_it_measured(tmp_path, tiny_state, monkeypatch, capsys):
   monkeypatch.setenv("TCLJAX_WEIGHTS_DIR", str(tmp_path))
   np.savez(tmp_path / "net.npz", **tiny_state)

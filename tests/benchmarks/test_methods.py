@@ -22,6 +22,7 @@ print(json.dumps({"images": int(given["--images"]),
 """
 
 
+@pytest.mark.slow
 def test_it_puts_a_rival_beside_ours(tmp_path, benchmark, tiny_state, monkeypatch):
   monkeypatch.setenv("TCLJAX_WEIGHTS_DIR", str(tmp_path))
   np.savez(tmp_path / "net.npz", **tiny_state)

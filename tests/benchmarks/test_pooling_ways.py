@@ -13,6 +13,7 @@ def benchmark():
   return load_benchmark("pooling_ways")
 
 
+@pytest.mark.slow
 def test_a_way_to_pool_is_tuned_converted_and_measured(tmp_path, benchmark, monkeypatch):
   config = base_config()
   config.model.stages, config.model.dense = ((4,),), ()

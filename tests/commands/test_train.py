@@ -1,9 +1,9 @@
 """The two commands as a user runs them: end to end, killed and resumed, on two hosts."""
 
+import contextlib
 import json
 import os
 import pathlib
-import re
 import signal
 import socket
 import subprocess
@@ -85,6 +85,7 @@ def test_weights_are_frozen_in_phase_2(workdir):
   assert sum(map(np.size, moments)) == 2 * size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", [ANN, TUNED])
 def test_killed_and_resumed_ends_with_the_same_bits(workdir, tmp_path, phase):
   stopped, every_step = tmp_path / "stopped", "--config.log_every=1"
@@ -124,7 +125,8 @@ def test_the_log_of_a_stopped_run_is_cut_back_to_its_checkpoint(tmp_path):
     for phase, step in [("ann", 1), ("ann", 2), ("tuned", 1), ("tuned", 2), ("tuned", 3)]
   ]
   path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"phase": "tu')
-  PhaseLog(tmp_path, "tuned", start=1, steps=9, every=1).close()
+  with contextlib.closing(PhaseLog(tmp_path, "tuned", steps=9, every=1)) as log:
+    log.begin(1)
   assert [json.loads(line) for line in path.read_text().splitlines()] == lines[:3]
 
 
@@ -145,6 +147,7 @@ def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys):
   assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={output}"]) == 0
 
 
+@pytest.mark.slow
 def test_rate_readout_poisson_input_and_cross_entropy(tmp_path):
   assert (
     run_train(
@@ -169,6 +172,7 @@ def test_rate_readout_poisson_input_and_cross_entropy(tmp_path):
   assert tcljax.load(tmp_path / "snn").graph.nodes[-1].name == "readout"
 
 
+@pytest.mark.slow
 def test_tuning_within_a_limit_of_time(tmp_path, capsys):
   """The number of steps is chosen once and kept: a second run has nothing left to do."""
   workdir, flag = tmp_path / "run", "--config.tune.minutes=0.05"
@@ -188,6 +192,7 @@ def test_tuning_within_a_limit_of_time(tmp_path, capsys):
     resume.restore_trained(experiment, workdir)
 
 
+@pytest.mark.slow
 def test_two_hosts_do_what_one_does(tmp_path):
   with socket.socket() as free:
     free.bind(("localhost", 0))
@@ -295,14 +300,6 @@ def test_the_argument_of_a_config_reaches_it(capsys):
   assert "data set 'cifar100' is not prepared in /nowhere" in capsys.readouterr().err
   assert train.main(["train.py", f"--config={ROOT / 'configs/vgg16.py'}:imagenet"]) == 2
   assert "'imagenet' is unknown: choose one of cifar100" in capsys.readouterr().err
-
-
-def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-  example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
-  monkeypatch.chdir(tmp_path)
-  exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
-  spiking, ann = map(float, re.findall(r"\d\.\d+", capsys.readouterr().out))
-  assert ann > 0.9 and abs(spiking - ann) < 0.03
 
 
 def run_digits(workdir, seed):

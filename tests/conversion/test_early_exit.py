@@ -132,6 +132,7 @@ def test_bad_input_for_the_margin_is_told(network, images):
     tcljax.choose_margin(network, [])
 
 
+@pytest.mark.slow
 def test_convert_measures_early_exit(workdir, tmp_path, capsys, monkeypatch):
   chosen_on = []
   monkeypatch.setattr(

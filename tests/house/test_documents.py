@@ -1,6 +1,8 @@
-"""README and guides hold: snippets run, commands parse, links lead to files, tables are whole."""
+"""README, guides and docstrings hold: examples run, commands parse, links lead to files."""
 
 import argparse
+import ast
+import doctest
 import pathlib
 import re
 import shutil
@@ -15,7 +17,8 @@ from tcljax.commands.arguments import Command
 from tcljax.runs.compare import METHODS
 from tcljax.runs.config_forms import base_config, parse
 
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 _FENCE = re.compile(r"(<!-- not run: [^>]+-->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`(python (?:train|convert|benchmarks/)[^`]+|tcljax-\w+ [^`]+)`")
@@ -39,9 +42,10 @@ def blocks(page, language):
   ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "page",
-  [page for page in PAGES if blocks(page, "python")],
+  [page for page in PAGES[1:] if blocks(page, "python")],
   ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_snippets_run(page, workdir, tmp_path, monkeypatch):
@@ -54,6 +58,14 @@ def test_snippets_run(page, workdir, tmp_path, monkeypatch):
   names = {"__name__": "snippet"}
   for snippet in code:
     exec(compile(snippet, page.name, "exec"), names)
+
+
+def test_the_example_of_the_readme_converts(tmp_path, monkeypatch, capsys):
+  [example] = blocks(README, "python")
+  monkeypatch.chdir(tmp_path)
+  exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
+  spiking, ann = map(float, re.findall(r"\d\.\d+", capsys.readouterr().out))
+  assert ann > 0.9 and abs(spiking - ann) < 0.03
 
 
 def command_lines(page):
@@ -155,7 +167,7 @@ def test_links_lead_to_files(page):
 
 
 def test_the_readme_is_short():
-  assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+  assert len(README.read_text().splitlines()) <= 120
 
 
 def test_lines_are_short():
@@ -189,3 +201,35 @@ def test_the_reference_names_every_function():
     for name in re.findall(r"^::: tcljax\.(\w+)$", page.read_text(), re.MULTILINE)
   ]
   assert sorted(named) == sorted(tcljax.__all__)
+
+
+def docstrings(path):
+  """Pairs of a name and a docstring, those of attributes too, with the line where it begins."""
+  tree = ast.parse(path.read_text())
+  for node in ast.walk(tree):
+    if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+      yield node.name, node.body[0].lineno, ast.get_docstring(node)
+  for before, node in zip(tree.body, tree.body[1:], strict=False):
+    if isinstance(before, ast.Assign) and isinstance(node, ast.Expr):
+      yield before.targets[0].id, node.lineno, ast.literal_eval(node.value)
+
+
+EXAMPLES = [
+  (path, name, line, text)
+  for path in sorted((ROOT / "tcljax").rglob("*.py"))
+  for name, line, text in docstrings(path)
+  if ">>>" in text
+]
+
+
+@pytest.mark.parametrize("path, name, line, text", EXAMPLES, ids=[e[1] for e in EXAMPLES])
+def test_examples_in_docstrings_run(path, name, line, text, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  example = doctest.DocTestParser().get_doctest(text, {}, name, str(path), line)
+  runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+  runner.run(example)
+  assert not runner.summarize(verbose=False).failed
+
+
+def test_every_public_name_has_an_example():
+  assert set(tcljax.__all__) - {name for _, name, _, _ in EXAMPLES} == set()

@@ -37,6 +37,7 @@ def _temporary(function, *arguments, **options):
   return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.compiler
 def test_arrays_are_made_when_they_are_needed():
   """Twenty products that are independent of one another, each reduced at once."""
 
@@ -47,6 +48,7 @@ def test_arrays_are_made_when_they_are_needed():
   assert _temporary(total, x, **xla_options.saving_memory()) < 0.5 * _temporary(total, x)
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("reset", ["soft", "hard"])
 def test_gradients_of_neurons_keep_one_array(rng, reset):
   """The potentials [T, B]; beside them stand the gradients to spikes and currents."""

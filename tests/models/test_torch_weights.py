@@ -283,6 +283,7 @@ def test_models_that_weights_cannot_be_imported_into():
     load_pretrained("net.npz", flax.linen.Dense(3), (4,))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_takes_the_place_of_phase_1(tmp_path, tiny_state):
   np.savez(tmp_path / "net.npz", **tiny_state)
   workdir = tmp_path / "run"

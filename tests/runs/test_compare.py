@@ -106,6 +106,7 @@ def test_figures_of_other_images_are_not_overwritten(compared, capsys):
   assert (compared / "compare.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_choices_are_made_on_images_set_aside(tmp_path, capsys):
   only = "--methods=least_squares"
   assert run(tmp_path / "a", "--time_steps=2", only, "--validation") == 2

@@ -61,6 +61,7 @@ def arguments(config, data_dir, workdir, *overrides):
   ]
 
 
+@pytest.mark.slow
 def test_a_streamed_run(data_dir, tmp_path, capsys):
   given = arguments("imagenet_vgg16", data_dir, tmp_path / "run", *SMALL)
   assert train.main(["train.py", *given, "--config.data.validation=4"]) == 0

@@ -135,6 +135,7 @@ def bits(tree):
   return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "overrides, stages",
   [
@@ -190,6 +191,7 @@ def test_whole_runs(tmp_path, capsys, overrides, stages):
   assert converted["ann"] == results["ann"]
 
 
+@pytest.mark.slow
 def test_the_mean_over_cycles(tmp_path, tiny_state, capsys):
   np.savez(tmp_path / "net.npz", **tiny_state)
   workdir, arguments = (

@@ -45,6 +45,7 @@ def test_thresholds_for_another_t_go_on_from_the_tuned_ones(workdir, tmp_path):
   assert bits(after["clipping"]) != bits(before["clipping"])
 
 
+@pytest.mark.slow
 def test_joint_training_in_two_stages(labelled, tmp_path, capsys):
   """The second stage learns from what the first has made, clipped at its thresholds."""
   path, before = tmp_path / "run", ended_with(labelled)
@@ -67,6 +68,7 @@ def test_joint_training_in_two_stages(labelled, tmp_path, capsys):
   assert "joint: 4 of 4 steps are done already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_comes_of_an_earlier_run_that_does_not_fit(workdir, labelled, tmp_path, capsys):
   run = tmp_path / "run"
   for overrides, message in (
@@ -100,6 +102,7 @@ def test_what_comes_of_an_earlier_run_that_does_not_fit(workdir, labelled, tmp_p
   assert not run.exists()
 
 
+@pytest.mark.slow
 def test_methods_are_compared_on_the_weights_of_an_earlier_run(workdir, tmp_path):
   assert (
     compare.main(

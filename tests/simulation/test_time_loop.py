@@ -226,6 +226,7 @@ def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
     assert chosen() == chosen(on_cpus=1) == chunk
 
 
+@pytest.mark.compiler
 def test_the_first_layers_current_is_computed_once(rng):
   """XLA moves it out of the loop over time; all other layers are in there."""
   model, x = tcljax.CNN(num_classes=10), jnp.ones((2, 8, 8, 3))

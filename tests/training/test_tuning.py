@@ -100,24 +100,6 @@ def test_a_loss_of_nothing_among_several_leaves_the_others_their_gradient():
   np.testing.assert_allclose(gradient[1:], value / 3 / np.array([0.5, 2.0]), rtol=1e-5)
 
 
-def test_one_set_can_serve_several_numbers_of_steps(case, to_tune):
-  model, _, images, labels = case
-  losses = []
-  tcljax.tune(
-    model,
-    to_tune,
-    images,
-    labels,
-    SpikingConfig(time_steps=8),
-    at=(2, 8),
-    steps=40,
-    batch_size=64,  # all of them: what other batches have in common is not the question
-    optimizer=ADAM,
-    on_metrics=lambda step, metrics: losses.append(metrics["loss"]),
-  )
-  assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
-
-
 def test_as_many_steps_as_fit_into_a_time(case, monkeypatch):
   """The clock is replaced: a second a reading, so a step of the trial takes one, compiling too."""
   model, variables, images, labels = case
