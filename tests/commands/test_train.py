@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import pathlib
-import re
 import signal
 import socket
 import subprocess
@@ -301,14 +300,6 @@ def test_the_argument_of_a_config_reaches_it(capsys):
   assert "data set 'cifar100' is not prepared in /nowhere" in capsys.readouterr().err
   assert train.main(["train.py", f"--config={ROOT / 'configs/vgg16.py'}:imagenet"]) == 2
   assert "'imagenet' is unknown: choose one of cifar100" in capsys.readouterr().err
-
-
-def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-  example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
-  monkeypatch.chdir(tmp_path)
-  exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
-  spiking, ann = map(float, re.findall(r"\d\.\d+", capsys.readouterr().out))
-  assert ann > 0.9 and abs(spiking - ann) < 0.03
 
 
 def run_digits(workdir, seed):

@@ -17,7 +17,8 @@ from tcljax.commands.arguments import Command
 from tcljax.runs.compare import METHODS
 from tcljax.runs.config_forms import base_config, parse
 
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 _FENCE = re.compile(r"(<!-- not run: [^>]+-->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`(python (?:train|convert|benchmarks/)[^`]+|tcljax-\w+ [^`]+)`")
@@ -44,7 +45,7 @@ def blocks(page, language):
 @pytest.mark.slow
 @pytest.mark.parametrize(
   "page",
-  [page for page in PAGES if blocks(page, "python")],
+  [page for page in PAGES[1:] if blocks(page, "python")],
   ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_snippets_run(page, workdir, tmp_path, monkeypatch):
@@ -57,6 +58,14 @@ def test_snippets_run(page, workdir, tmp_path, monkeypatch):
   names = {"__name__": "snippet"}
   for snippet in code:
     exec(compile(snippet, page.name, "exec"), names)
+
+
+def test_the_example_of_the_readme_converts(tmp_path, monkeypatch, capsys):
+  [example] = blocks(README, "python")
+  monkeypatch.chdir(tmp_path)
+  exec(compile(example, "README.md", "exec"), {"__name__": "readme"})
+  spiking, ann = map(float, re.findall(r"\d\.\d+", capsys.readouterr().out))
+  assert ann > 0.9 and abs(spiking - ann) < 0.03
 
 
 def command_lines(page):
@@ -158,7 +167,7 @@ def test_links_lead_to_files(page):
 
 
 def test_the_readme_is_short():
-  assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+  assert len(README.read_text().splitlines()) <= 120
 
 
 def test_lines_are_short():
