@@ -73,7 +73,7 @@ class Command:
     except (AttributeError, KeyError) as error:  # ml_collections: the field of an override
       raise ValueError(_unknown_field(str(error))) from error
     except (flags.Error, OSError, TypeError, ValueError) as error:
-      raise ValueError(str(error)) from error
+      raise ValueError(_without_traceback(str(error))) from error
     except Exception as error:  # whatever a config file may raise
       raise ValueError(f"the config cannot be read: {type(error).__name__}: {error}") from error
     if rest:
@@ -116,9 +116,20 @@ class Command:
   def _complain(self, error: Exception, status: int) -> int:
     from tcljax.runs.config import ConfigError
 
-    flag = "--config." if "config" in self.flags and isinstance(error, ConfigError) else ""
-    print(f"{self.name}: {flag}{' '.join(str(error).split())}", file=sys.stderr)
+    text, flag = " ".join(str(error).split()), ""
+    named = re.match(r"(\w+)[=:]", text)  # the argument of a function, which a flag may be
+    if isinstance(error, ConfigError):
+      flag = "--config." if "config" in self.flags else ""
+    elif named and named[1] in self.flags:
+      flag = "--"
+    print(f"{self.name}: {flag}{text}", file=sys.stderr)
     return status
+
+
+def _without_traceback(text: str) -> str:
+  """What absl says of a config file that raised: what it was doing, and the error alone."""
+  doing, traceback, lines = text.partition("Traceback (most recent call last)")
+  return doing + lines.strip().splitlines()[-1] if traceback else text
 
 
 def _unknown_field(text: str) -> str:

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tcljax.runs import config_forms, conversion_run, experiment, resume, workdir
 
     if flags.early_exit is not None:
-      early_exit.check_changed("--early_exit", flags.early_exit)
+      early_exit.check_changed("early_exit", flags.early_exit)
       if flags.multihost:
         raise ValueError("--early_exit is measured on one host: leave out --multihost")
     if flags.multihost:

@@ -162,7 +162,12 @@ def convert(
   """
   thresholds = {(".".join(path),): held for path, held in thresholds_by_path(variables).items()}
   check_spiking(spiking)
-  input_shape = tuple(operator.index(n) for n in input_shape)
+  try:
+    input_shape = tuple(operator.index(n) for n in input_shape)
+  except TypeError:
+    raise ValueError(
+      f"input_shape={input_shape!r} must be a sequence of integers, such as (28, 28, 1)"
+    ) from None
   graph, arrays = fold(*trace(in_float32(model), variables, input_shape))
   for name in graph.populations():
     if (name,) not in thresholds:

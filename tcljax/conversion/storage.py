@@ -17,7 +17,7 @@ from tcljax.simulation.settings import SpikingConfig
 
 _FORMAT = 3  # of the files; other numbers are refused
 _DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
-# All that a directory of ours may hold; `report` adds the last two.
+# All that a directory of ours may hold; convert.py adds the last two.
 _FILES = {_DESCRIPTION, _ARRAYS, "results.json", "accuracy.png"}
 _REPLACED = ".replaced"  # the network that was there, until the new one is in its place
 

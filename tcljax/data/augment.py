@@ -1,6 +1,8 @@
 """Images from uint8 to what a network takes, with augmentation, on the device."""
 
 import dataclasses
+import math
+import numbers
 from typing import Any
 
 import jax
@@ -17,7 +19,7 @@ class Preprocessing:
 
   Attributes:
     mean: per channel, on a scale where white is 1; one value serves every channel.
-    std: likewise.
+    std: per channel, on the same scale, above 0; one value serves every channel.
     shift: largest shift of a crop in pixels, in either direction and axis; the border is black.
     flip: whether half of the images are mirrored left to right.
     cutout: side of the square that is set to the mean at a random place (DeVries & Taylor, 2017);
@@ -39,6 +41,10 @@ class Preprocessing:
       check_least(field, getattr(self, field), 0)
     if self.magnitude > STRONGEST:
       raise ValueError(f"magnitude={self.magnitude} must be at most {STRONGEST}")
+    for field in ("mean", "std"):
+      values = getattr(self, field)
+      if not all(isinstance(one, numbers.Real) and math.isfinite(one) for one in values):
+        raise ValueError(f"{field}={values} must be finite numbers, one a channel")
     if not self.std or min(self.std) <= 0:
       raise ValueError(f"std={self.std} must be positive")
 

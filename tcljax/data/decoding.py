@@ -127,8 +127,8 @@ class Batches:
     num_classes: labels are 0 to `num_classes` - 1.
 
   With a `TrainingOrder` parts are chosen at random, as a function of seed, step and place in the
-  batch alone, and another image takes the place of one that cannot be read, chosen likewise. With
-  any other order the parts are central and an unreadable image is an error.
+  batch alone. So is the image that takes the place of one that cannot be read. With any other order
+  the parts are central and an unreadable image is an error.
   """
 
   def __init__(

@@ -1,7 +1,7 @@
 """RandAugment on the device (Cubuk et al., NeurIPS 2020): random operations of one strength.
 
 Images are float32 on a scale from 0 to 255. The operations and their ranges are those of the paper;
-what an operation does to an image is what Pillow does, so that recipes carry over.
+what an operation does to an image is what Pillow does, so that published settings carry over.
 """
 
 import jax

@@ -63,7 +63,7 @@ def load_dataset(
       the name of a TFDS set, "cifar10" or "dataset/config".
     data_dir: where TFDS sets lie; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     train_split: in TFDS notation, such as "train[:80%]".
-    test_split: likewise.
+    test_split: in TFDS notation; it shares no images with `train_split`.
     validation: number of training images to set aside, the same ones for every seed.
     image_size: side to which images are brought (shorter side scaled, centre cut out); 0 keeps
       their own size, which all must share. Streamed images are cropped to it: at random for

@@ -110,7 +110,8 @@ def diagnose(
   require_clipping(variables)
   check_spiking(spiking)
   check_least("batch_size", batch_size, 1)
-  check_least("number of images", len(images), 1)
+  if not len(images):
+    raise ValueError("there are no images to diagnose")
   if spiking.encoding != "constant":
     raise ValueError(
       f"encoding={spiking.encoding!r}: a diagnosis takes constant input, whose mean "

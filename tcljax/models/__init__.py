@@ -1,5 +1,6 @@
 """Networks that come with tcljax; any Flax module with a field `act` does as well."""
 
+import dataclasses
 from typing import Any
 
 from tcljax.checks import check_choice
@@ -56,7 +57,7 @@ def create_model(name: str, num_classes: int, **fields: Any) -> VGG | ResNet:
   """The named network with some of its fields set; a field given as None keeps its default.
 
   Raises:
-    ValueError: on an unknown name.
+    ValueError: on an unknown name, or a field that this network does not have.
 
   Examples:
     >>> import tcljax
@@ -66,4 +67,9 @@ def create_model(name: str, num_classes: int, **fields: Any) -> VGG | ResNet:
   """
   check_choice("name", name, MODELS)
   given = {field: value for field, value in fields.items() if value is not None}
-  return _MODELS[name](num_classes=num_classes, **given)
+  model = _MODELS[name]
+  has = [field.name for field in dataclasses.fields(model.func)]
+  for field, value in given.items():
+    if field not in has:
+      raise ValueError(f"{field}={value!r} is no field of {name}: leave it out")
+  return model(num_classes=num_classes, **given)

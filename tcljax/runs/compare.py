@@ -78,7 +78,7 @@ def check(
   split = data.validation if validation else data.test
   if not len(split):
     raise ValueError(
-      "validation: no images are set aside; set config.data.validation, for example to 5000"
+      "validation: no images are set aside; set data.validation of the config, for example to 5000"
     )
   chosen = split.take(np.arange(len(split))[: images or None])
   made = dataclasses.replace(experiment, dataset=dataclasses.replace(data, test=chosen))
@@ -172,7 +172,7 @@ class _Ledger:
     if self.results and self.results.get("images") != images:
       raise CheckpointError(
         f"{path} holds figures of {self.results.get('images')} images, asked "
-        f"are {images}: choose another --workdir, or as many --images"
+        f"are {images}: choose another workdir, or as many images"
       )
     if not self.results:
       ann = accuracy(

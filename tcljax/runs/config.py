@@ -91,6 +91,8 @@ class RunConfig:
 
   def __post_init__(self) -> None:
     check_least("seed", self.seed, 0)
+    if self.seed >= 2**32:  # of more, JAX's keys would take the last 32 bits
+      raise ValueError(f"seed={self.seed} must be below {2**32}")
     check_least("log_every", self.log_every, 1)
     check_least("checkpoint_every", self.checkpoint_every, 1)
     if not self.joint.through:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict, config_dict
 
-from tcljax.runs.config import RunConfig, named
+from tcljax.runs.config import ConfigError, RunConfig, named
 
 _Section = TypeVar("_Section")
 
@@ -45,15 +45,27 @@ def parse(config: ConfigDict) -> RunConfig:
   return _parse(RunConfig, config.to_dict(), "")
 
 
-def _parse(kind: Callable[..., _Section], fields: dict[str, Any], section: str) -> _Section:
+def _parse(kind: Callable[..., _Section], fields: Any, section: str) -> _Section:
+  if not isinstance(fields, dict):
+    raise ConfigError(f"{section.rstrip('.') or 'config'}={fields!r} must be a section of fields")
   types = typing.get_type_hints(kind)
-  parsed = {
-    name: _parse(types[name], value, f"{section}{name}.")
-    if dataclasses.is_dataclass(types[name])
-    else value
-    for name, value in fields.items()
-  }
+  parsed = {}
+  for name, value in fields.items():
+    if name not in types:
+      raise ConfigError(f"{section}{name}={value!r} is no field of a config: leave it out")
+    if dataclasses.is_dataclass(types[name]):
+      parsed[name] = _parse(types[name], value, f"{section}{name}.")
+    else:
+      parsed[name] = value
+      _check_type(f"{section}{name}", value, types[name])
   return named(section, kind, **parsed)
+
+
+def _check_type(field: str, value: Any, kind: Any) -> None:
+  """Raises ConfigError unless the value is of the type that the field declares."""
+  kinds = (tuple,) if typing.get_origin(kind) is tuple else typing.get_args(kind) or (kind,)
+  if not isinstance(value, (*kinds, int) if float in kinds else kinds):
+    raise ConfigError(f"{field}={value!r} must be of type {getattr(kind, '__name__', kind)}")
 
 
 def to_json(config: RunConfig) -> str:
@@ -73,13 +85,12 @@ def from_json(path: pathlib.Path) -> RunConfig:
     raise ValueError(f"{path} does not exist: is {path.parent} a workdir of train.py?") from None
   except (OSError, ValueError) as error:
     raise ValueError(f"{path} cannot be read: {error}") from error
-  config = base_config()
   try:
-    with config.ignore_type():
-      config.update(_with_tuples(stored))
-    return parse(config)
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise ValueError(f"{path} does not hold the fields of this version: {error}") from error
+    return _parse(RunConfig, _with_tuples(stored), "")
+  except ValueError as error:
+    raise ValueError(
+      f"{path} does not hold the fields of this version: {error}; choose another workdir"
+    ) from error
 
 
 def _with_tuples(value: Any) -> Any:

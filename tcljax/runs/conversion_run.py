@@ -38,7 +38,7 @@ def convert_and_verify(
 
   Args:
     experiment: from `make_experiment`.
-    variables: from `trained.restore_trained`.
+    variables: from `resume.restore_trained`.
     output: directory of the spiking network.
     early_exit: percent of training images whose answer may change where images leave early; None
       to leave early exit out.

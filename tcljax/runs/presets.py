@@ -93,7 +93,7 @@ def _cifar100(config: Any) -> None:
 
 
 def _joint(config: Any) -> None:
-  """The lowest latency: from the tuned thresholds on, all is trained through the SNN of T = 4."""
+  """The fewest steps: from the tuned thresholds on, all is trained through the SNN of T = 4."""
   _fine_tuned(config, "snn", 4)
   config.joint.optimizer.name = "adamw"
   config.joint.optimizer.learning_rate = 5e-4

@@ -5,7 +5,7 @@ An error names the field of the section; `tcljax.runs.config.named` puts the sec
 
 import dataclasses
 
-from tcljax.checks import check_choice, check_least
+from tcljax.checks import check_choice, check_finite, check_least
 from tcljax.maths.neurons import Neuron
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.training.calibration import METHODS, check_calibration
@@ -262,8 +262,8 @@ class TuneConfig:
   def __post_init__(self) -> None:
     for field in ("batch_size", "images"):
       check_least(field, getattr(self, field), 1)
-    for field in ("steps", "minutes"):
-      check_least(field, getattr(self, field), 0)
+    check_least("steps", self.steps, 0)
+    check_finite("minutes", self.minutes)
     check_choice("objective", self.objective, OBJECTIVES)
     check_choice("calibration", self.calibration, METHODS)
     check_calibration(self.calibration, self.percentile, self.v_init, self.instalments)

@@ -109,6 +109,5 @@ def _diverged(number: int, name: str, value: float, checkpoints: "Checkpoints | 
   last = checkpoints.latest_step()
   kept = f"the last good checkpoint is {checkpoints.path(last)}" if last else "no checkpoint yet"
   return (
-    f"{what}; {kept}; start anew in another --workdir with a lower learning rate or with "
-    "optimizer.clip_norm"
+    f"{what}; {kept}; start anew in another workdir with a lower learning rate or with clip_norm"
   )

@@ -120,6 +120,8 @@ def with_threshold_decay(objective: Objective, coefficient: float) -> Objective:
 
 def check_at(at: Sequence[int], time_steps: int) -> None:
   """Raises ValueError unless all of `at` are numbers of steps from 1 to T."""
+  if np.ndim(at) != 1:
+    raise ValueError(f"at={at!r} must be a sequence of numbers of steps, such as (4, 8)")
   for t in at:
     if not (isinstance(t, (int, np.integer)) and 1 <= t <= time_steps):
       raise ValueError(

@@ -1,13 +1,12 @@
 """Optimizers, and which collections of variables they train."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 
 import jax
 import optax
 
-from tcljax.checks import check_choice
+from tcljax.checks import check_choice, check_finite
 from tcljax.layers.collections import COLLECTIONS, Variables
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -50,9 +49,7 @@ class OptimizerConfig:
   def __post_init__(self) -> None:
     check_choice("name", self.name, OPTIMIZERS)
     for field in ("learning_rate", "warmup_steps", "momentum", "weight_decay", "clip_norm"):
-      value = getattr(self, field)
-      if not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f"{field}={value} must be finite and not negative")
+      check_finite(field, getattr(self, field))
 
   def transformation(self, steps: int) -> optax.GradientTransformation:
     """The optimizer for a run of `steps` steps."""

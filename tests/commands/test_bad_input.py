@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from running import ROOT, complaint, run_train
+from running import DIGITS, ROOT, complaint, run_train
 
 from tcljax.commands import convert, train
 
@@ -26,7 +26,7 @@ from tcljax.commands import convert, train
     ("--config.snn.surrogate=step", "snn.surrogate='step' is unknown: choose one of triangle"),
     ("--config.snn.width=0.0", "snn.width=0.0 must be positive"),
     ("--config.tune.at=(2,5)", r"tune.at=\(2, 5\): 5 is no number of steps from 1 to time_steps=4"),
-    ("--config.tune.minutes=-1.0", "tune.minutes=-1.0 must be at least 0"),
+    ("--config.tune.minutes=-1.0", "tune.minutes=-1.0 must be finite and not negative"),
     ("--config.snn.readout=mean", "snn.readout='mean' is unknown: choose one of membrane, rate"),
     ("--config.snn.rest=soft", "--config has no field 'rest'; did you mean 'reset'"),
     ("--config.snn.rest.deep=1", "--config has no field 'rest'"),
@@ -56,7 +56,15 @@ from tcljax.commands import convert, train
       "image size 8x8 is too small for the model's 4 halvings: it takes at least 16x16",
     ),
     ("--config.preprocessing.mean=(0.1,0.2)", "preprocessing.mean=.* has 2 values for 1 channels"),
+    (
+      "--config.preprocessing.mean=('a',)",
+      r"preprocessing.mean=.*'a'.* must be finite",
+    ),
+    ("--config.preprocessing.std=nan", r"preprocessing.std=\(.*\) must be finite numbers"),
     ("--config.preprocessing.shift=-1", "preprocessing.shift=-1"),
+    ("--config.model.stem=cifar", "model.stem='cifar' is no field of cnn: leave it out"),
+    ("--config.tune.minutes=inf", "tune.minutes=inf must be finite and not negative"),
+    ("--config.seed=4294967296", "seed=4294967296 must be below 4294967296"),
   ],
 )
 def test_bad_overrides_are_told_in_one_line(tmp_path, capsys, monkeypatch, override, message):
@@ -85,6 +93,16 @@ def test_bad_command_lines(tmp_path, capsys):
   )
   assert train.main(["train.py", f"--config={broken}"]) == 2
   assert "--config has no field 'batchsize'; did you mean 'batch_size'?" in complaint(capsys)
+  broken.write_text(
+    "from ml_collections import ConfigDict\n\n\ndef get_config():\n"
+    "  return ConfigDict({'snn': {'steps': 4}})\n"
+  )
+  assert train.main(["train.py", f"--config={broken}"]) == 2
+  assert "--config.snn.steps=4 is no field of a config" in complaint(capsys)
+  assert train.main(["train.py", f"{DIGITS}:joynt"]) == 2
+  line = complaint(capsys)
+  assert "variant of the config='joynt' is unknown: choose one of cifar100, joint" in line
+  assert " File " not in line
   for command in (train, convert):
     assert command.main(["x", "--help"]) == 0
     out = capsys.readouterr().out
@@ -112,6 +130,17 @@ def test_workdir_of_something_else_or_unwritable(tmp_path, capsys):
   (tmp_path / "old" / "config.json").write_text('{"name": "x", "gone": 1}')
   assert run_train(tmp_path / "old") == 2
   assert "does not hold the fields of this version" in complaint(capsys)
+  for text, message in (
+    ('{"snn": {"steps": 4}}', "snn.steps=4 is no field of a config"),
+    ('{"snn": 4}', "snn=4 must be a section of fields"),
+    ("[]", r"config=\(\) must be a section"),
+    ('{"seed": "x"}', "seed='x' must be of type int"),
+    ('{"tune": {"v_init": 1, "at": [4, "x"]}}', "tune.at=.*'x' is no number of steps"),
+    ('{"preprocessing": {"mean": 0.5}}', "preprocessing.mean=0.5 must be of type tuple"),
+  ):
+    (tmp_path / "old" / "config.json").write_text(text)
+    assert run_train(tmp_path / "old") == 2
+    assert re.search(f"{message}.*; choose another workdir", complaint(capsys))
   (tmp_path / "old" / "config.json").write_text('{"name": ')
   assert run_train(tmp_path / "old") == 2
   assert "config.json cannot be read" in complaint(capsys)

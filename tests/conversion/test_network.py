@@ -160,6 +160,8 @@ def test_errors(vgg, images, network):
   misfit = {**clipping, "act1_1": {"raw_threshold": np.ones(5), "v_init": np.ones(5)}}
   with pytest.raises(ValueError, match="'act1_1' has 8 channels, but its thresholds have shape"):
     tcljax.convert(model, {**variables, "clipping": misfit}, (8, 8, 3))
+  with pytest.raises(ValueError, match="input_shape=192 must be a sequence of integers"):
+    tcljax.convert(model, {**variables, "clipping": clipping}, 192)
   with pytest.raises(ValueError, match="spiking=8 must be"):
     tcljax.convert(model, {**variables, "clipping": clipping}, (8, 8, 3), 8)
   with pytest.raises(ValueError, match=r"inputs have shape \(16, 8, 8\), expected \(batch, 8,"):

@@ -108,7 +108,7 @@ def test_parts_add_up_and_batches_do_not_matter(vgg, images):
 def test_errors(vgg, images):
   model, variables = vgg
   variables = calibrate_plainly(model, variables, images)
-  with pytest.raises(ValueError, match="number of images=0 must be at least 1"):
+  with pytest.raises(ValueError, match="there are no images to diagnose"):
     tcljax.diagnose(model, variables, images[:0], tcljax.SpikingConfig())
   with pytest.raises(ValueError, match="encoding='poisson': a diagnosis takes constant input"):
     tcljax.diagnose(model, variables, images, tcljax.SpikingConfig(encoding="poisson"))

@@ -110,7 +110,7 @@ def test_figures_of_other_images_are_not_overwritten(compared, capsys):
 def test_choices_are_made_on_images_set_aside(tmp_path, capsys):
   only = "--methods=least_squares"
   assert run(tmp_path / "a", "--time_steps=2", only, "--validation") == 2
-  assert "no images are set aside; set config.data.validation" in complaint(capsys)
+  assert "--validation: no images are set aside; set data.validation of" in complaint(capsys)
   assert (
     run(tmp_path / "b", "--time_steps=2", only, "--validation", "--config.data.validation=100") == 0
   )
@@ -123,12 +123,12 @@ def test_choices_are_made_on_images_set_aside(tmp_path, capsys):
 @pytest.mark.parametrize(
   "argument, message",
   [
-    ("--time_steps=4,many", "steps=4,many must be numbers from 1 on, such as 4,8,16"),
-    ("--time_steps=0", "steps=0 must be numbers from 1 on"),
-    ("--time_steps=", "steps= must be numbers"),
-    ("--methods=best", "methods='best' is unknown: choose one of maximum, "),
+    ("--time_steps=4,many", "--time_steps=4,many must be numbers from 1 on, such as 4,8,16"),
+    ("--time_steps=0", "--time_steps=0 must be numbers from 1 on"),
+    ("--time_steps=", "--time_steps= must be numbers"),
+    ("--methods=best", "--methods='best' is unknown: choose one of maximum, "),
     ("--images=-1", "images"),
-    ("--config.snn.chunk=4", "chunk=4 does not divide time_steps=2"),
+    ("--config.snn.chunk=4", "--config.snn.chunk=4 does not divide time_steps=2"),
     ("--config.pretrained=nothing.npz", "pretrained: nothing.npz does not exist"),
   ],
 )

@@ -361,10 +361,14 @@ def test_bad_tuning_input(case):
     tcljax.tune(model, variables, images, labels, optimizer="adamw")
   with pytest.raises(ValueError, match="steps=-2 must be at least 1"):
     tcljax.tune(model, variables, images, labels, steps=-2)
-  with pytest.raises(ValueError, match="minutes=nan must be at least 0"):
+  with pytest.raises(ValueError, match="minutes=nan must be finite"):
     tcljax.tune(model, variables, images, labels, minutes=float("nan"))
   with pytest.raises(ValueError, match=r"at=\(4, 0\): 0 is no number .* to time_steps=8"):
     tcljax.tune(model, variables, images, labels, at=(4, 0))
+  with pytest.raises(ValueError, match="at=4 must be a sequence"):
+    tcljax.tune(model, variables, images, labels, at=4)
+  with pytest.raises(ValueError, match="minutes=inf must be finite"):
+    tcljax.tune(model, variables, images, labels, minutes=float("inf"))
   with pytest.raises(tcljax.TrainingDiverged, match="at step 1; are all inputs finite"):
     tcljax.tune(model, variables, images * np.inf, labels, steps=2)
   with pytest.raises(ValueError, match="64 images have 5 labels"):
