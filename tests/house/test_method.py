@@ -55,7 +55,7 @@ def tune(digits, variables, steps):
   )
 
 
-def test_the_lower_the_latency_the_lower_the_threshold(digits):
+def test_the_fewer_the_steps_the_lower_the_threshold(digits):
   # Both start from the same percentile, so that the difference is what training found.
   _, variables, _ = digits
   few, many = (
