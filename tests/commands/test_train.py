@@ -328,7 +328,7 @@ def test_digits_reach_what_the_readme_says(tmp_path):
   assert results["snn"]["1"] > calibrated + 3  # tuning pays at few steps
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_digits_with_other_seeds(tmp_path, seed):
   check_digits(run_digits(tmp_path / "run", seed))

@@ -122,8 +122,8 @@ def test_augmentation_shifts_flips_and_cuts_out():
     ),
     ({"name": "digits", "train_split": "train[:5]"}, "digits has the splits 'train' and 'test'"),
     ({"name": "digits", "image_size": 32}, "image_size=32: the images of digits are 8x8"),
-    ({"name": "cifar10", "image_size": -3}, "data.image_size=-3 must be at least 1"),
-    ({"name": "digits", "validation": 2000}, "data.validation=2000 must be at least 0 and leave"),
+    ({"name": "cifar10", "image_size": -3}, "image_size=-3 must be at least 1"),
+    ({"name": "digits", "validation": 2000}, "validation=2000 must be at least 0 and leave"),
   ],
 )
 def test_bad_data_sets(options, message):

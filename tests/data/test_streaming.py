@@ -235,10 +235,10 @@ def test_damaged_images_where_none_can_take_their_place(data_dir):
   "options, message",
   [
     ({"name": "unlabelled"}, "image 'train_000.JPEG' has label -1, classes are 0 to 4: choose"),
-    ({"image_size": 0}, "the images of 'photos' differ in size: set data.image_size"),
-    ({"workers": -2}, "data.workers=-2 must be a number of processes, 0 to decode in the main one"),
-    ({"validation": 30}, "data.validation=30 must be at least 0 and leave some of the 30"),
-    ({"name": "digits", "test_split": "test", "image_size": 0}, "data.stream=True: digits are not"),
+    ({"image_size": 0}, "the images of 'photos' differ in size: set image_size"),
+    ({"workers": -2}, "workers=-2 must be a number of processes, 0 to decode in the main one"),
+    ({"validation": 30}, "validation=30 must be at least 0 and leave some of the 30"),
+    ({"name": "digits", "test_split": "test", "image_size": 0}, "stream=True: digits are not"),
     (
       {"name": "imagenet2012"},
       "'imagenet2012' is not prepared in .*; put ILSVRC2012_img_train.tar and "

@@ -150,5 +150,5 @@ def test_errors():
     initialise(blocks=(1,), widths=(8, 4))
   with pytest.raises(ValueError, match=r"image size 8x8 is too small .* at least 32x32"):
     check_image_size(create_model("resnet18", 10), (8, 8))
-  with pytest.raises(ValueError, match=r"model\.name='vgg' is unknown: choose one of cnn, vgg11"):
+  with pytest.raises(ValueError, match=r"name='vgg' is unknown: choose one of cnn, vgg11"):
     create_model("vgg", 10)

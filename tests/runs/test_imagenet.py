@@ -89,7 +89,7 @@ def test_images_too_small_for_the_stem_and_an_unprepared_set(data_dir, tmp_path,
   assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_resnet34_at_full_resolution(data_dir, tmp_path):
   """As a user runs it: worker processes leave no message and no process behind."""
   done = subprocess.run(
@@ -107,7 +107,7 @@ def test_resnet34_at_full_resolution(data_dir, tmp_path):
   assert json.loads((tmp_path / "run" / "results.json").read_text())["images"] == 5
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["imagenet_resnet34", "imagenet_vgg16"])
 def test_a_step_of_each_phase_at_full_resolution(data_dir, name):
   scope = {}
