@@ -321,6 +321,7 @@ def check_digits(results):
   assert results["ann"] - results["snn"]["32"] <= 0.3
 
 
+@pytest.mark.slow
 def test_digits_reach_what_the_readme_says(tmp_path):
   results = run_digits(tmp_path / "run", seed=0)
   check_digits(results)

@@ -331,7 +331,7 @@ def test_the_real_resnet20_gives_its_known_logits():
   np.testing.assert_allclose(logits, expected, atol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_resnet20
 def test_the_real_resnet20_ends_at_its_clipped_network():
   data, model = load_dataset("cifar10"), create_model("resnet20", 10)
