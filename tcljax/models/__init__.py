@@ -1,7 +1,7 @@
 """Networks that come with tcljax; any Flax module with a field `act` does as well."""
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 from tcljax.checks import check_choice
 from tcljax.models.resnet import (
@@ -68,7 +68,7 @@ def create_model(name: str, num_classes: int, **fields: Any) -> VGG | ResNet:
   check_choice("name", name, MODELS)
   given = {field: value for field, value in fields.items() if value is not None}
   model = _MODELS[name]
-  has = [field.name for field in dataclasses.fields(model.func)]
+  has = [field.name for field in dataclasses.fields(cast(Any, model.func))]
   for field, value in given.items():
     if field not in has:
       raise ValueError(f"{field}={value!r} is no field of {name}: leave it out")

@@ -38,9 +38,10 @@ def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> Variables:
   phase, steps = JOINT, final_steps(joint)
   if tune.runs and joint.through != "snn":
     phase, steps = TUNED, tuning_steps(tune, workdir)
-  if steps is None:
+  if steps is None or not (workdir / phase).is_dir():  # where there is none, it would be made
     raise ValueError(
-      f"workdir {workdir} is not finished, its tuning has not begun: run train.py with it again"
+      f"workdir {workdir} is not finished, its phase {phase!r} has not begun: run train.py with it "
+      "again"
     )
   with Checkpoints(workdir / phase) as checkpoints:
     found = checkpoints.latest_step()

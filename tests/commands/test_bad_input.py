@@ -164,6 +164,10 @@ def test_convert_of_an_unfinished_run_and_into_a_foreign_directory(workdir, tmp_
   shutil.rmtree(copy / "tuned" / "6")
   assert convert.main(["convert.py", f"--workdir={copy}", f"--output={tmp_path / 's'}"]) == 2
   assert "is not finished, 3 of 6 steps of phase 'tuned' are done" in complaint(capsys)
+  shutil.rmtree(copy / "tuned")
+  assert convert.main(["convert.py", f"--workdir={copy}", f"--output={tmp_path / 's'}"]) == 2
+  assert "is not finished, its phase 'tuned' has not begun" in complaint(capsys)
+  assert not (copy / "tuned").exists()
   assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={copy}"]) == 2
   assert "is not (only) a spiking network" in complaint(capsys)
   assert convert.main(["convert.py", f"--workdir={workdir}", "--output=/dev/null/x"]) == 2

@@ -185,7 +185,7 @@ def test_tuning_within_a_limit_of_time(tmp_path, capsys):
   assert f"tuned: {steps} of {steps} steps are done already" in capsys.readouterr().out
   (workdir / "tuning_steps.json").unlink()
   experiment = make_experiment(config_forms.from_json(workdir / "config.json"))
-  with pytest.raises(ValueError, match="is not finished, its tuning has not begun"):
+  with pytest.raises(ValueError, match="is not finished, its phase 'tuned' has not begun"):
     resume.restore_trained(experiment, workdir)
   (workdir / "tuning_steps.json").write_text("{}")
   with pytest.raises(ValueError, match=r"tuning_steps\.json cannot be read: .*; remove it and"):
