@@ -73,7 +73,14 @@ def test_machines_that_made_a_table_together_are_all_named(tmp_path, ledger, mon
 
 
 @pytest.mark.parametrize(
-  "text", ["{", "[1]", "{}", '{"command": "x", "rows": [{"T": "a"}, {"T": 1}]}']
+  "text",
+  [
+    "{",
+    "[1]",
+    "{}",
+    '{"command": "x", "machine": "A", "rows": [{"T": "a"}, {"T": 1}]}',
+    '{"command": "x", "machine": "A", "rows": [1]}',
+  ],
 )
 def test_a_damaged_file_is_told_and_kept(tmp_path, ledger, text):
   (tmp_path / "table.json").write_text(text)
