@@ -1,8 +1,10 @@
-"""What tests of graphs share: a model's variables, and its graph beside the model itself."""
+"""What tests of graphs and pooling share: graphs beside their models, and variables alive."""
 
 import jax
 import numpy as np
+from running import calibrate_plainly
 
+import tcljax
 from tcljax.graph import GraphNetwork, fold, trace
 from tcljax.layers.activations import ReLU
 
@@ -27,3 +29,27 @@ def randomized(model, x, seed=0):
   rng = np.random.default_rng(seed)
   variables = model.init(jax.random.key(seed), x)
   return jax.tree.map(lambda a: np.asarray(a + rng.normal(0, 0.1, a.shape), np.float32), variables)
+
+
+def alive(model, images, **calibration):
+  """Variables with BatchNorms that also shrink and turn over, and thresholds that clip."""
+  variables = jax.jit(model.init)(jax.random.key(0), images)
+  rng = np.random.default_rng(3)
+
+  def drawn(path, a):
+    if a.ndim > 1:
+      return a
+    name = path[-1].key
+    centre = {"scale": 1.0, "var": 1.0}.get(name, 0.2)
+    sign = rng.choice([-1, 1], a.shape, p=(0.3, 0.7)) if name == "scale" else 1
+    return np.float32(sign * (centre + rng.uniform(-0.1, 0.4, a.shape)))
+
+  variables = jax.tree_util.tree_map_with_path(drawn, variables)
+  return calibrate_plainly(model, variables, images, **{"percentile": 97, **calibration})
+
+
+def simulated(model, variables, images, **config):
+  observe = lambda steps: (steps.logits, steps.spikes)
+  return jax.jit(
+    lambda v, x: tcljax.simulate(model, v, x, tcljax.SpikingConfig(**config), observe=observe)
+  )(variables, images)

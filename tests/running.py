@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import runpy
 import sys
 
 import flax.linen as nn
@@ -35,6 +36,11 @@ def calibrate_plainly(model, variables, images, **options):
   """By percentile, one threshold a layer, the initial potential of one half in one part."""
   plain = {"method": "percentile", "per_channel": False, "v_init": 0.5, "instalments": 1}
   return tcljax.calibrate(model, variables, [images], **{**plain, **options})
+
+
+def get_config(name, *variants):
+  """What configs/NAME.py gives."""
+  return runpy.run_path(ROOT / "configs" / f"{name}.py")["get_config"](*variants)
 
 
 def load_benchmark(name):

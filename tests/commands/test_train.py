@@ -1,9 +1,7 @@
-"""The two commands as a user runs them: end to end, killed and resumed, on two hosts."""
+"""`train.py` as a user runs it: end to end, killed and resumed, on two hosts."""
 
-import contextlib
 import json
 import os
-import pathlib
 import signal
 import socket
 import subprocess
@@ -14,22 +12,20 @@ import jax
 import numpy as np
 import pytest
 from running import DIGITS, ROOT, TINY, run_train
+from states import bits, experiment_of, restored
 
 import tcljax
 from tcljax.commands import convert, train
-from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
-from tcljax.reporting.progress import PhaseLog
-from tcljax.runs import config_forms, resume
-from tcljax.runs.experiment import make_experiment
-from tcljax.runs.workdir import ANN, TUNED, prepare_workdir
+from tcljax.runs import resume
+from tcljax.runs.workdir import ANN, TUNED
 from tcljax.training import optimizers
 from tcljax.training.step import TrainState, new_state
 
 
 def final_state(workdir, phase):
   """The state in the newest checkpoint of a phase, weights, thresholds and optimizer."""
-  experiment = make_experiment(config_forms.from_json(workdir / "config.json"))
+  experiment = experiment_of(workdir)
   variables = jax.eval_shape(experiment.initial_variables)
   trained, optimizer = "params", experiment.train.optimizer
   if phase == TUNED:
@@ -37,16 +33,7 @@ def final_state(workdir, phase):
     trained, optimizer = "clipping", experiment.tune.optimizer
   transformation = optimizers.train_only({trained: optimizer.transformation(1)})
   state = jax.eval_shape(lambda variables: new_state(variables, transformation), variables)
-  with Checkpoints(workdir / phase) as checkpoints:
-    wanted = parallel.abstract_replicated(parallel.data_mesh(), state._asdict())
-    return TrainState(**checkpoints.restore(wanted))
-
-
-def bits(tree):
-  return {
-    jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
+  return TrainState(**restored(workdir / phase, state._asdict()))
 
 
 def test_train_reports(workdir, capsys):
@@ -118,35 +105,6 @@ def test_killed_and_resumed_ends_with_the_same_bits(workdir, tmp_path, phase):
   assert steps == [("ann", n) for n in range(1, 41)] + [("tuned", n) for n in range(1, 7)]
 
 
-def test_the_log_of_a_stopped_run_is_cut_back_to_its_checkpoint(tmp_path):
-  path = tmp_path / "metrics.jsonl"
-  lines = [
-    {"phase": phase, "step": step, "loss": 0.0}
-    for phase, step in [("ann", 1), ("ann", 2), ("tuned", 1), ("tuned", 2), ("tuned", 3)]
-  ]
-  path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"phase": "tu')
-  with contextlib.closing(PhaseLog(tmp_path, "tuned", steps=9, every=1)) as log:
-    log.begin(1)
-  assert [json.loads(line) for line in path.read_text().splitlines()] == lines[:3]
-
-
-def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys):
-  output = tmp_path / "snn"
-  assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={output}"]) == 0
-  out = capsys.readouterr().out
-  assert "verified" in out and "spikes/neuron" in out and "agrees with ANN %" in out
-  converted = json.loads((output / "results.json").read_text())
-  trained = json.loads((workdir / "results.json").read_text())
-  assert converted["images"] == 360 and converted["ann"] == trained["ann"]
-  for steps, percent in trained["snn"].items():
-    assert abs(converted["snn"][steps] - percent) <= 100 * 2 / 360 + 1e-3
-  network = tcljax.load(output)
-  assert network.spiking.time_steps == 4 and network.metadata["dataset"] == "digits"
-  assert network(np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)
-  # Again into the same place: replaced.
-  assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={output}"]) == 0
-
-
 @pytest.mark.slow
 def test_rate_readout_poisson_input_and_cross_entropy(tmp_path):
   assert (
@@ -184,7 +142,7 @@ def test_tuning_within_a_limit_of_time(tmp_path, capsys):
   assert run_train(workdir, flag) == 0
   assert f"tuned: {steps} of {steps} steps are done already" in capsys.readouterr().out
   (workdir / "tuning_steps.json").unlink()
-  experiment = make_experiment(config_forms.from_json(workdir / "config.json"))
+  experiment = experiment_of(workdir)
   with pytest.raises(ValueError, match="is not finished, its phase 'tuned' has not begun"):
     resume.restore_trained(experiment, workdir)
   (workdir / "tuning_steps.json").write_text("{}")
@@ -234,72 +192,6 @@ def test_two_hosts_do_what_one_does(tmp_path):
   two = json.loads((tmp_path / "run" / "results.json").read_text())
   run("convert.py", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}")
   assert json.loads((tmp_path / "snn" / "results.json").read_text())["snn"] == two["snn"]
-
-
-@pytest.mark.parametrize("look", ["exists", "iterdir"])
-def test_another_host_may_write_its_config_meanwhile(tmp_path, monkeypatch, look):
-  config = config_forms.parse(config_forms.base_config())
-  original = getattr(pathlib.Path, look)
-
-  def look_and_be_overtaken(path):
-    found = original(path)
-    found = found if isinstance(found, bool) else list(found)
-    (tmp_path / "config.json").write_text(config_forms.to_json(config))
-    return found
-
-  monkeypatch.setattr(pathlib.Path, look, look_and_be_overtaken)
-  assert prepare_workdir(tmp_path, config) == tmp_path
-  assert (tmp_path / "config.json").read_text() == config_forms.to_json(config)
-
-
-def get_config(name, *variants):
-  source = (ROOT / "configs" / f"{name}.py").read_text()
-  scope = {}
-  exec(compile(source, name, "exec"), scope)
-  return source, scope["get_config"](*variants)
-
-
-@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "configs").glob("*.py"))])
-def test_configs_are_whole(name):
-  source, config = get_config(name)
-  assert config.name == name
-  assert f"python train.py --config=configs/{name}.py" in source
-  base = config_forms.parse(config_forms.base_config())
-  assert config_forms.differences(base, config_forms.parse(config))
-
-
-@pytest.mark.parametrize("name", ["cnn", "vgg16", "resnet18", "resnet20"])
-def test_variants_of_configs(name):
-  _, plain = get_config(name)
-  _, config = get_config(name, "cifar100,joint")
-  assert (config.name, config.data.name) == (f"{name}-cifar100-joint", "cifar100")
-  assert config.joint.through == "snn" and config.snn.time_steps == 4 and config.tune.at == ()
-  changed = {
-    line.partition(":")[0]
-    for line in config_forms.differences(*map(config_forms.parse, (plain, config)))
-  }
-  assert not {field for field in changed if field.startswith(("train.", "model.", "eval."))}
-  _, config = get_config(name, "quantized")
-  assert config.joint.through == "quantized" and config.snn.time_steps == 8
-  _, config = get_config(name, "scratch")
-  assert config.joint.start == "scratch" and config.joint.optimizer == config.train.optimizer
-  with pytest.raises(ValueError, match="variant of the config='joined' is unknown"):
-    get_config(name, "joined")
-
-
-def test_the_argument_of_a_config_reaches_it(capsys):
-  # It names a set that is not prepared, and a field that is given beside it still counts.
-  status = train.main(
-    [
-      "train.py",
-      f"--config={ROOT / 'configs/vgg16.py'}:cifar100",
-      "--config.data.data_dir=/nowhere",
-    ]
-  )
-  assert status == 2
-  assert "data set 'cifar100' is not prepared in /nowhere" in capsys.readouterr().err
-  assert train.main(["train.py", f"--config={ROOT / 'configs/vgg16.py'}:imagenet"]) == 2
-  assert "'imagenet' is unknown: choose one of cifar100" in capsys.readouterr().err
 
 
 def run_digits(workdir, seed):

@@ -1,3 +1,5 @@
+"""Images that leave a simulation early, and the margin that lets them."""
+
 import json
 
 import chex

@@ -1,3 +1,5 @@
+"""RandAugment's operations beside those of Pillow, and how they are drawn."""
+
 import jax
 import numpy as np
 import pytest

@@ -1,32 +1,10 @@
-import itertools
-import os
-import pathlib
+"""Data sets: what they hold, splits that share no image, and what is told of other names."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from real_data import needs_cifar
 
-from tcljax.data import (
-  Preprocessing,
-  Split,
-  evaluation_batches,
-  load_dataset,
-  training_batches,
-)
-
-CIFAR = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "")) / "cifar10"
-needs_cifar = pytest.mark.skipif(
-  not os.environ.get("TFDS_DATA_DIR") or not CIFAR.is_dir(),
-  reason="TFDS_DATA_DIR does not hold cifar10",
-)
-
-
-def split(count):
-  labels = np.arange(count, dtype=np.int32)
-  return Split(
-    np.broadcast_to(labels[:, None, None, None], (count, 2, 2, 1)).astype(np.uint8), labels
-  )
+from tcljax.data import load_dataset
 
 
 def rows(images):
@@ -49,68 +27,6 @@ def test_what_is_set_aside_does_not_depend_on_how_much():
   assert rows(few.validation.images) <= rows(many.validation.images)
 
 
-def test_an_epoch_holds_every_example_once():
-  batches = training_batches(split(10), batch_size=4, seed=0)
-  order = np.concatenate([next(batches)["label"] for _ in range(10)])  # 4 epochs
-  epochs = order.reshape(4, 10)
-  for epoch in epochs:
-    np.testing.assert_array_equal(np.sort(epoch), np.arange(10))
-  assert not np.array_equal(epochs[0], epochs[1])
-  other = next(training_batches(split(10), 4, seed=1))["label"]
-  assert not np.array_equal(order[:4], other)
-
-
-@pytest.mark.parametrize("start", [1, 3, 7])
-def test_batches_can_be_taken_up_at_any_step(start):
-  whole = list(itertools.islice(training_batches(split(10), 4, seed=3), 12))
-  later = list(itertools.islice(training_batches(split(10), 4, seed=3, start_step=start), 5))
-  for a, b in zip(whole[start:], later):
-    np.testing.assert_array_equal(a["label"], b["label"])
-    np.testing.assert_array_equal(a["image"], b["image"])
-
-
-def test_evaluation_pads_and_masks():
-  batches = list(evaluation_batches(split(10), 4))
-  assert [len(b["label"]) for b in batches] == [4, 4, 4]
-  mask = np.concatenate([b["mask"] for b in batches])
-  labels = np.concatenate([b["label"] for b in batches])
-  np.testing.assert_array_equal(labels[mask], np.arange(10))
-
-
-def test_normalisation():
-  images = np.array([[[[0, 255, 51]]]], np.uint8)
-  found = Preprocessing((0.5, 0.0, 0.2), (0.5, 1.0, 0.1))(images)
-  np.testing.assert_allclose(found, [[[[-1, 1, 0]]]], atol=1e-6)
-
-
-def test_augmentation_shifts_flips_and_cuts_out():
-  images = jnp.asarray(np.random.default_rng(0).integers(1, 256, (64, 6, 6, 1)), jnp.uint8)
-  keys = jax.random.key(0)
-  plain = Preprocessing()(images)
-  flipped = Preprocessing(flip=True)(images, keys)
-  mirrored = np.asarray(plain[:, :, ::-1])
-  is_flipped = np.all(flipped == mirrored, axis=(1, 2, 3))
-  is_plain = np.all(flipped == plain, axis=(1, 2, 3))
-  assert np.all(is_flipped ^ is_plain) and 15 < is_flipped.sum() < 49
-  shifted = np.asarray(Preprocessing(shift=1)(images, keys))
-  padded = np.pad(np.asarray(plain), ((0, 0), (1, 1), (1, 1), (0, 0)))
-  offsets = set()
-  for image, border in zip(shifted, padded):
-    hits = [
-      (i, j)
-      for i in range(3)
-      for j in range(3)
-      if np.array_equal(image, border[i : i + 6, j : j + 6])
-    ]
-    assert len(hits) == 1
-    offsets.add(hits[0])
-  assert len(offsets) == 9
-  cut = np.asarray(Preprocessing(cutout=3)(images, keys))
-  zeros = (cut == 0).sum(axis=(1, 2, 3))
-  assert zeros.max() == 9 and zeros.min() >= 4  # at a corner, part of the square is outside
-  np.testing.assert_array_equal(cut[cut != 0], np.asarray(plain)[cut != 0])
-
-
 @pytest.mark.parametrize(
   "options, message",
   [
@@ -129,13 +45,6 @@ def test_augmentation_shifts_flips_and_cuts_out():
 def test_bad_data_sets(options, message):
   with pytest.raises(ValueError, match=message):
     load_dataset(**options)
-
-
-def test_bad_preprocessing():
-  with pytest.raises(ValueError, match="shift=-1"):
-    Preprocessing(shift=-1)
-  with pytest.raises(ValueError, match=r"std=\(0.0,\) must be positive"):
-    Preprocessing(std=(0.0,))
 
 
 @needs_cifar

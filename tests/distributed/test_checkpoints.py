@@ -1,3 +1,5 @@
+"""Checkpoints: what is read back, and what is told of damaged ones."""
+
 import shutil
 
 import jax

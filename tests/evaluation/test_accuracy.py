@@ -1,3 +1,5 @@
+"""Accuracies and spikes: each image counts once, and the figures are those of the simulation."""
+
 import chex
 import flax.linen as nn
 import jax

@@ -1,3 +1,5 @@
+"""The parts of the error of rates, by hand, and that they add up."""
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

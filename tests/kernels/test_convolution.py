@@ -1,16 +1,14 @@
 """`convolve` against `jax.lax.conv_general_dilated`: values, gradients, and which way is taken."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend import core
+from programs import primitives
 
 import tcljax
 from tcljax.graph import trace
-from tcljax.kernels import convolution, winograd
+from tcljax.kernels import convolution
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -21,17 +19,6 @@ def _operands(image, window, seed=0):
     jnp.asarray(rng.normal(size=(3, *image, 4)), jnp.float32),
     jnp.asarray(rng.normal(size=(*window, 4, 5)), jnp.float32),
   )
-
-
-def _operations(f, *args):
-  def names(jaxpr):
-    for eqn in jaxpr.eqns:
-      yield str(eqn.primitive)
-      for inner in eqn.params.values():
-        if isinstance(inner, core.ClosedJaxpr):
-          yield from names(inner.jaxpr)
-
-  return set(names(jax.make_jaxpr(f)(*args).jaxpr))
 
 
 @pytest.mark.parametrize(
@@ -77,82 +64,6 @@ def test_values_and_gradients_are_those_of_lax(image, window, strides, padding):
 
 
 @pytest.mark.parametrize(
-  ("count", "image", "channels", "taken"),
-  [
-    (8, (8, 16), (32, 32), True),
-    (1, (8, 8), (32, 32), False),
-    (5, (16, 14), (40, 33), True),
-    (8, (15, 16), (32, 32), False),
-    (8, (16, 16), (16, 64), False),
-    (24, (32, 32), (32, 64), True),
-  ],
-)  # in two portions
-def test_winograds_filtering_is_the_convolution(rng, count, image, channels, taken):
-  x = jnp.asarray(rng.normal(size=(count, *image, channels[0])), jnp.float32)
-  kernel = jnp.asarray(rng.normal(size=(3, 3, *channels)) / 20, jnp.float32)
-
-  def run(convolve, x, kernel):
-    y, pull = jax.vjp(
-      lambda x, kernel: convolve(x, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT), x, kernel
-    )
-    return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
-
-  tolerances = (2e-5, 2e-5, 2e-3)  # the last sums over all pixels
-  for ours, theirs, tolerance in zip(
-    jax.jit(functools.partial(run, tcljax.convolve))(x, kernel),
-    run(jax.lax.conv_general_dilated, x, kernel),
-    tolerances,
-    strict=True,
-  ):
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=tolerance)
-  forward = _operations(
-    functools.partial(
-      tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT
-    ),
-    x,
-    kernel,
-  )
-  assert ("dot_general" in forward, "conv_general_dilated" in forward) == (taken, not taken)
-  coarse = _operations(
-    functools.partial(
-      tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT
-    ),
-    x.astype(jnp.bfloat16),
-    kernel.astype(jnp.bfloat16),
-  )
-  assert "dot_general" not in coarse  # its sums would lose what bfloat16 has
-
-
-@pytest.mark.parametrize(
-  ("count", "values", "portion"),
-  [
-    (16, 16384, 16),
-    (128, 16384, 16),
-    (24, 16384, 12),
-    (128, 300_000, 1),
-    (7, 2**16, 1),
-    (7, 1000, 7),
-    (1009, 1000, 1009),
-  ],
-)
-def test_images_are_taken_in_equal_portions_that_fit_the_caches(count, values, portion):
-  assert winograd._portion(count, values) == portion
-
-
-def test_portions_are_a_loop():
-  x, kernel = jnp.ones((24, 32, 32, 64)), jnp.ones((3, 3, 64, 64))
-  found = lambda x: _operations(
-    functools.partial(
-      tcljax.convolve, window_strides=(1, 1), padding="SAME", dimension_numbers=_LAYOUT
-    ),
-    x,
-    kernel,
-  )
-  assert "scan" in found(x)
-  assert "scan" not in found(x[:12])
-
-
-@pytest.mark.parametrize(
   ("image", "strides", "product"),
   [
     ((2, 2), (1, 1), True),
@@ -167,9 +78,9 @@ def test_the_product_is_taken_where_pixels_are_fewer_than_the_kernel_has(image, 
     return tcljax.convolve(x, kernel, strides, "SAME", dimension_numbers=_LAYOUT)
 
   operands = _operands(image, (3, 3))
-  found = _operations(f, *operands)
+  found = primitives(f, *operands)
   assert ("dot_general" in found, "conv_general_dilated" in found) == (product, not product)
-  gradient = _operations(lambda x, k: jax.vjp(f, x, k)[1](f(x, k)), *operands)
+  gradient = primitives(lambda x, k: jax.vjp(f, x, k)[1](f(x, k)), *operands)
   assert ("conv_general_dilated" in gradient) != product
 
 
@@ -197,13 +108,13 @@ def test_all_else_is_left_to_lax(settings):
   kernel = kernel[:, :, :2, :4] if "feature_group_count" in settings else kernel
   f = lambda convolve: convolve(x, kernel, (1, 1), "SAME", **settings)
   np.testing.assert_array_equal(f(tcljax.convolve), f(jax.lax.conv_general_dilated))
-  assert "conv_general_dilated" in _operations(lambda: f(tcljax.convolve))
+  assert "conv_general_dilated" in primitives(lambda: f(tcljax.convolve))
 
 
 def test_other_devices_get_the_convolution(monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   x, kernel = _operands((2, 2), (3, 3))
-  found = _operations(
+  found = primitives(
     lambda x, k: tcljax.convolve(x, k, (1, 1), "SAME", dimension_numbers=_LAYOUT), x, kernel
   )
   assert "conv_general_dilated" in found

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
+from programs import temporary_bytes
 
 import tcljax
 from tcljax.kernels import xla_options
@@ -32,11 +33,6 @@ def test_other_devices_have_none(fresh, monkeypatch):
   assert xla_options.saving_memory() == {}
 
 
-def _temporary(function, *arguments, **options):
-  compiled = jax.jit(function, compiler_options=options).lower(*arguments).compile()
-  return compiled.memory_analysis().temp_size_in_bytes
-
-
 @pytest.mark.compiler
 def test_arrays_are_made_when_they_are_needed():
   """Twenty products that are independent of one another, each reduced at once."""
@@ -45,7 +41,7 @@ def test_arrays_are_made_when_they_are_needed():
     return sum(jnp.sin((x * i) @ x).sum() for i in range(1, 21))
 
   x = jnp.ones((128, 128))
-  assert _temporary(total, x, **xla_options.saving_memory()) < 0.5 * _temporary(total, x)
+  assert temporary_bytes(total, x, **xla_options.saving_memory()) < 0.5 * temporary_bytes(total, x)
 
 
 @pytest.mark.compiler
@@ -61,4 +57,4 @@ def test_gradients_of_neurons_keep_one_array(rng, reset):
     )
     return (spikes * jnp.cos(currents)).sum() + v.sum()
 
-  assert _temporary(gradients, currents, jnp.float32(0.7)) < 3 * currents.nbytes
+  assert temporary_bytes(gradients, currents, jnp.float32(0.7)) < 3 * currents.nbytes

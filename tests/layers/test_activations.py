@@ -1,3 +1,5 @@
+"""The activations share their variables, and the spiking one is the quantized one in time."""
+
 import functools
 
 import flax.linen as nn

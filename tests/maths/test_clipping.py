@@ -1,3 +1,5 @@
+"""The clip and the quantized clip by hand, their gradients, and the softplus of thresholds."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

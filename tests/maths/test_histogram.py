@@ -1,3 +1,5 @@
+"""Histograms of activations, and the thresholds read from them, against NumPy."""
+
 import jax.numpy as jnp
 import numpy as np
 import pytest

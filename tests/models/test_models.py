@@ -1,3 +1,5 @@
+"""Every named model has its published size and can be converted."""
+
 import itertools
 
 import jax

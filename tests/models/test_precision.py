@@ -1,3 +1,5 @@
+"""Layers in bfloat16; thresholds, potentials and converted networks in float32."""
+
 import json
 
 import flax.linen as nn

@@ -1,7 +1,5 @@
 """Import of state dicts: against PyTorch's own logits, and what is said of misfits."""
 
-import json
-import os
 import pathlib
 import re
 import sys
@@ -10,104 +8,15 @@ import flax.linen
 import jax
 import numpy as np
 import pytest
-from running import calibrate_plainly, complaint, run_train
+from real_data import RESNET20, needs_resnet20
+from running import calibrate_plainly
 from safetensors.numpy import save_file
+from torch_networks import TorchResNet, TorchVGG, nn, randomised, torch
 
 import tcljax
 from tcljax.data import Preprocessing, load_dataset
 from tcljax.models import VGG, ResNet, create_model
 from tcljax.models.torch_weights import load_pretrained, read_state_dict
-from tcljax.runs import config_forms
-from tcljax.runs.experiment import make_experiment
-from tcljax.runs.resume import restore_trained
-
-torch = pytest.importorskip("torch")
-nn = torch.nn
-
-
-class TorchBlock(nn.Module):
-  """A basic block in the names of torchvision, with either shortcut."""
-
-  def __init__(self, c_in, c_out, stride, projection):
-    super().__init__()
-    self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
-    self.bn1 = nn.BatchNorm2d(c_out)
-    self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
-    self.bn2 = nn.BatchNorm2d(c_out)
-    self.stride, self.new = stride, c_out - c_in
-    if stride > 1 and projection:
-      self.downsample = nn.Sequential(
-        nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out)
-      )
-
-  def forward(self, x):
-    y = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
-    if hasattr(self, "downsample"):
-      x = self.downsample(x)
-    elif self.stride > 1:
-      pad = (0, 0, 0, 0, self.new // 2, self.new - self.new // 2)
-      x = nn.functional.pad(x[:, :, ::2, ::2], pad)
-    return (x + y).relu()
-
-
-class TorchResNet(nn.Module):
-  """Two stages of one block each; the stem for ImageNet pools by averages or by maxima."""
-
-  def __init__(self, imagenet, projection, maxima=False):
-    super().__init__()
-    self.conv1 = (
-      nn.Conv2d(3, 4, 7, 2, 3, bias=False) if imagenet else nn.Conv2d(3, 4, 3, 1, 1, bias=False)
-    )
-    self.bn1 = nn.BatchNorm2d(4)
-    self.pool = nn.Identity()
-    if imagenet:
-      self.pool = (
-        nn.MaxPool2d(3, 2, 1) if maxima else nn.AvgPool2d(3, 2, 1, count_include_pad=False)
-      )
-    self.layer1 = nn.Sequential(TorchBlock(4, 4, 1, projection))
-    self.layer2 = nn.Sequential(TorchBlock(4, 8, 2, projection))
-    self.fc = nn.Linear(8, 5)
-
-  def forward(self, x):
-    x = self.layer2(self.layer1(self.pool(self.bn1(self.conv1(x)).relu())))
-    return self.fc(x.mean((2, 3)))
-
-
-class TorchVGG(nn.Module):
-  """Torchvision's layout: `features`, flattened channels first, `classifier` with dropout."""
-
-  def __init__(self, batch_norm, stages=((4, 4), (6,)), pixels=4 * 4, pool=nn.AvgPool2d):
-    super().__init__()
-    layers, channels = [], 3
-    for stage in stages:
-      for width in stage:
-        layers.append(nn.Conv2d(channels, width, 3, padding=1))
-        layers += [nn.BatchNorm2d(width)] * batch_norm + [nn.ReLU()]
-        channels = width
-      layers.append(pool(2))
-    self.features = nn.Sequential(*layers)
-    self.classifier = nn.Sequential(
-      nn.Linear(channels * pixels, 8),
-      nn.ReLU(),
-      nn.Dropout(),
-      nn.Linear(8, 7),
-      nn.ReLU(),
-      nn.Dropout(),
-      nn.Linear(7, 5),
-    )
-
-  def forward(self, x):
-    return self.classifier(self.features(x).flatten(1))
-
-
-def randomised(net):
-  """The network with statistics, scales and shifts that are not those of initialisation."""
-  generator = torch.Generator().manual_seed(0)
-  for name, value in net.state_dict().items():
-    if value.dtype.is_floating_point and value.ndim == 1:
-      value.copy_(torch.rand(value.shape, generator=generator) + (0.5 if "var" in name else 0.2))
-  return net.eval()
-
 
 NETWORKS = [
   (lambda: TorchResNet(False, False), ResNet(num_classes=5, blocks=(1, 1), widths=(4, 8))),
@@ -283,41 +192,6 @@ def test_models_that_weights_cannot_be_imported_into():
     load_pretrained("net.npz", flax.linen.Dense(3), (4,))
 
 
-@pytest.mark.slow
-def test_a_checkpoint_takes_the_place_of_phase_1(tmp_path, tiny_state):
-  np.savez(tmp_path / "net.npz", **tiny_state)
-  workdir = tmp_path / "run"
-  assert run_train(workdir, f"--config.pretrained={tmp_path / 'net.npz'}") == 0
-  assert not (workdir / "ann").exists()
-  lines = (workdir / "metrics.jsonl").read_text().splitlines()
-  assert {json.loads(line)["phase"] for line in lines} == {"tuned"}
-  (tmp_path / "net.npz").unlink()  # the run keeps what it took from it
-  made = make_experiment(config_forms.from_json(workdir / "config.json"))
-  kernel = restore_trained(made, workdir)["params"]["head"]["kernel"]
-  np.testing.assert_array_equal(kernel, np.float32(tiny_state["classifier.3.weight"].T))
-
-
-def test_a_checkpoint_that_does_not_fit_leaves_no_trace(tmp_path, tiny_state, capsys):
-  path = tmp_path / "net.npz"
-  assert run_train(tmp_path / "run", f"--config.pretrained={path}") == 2
-  assert f"train: --config.pretrained: {path} does not exist" in complaint(capsys)
-  del tiny_state["features.4.weight"], tiny_state["classifier.3.bias"]
-  np.savez(path, **tiny_state)
-  assert run_train(tmp_path / "run", f"--config.pretrained={path}") == 2
-  line = complaint(capsys)
-  assert "features.4.weight [8, 4, 3, 3] is missing" in line
-  assert "classifier.3.bias [10] is missing" in line
-  assert not (tmp_path / "run").exists()
-
-
-CIFAR = pathlib.Path(os.environ.get("TFDS_DATA_DIR", "nowhere")) / "cifar10"
-WEIGHTS = pathlib.Path(os.environ.get("TCLJAX_WEIGHTS_DIR", "nowhere")) / "resnet20_cifar10.th"
-
-
-needs_resnet20 = pytest.mark.skipif(
-  not (WEIGHTS.exists() and CIFAR.is_dir()),
-  reason="needs resnet20_cifar10.th in $TCLJAX_WEIGHTS_DIR and cifar10 in $TFDS_DATA_DIR",
-)
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -325,9 +199,9 @@ IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 def test_the_real_resnet20_gives_its_known_logits():
   images = load_dataset("cifar10").test.images
   model = create_model("resnet20", 10)
-  variables = load_pretrained(WEIGHTS, model, (32, 32, 3))
+  variables = load_pretrained(RESNET20, model, (32, 32, 3))
   logits = jax.jit(lambda x: model.apply(variables, IMAGENET(x)))(images[:200])
-  expected = np.load(WEIGHTS.with_name("resnet20_cifar10_test_logits.npy"))[:200]
+  expected = np.load(RESNET20.with_name("resnet20_cifar10_test_logits.npy"))[:200]
   np.testing.assert_allclose(logits, expected, atol=1e-3)
 
 
@@ -335,7 +209,7 @@ def test_the_real_resnet20_gives_its_known_logits():
 @needs_resnet20
 def test_the_real_resnet20_ends_at_its_clipped_network():
   data, model = load_dataset("cifar10"), create_model("resnet20", 10)
-  variables = load_pretrained(WEIGHTS, model, (32, 32, 3))
+  variables = load_pretrained(RESNET20, model, (32, 32, 3))
   variables = calibrate_plainly(model, variables, IMAGENET(data.train.images[:512]))
   network = tcljax.convert(model, variables, (32, 32, 3), tcljax.SpikingConfig(time_steps=1024))
   found = tcljax.evaluate(

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from running import DIGITS, TINY, complaint
+from states import experiment_of
 
 import tcljax
 from tcljax.commands import compare as command
@@ -41,7 +42,7 @@ def test_every_method_is_measured_at_every_number_of_steps(compared):
 
 def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
   """Measured once more by other means: the library's own calls."""
-  made = make_experiment(config_forms.from_json(compared / "config.json"))
+  made = experiment_of(compared)
   test = made.dataset.test
   curves = compare.curves(json.loads((compared / "compare.json").read_text()))
 
@@ -60,7 +61,7 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
 
 
 def test_tuning_takes_as_many_steps_of_simulation_for_each_t(compared):
-  made = make_experiment(config_forms.from_json(compared / "config.json"))
+  made = experiment_of(compared)
   assert len(made.tune.at) == 2  # one set for both has the training of two
   total = made.tune.steps * made.snn.time_steps // 2
   for t in (1, 2, 4):

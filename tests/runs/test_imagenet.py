@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 from jpeg_sets import NUM_CLASSES, name_of, write_set
-from running import ROOT, complaint
+from running import ROOT, complaint, get_config
 
 from tcljax.commands import train
 from tcljax.commands.arguments import Command
@@ -110,9 +110,7 @@ def test_resnet34_at_full_resolution(data_dir, tmp_path):
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["imagenet_resnet34", "imagenet_vgg16"])
 def test_a_step_of_each_phase_at_full_resolution(data_dir, name):
-  scope = {}
-  exec(compile((ROOT / "configs" / f"{name}.py").read_text(), name, "exec"), scope)
-  config = scope["get_config"]()
+  config = get_config(name)
   config.data.name, config.data.data_dir, config.data.workers = "photos", str(data_dir), 0
   config.snn.time_steps, config.tune.at, config.tune.images = 2, (), 2
   experiment = make_experiment(config_forms.parse(config))

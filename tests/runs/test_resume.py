@@ -1,28 +1,15 @@
 """Runs that go on from an earlier one, weights and thresholds, by `pretrained` and its workdir."""
 
 import json
-import pathlib
 
-import jax
 import numpy as np
 import pytest
 from running import DIGITS, TINY, complaint, run_train
+from states import bits, ended_with
 
 from tcljax.commands import compare
-from tcljax.runs import config_forms
-from tcljax.runs.experiment import make_experiment
-from tcljax.runs.resume import restore_trained
 
 JOINT = ("--config.joint.steps=4", "--config.joint.batch_size=32")
-
-
-def ended_with(workdir):
-  workdir = pathlib.Path(workdir)
-  return restore_trained(make_experiment(config_forms.from_json(workdir / "config.json")), workdir)
-
-
-def bits(tree):
-  return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +108,29 @@ def test_methods_are_compared_on_the_weights_of_an_earlier_run(workdir, tmp_path
   results = json.loads((tmp_path / "run" / "compare.json").read_text())
   ann = json.loads((workdir / "results.json").read_text())["ann"]
   assert results["ann"] == pytest.approx(ann, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_takes_the_place_of_phase_1(tmp_path, tiny_state):
+  np.savez(tmp_path / "net.npz", **tiny_state)
+  workdir = tmp_path / "run"
+  assert run_train(workdir, f"--config.pretrained={tmp_path / 'net.npz'}") == 0
+  assert not (workdir / "ann").exists()
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  assert {json.loads(line)["phase"] for line in lines} == {"tuned"}
+  (tmp_path / "net.npz").unlink()  # the run keeps what it took from it
+  kernel = ended_with(workdir)["params"]["head"]["kernel"]
+  np.testing.assert_array_equal(kernel, np.float32(tiny_state["classifier.3.weight"].T))
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_no_trace(tmp_path, tiny_state, capsys):
+  path = tmp_path / "net.npz"
+  assert run_train(tmp_path / "run", f"--config.pretrained={path}") == 2
+  assert f"train: --config.pretrained: {path} does not exist" in complaint(capsys)
+  del tiny_state["features.4.weight"], tiny_state["classifier.3.bias"]
+  np.savez(path, **tiny_state)
+  assert run_train(tmp_path / "run", f"--config.pretrained={path}") == 2
+  line = complaint(capsys)
+  assert "features.4.weight [8, 4, 3, 3] is missing" in line
+  assert "classifier.3.bias [10] is missing" in line
+  assert not (tmp_path / "run").exists()

@@ -1,3 +1,5 @@
+"""First thresholds of activations that are known, and what cannot be calibrated."""
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp

@@ -1,0 +1,25 @@
+"""`convert.py` as a user runs it."""
+
+import json
+
+import numpy as np
+
+import tcljax
+from tcljax.commands import convert
+
+
+def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys):
+  output = tmp_path / "snn"
+  assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={output}"]) == 0
+  out = capsys.readouterr().out
+  assert "verified" in out and "spikes/neuron" in out and "agrees with ANN %" in out
+  converted = json.loads((output / "results.json").read_text())
+  trained = json.loads((workdir / "results.json").read_text())
+  assert converted["images"] == 360 and converted["ann"] == trained["ann"]
+  for steps, percent in trained["snn"].items():
+    assert abs(converted["snn"][steps] - percent) <= 100 * 2 / 360 + 1e-3
+  network = tcljax.load(output)
+  assert network.spiking.time_steps == 4 and network.metadata["dataset"] == "digits"
+  assert network(np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)
+  # Again into the same place: replaced.
+  assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={output}"]) == 0

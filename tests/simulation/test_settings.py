@@ -1,0 +1,48 @@
+"""The settings of a simulation: what they allow, and the chunk that divides T."""
+
+import pytest
+
+import tcljax
+from tcljax.simulation.settings import SpikingConfig
+
+
+@pytest.mark.parametrize("steps, chunk", [(1, 1), (7, 7), (12, 6), (64, 8), (13, 1)])
+def test_automatic_chunk_divides(steps, chunk):
+  assert SpikingConfig(time_steps=steps).steps_per_chunk(8) == chunk
+  assert SpikingConfig(time_steps=steps).steps_per_chunk(1) == 1
+
+
+@pytest.mark.parametrize(
+  "fields, message",
+  [
+    ({"time_steps": 0}, "time_steps=0: a simulation takes at least 1 step"),
+    ({"time_steps": 8, "chunk": 3}, "chunk=3 does not divide time_steps=8"),
+    ({"chunk": -1}, "chunk=-1 does not divide"),
+    ({"delay": 8}, "delay=8 must be at least 0 and below time_steps=8"),
+    ({"delay": -1}, "delay=-1 must be at least 0"),
+    ({"delay": 0.5}, "delay=0.5 must be an integer"),
+    ({"neuron": {"reset": "x"}}, "reset='x' is unknown: choose one of soft, hard"),
+    ({"neuron": {"reset": "hard", "leak": 0.5}}, "neuron has no field 'leak', only reset, surr"),
+    ({"neuron": "hard"}, "neuron='hard' must be a tcljax.Neuron"),
+    ({"encoding": "x"}, "encoding='x' is unknown: choose one of constant, poisson"),
+    ({"neuron": {"width": 0.0}}, "width=0.0 must be positive"),
+    ({"neuron": {"width": float("inf")}}, "width=inf must be positive"),
+    ({"time_steps": 8.0}, "time_steps=8.0 must be an integer"),
+    ({"chunk": "2"}, "chunk='2' must be an integer"),
+  ],
+)
+def test_bad_configs(fields, message):
+  with pytest.raises(ValueError, match=message):
+    SpikingConfig(**fields)
+
+
+def test_a_neuron_may_be_given_by_its_fields():
+  fields = {"reset": "hard", "width": 0.5}
+  assert SpikingConfig(neuron=fields) == SpikingConfig(neuron=tcljax.Neuron("hard", width=0.5))
+
+
+def test_what_a_chunk_needs_knows_no_time_steps():
+  of_4, of_8 = (SpikingConfig(time_steps=t, chunk=2, delay=1).one_chunk for t in (4, 8))
+  assert of_4 == of_8 and (of_4.chunk, of_4.delay) == (2, 1)
+  with pytest.raises(ValueError, match="chunk=0 must be at least 1"):
+    SpikingConfig().one_chunk  # noqa: B018

@@ -1,0 +1,67 @@
+"""The loop over steps is compiled once, and saves nothing that is not finite."""
+
+import chex
+import numpy as np
+import optax
+import pytest
+from states import as_it_is
+
+import tcljax
+from tcljax.data import Split, training_batches
+from tcljax.distributed import parallel
+from tcljax.distributed.checkpoints import Checkpoints
+from tcljax.simulation.settings import SpikingConfig
+from tcljax.training import feeds, loop, objectives, optimizers, step
+
+
+def test_one_compilation_for_a_whole_run(case):
+  model, variables, images, labels = case
+  mesh = parallel.data_mesh()
+  transformation = optimizers.train_only({"clipping": optax.adam(0.01)})
+  objective = objectives.snn_objective(model, as_it_is, SpikingConfig(time_steps=2), mesh)
+  counted = chex.assert_max_traces(objective, n=1)
+  feed = feeds.OneByOne(
+    step.train_step(counted, transformation, ["clipping"]),
+    training_batches(Split(images, labels), 16, 0),
+    mesh,
+  )
+  state = parallel.replicate(mesh, step.new_state(variables, transformation))
+  state = loop.fit(state, feed, 4, seed=0, hooks=loop.Hooks())
+  assert int(state.step) == 4
+
+
+def test_divergence_names_the_step_and_saves_nothing(case, tmp_path):
+  model, variables, images, labels = case
+  mesh = parallel.data_mesh()
+  broken = images.copy()
+  transformation = optimizers.train_only({"params": optax.sgd(0.01)})
+  objective = objectives.ann_objective(model, as_it_is)
+
+  def batches():
+    for n in range(1, 9):
+      yield {"image": broken * (np.nan if n == 5 else 1), "label": labels}
+
+  with Checkpoints(tmp_path / "phase") as checkpoints:
+    state = parallel.replicate(mesh, step.new_state(variables, transformation))
+    with pytest.raises(
+      tcljax.TrainingDiverged, match=r"is nan at step 5; the last good checkpoint is .*phase/4;"
+    ):
+      one_by_one = step.train_step(objective, transformation, ["params"])
+      hooks = loop.Hooks(checkpoints=checkpoints, checkpoint_every=1)
+      loop.fit(state, feeds.OneByOne(one_by_one, batches(), mesh), 8, seed=0, hooks=hooks)
+    assert checkpoints.latest_step() == 4
+
+
+def test_an_update_beyond_all_numbers_is_not_saved(case, tmp_path):
+  model, variables, images, labels = case
+  transformation = optimizers.train_only({"params": optax.sgd(1e30)})
+  objective = objectives.ann_objective(model, as_it_is)
+  mesh = parallel.data_mesh()
+  with Checkpoints(tmp_path / "phase") as checkpoints:
+    state = parallel.replicate(mesh, step.new_state(variables, transformation))
+    with pytest.raises(tcljax.TrainingDiverged, match="update norm is inf at step 1; no"):
+      one_by_one = step.train_step(objective, transformation, ["params"])
+      batches = training_batches(Split(images, labels), 16, 0)
+      hooks = loop.Hooks(checkpoints=checkpoints, checkpoint_every=1)
+      loop.fit(state, feeds.OneByOne(one_by_one, batches, mesh), 4, seed=0, hooks=hooks)
+    assert checkpoints.latest_step() is None
