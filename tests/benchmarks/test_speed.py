@@ -115,6 +115,7 @@ def test_bad_input(benchmark, capsys, argument, message):
   assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_work_in_small(capsys, monkeypatch):
   workload = load_benchmark("workload")
   monkeypatch.setattr(workload, "MATRIX", 8)

@@ -85,6 +85,7 @@ def test_the_spiking_network_ends_at_the_clipped_one(digits):
   assert np.all(np.diff(found.spikes_per_neuron) > 0)
 
 
+@pytest.mark.slow
 def test_one_set_can_serve_several_numbers_of_steps(digits):
   """Tuned through 8 steps for the answers after 2 too, which those for 8 alone get worse at."""
   model, variables, data = digits

@@ -106,6 +106,7 @@ def test_a_model_that_knows_nothing_but_bfloat16_is_traced_into_float32(rng):
   )
 
 
+@pytest.mark.slow
 def test_a_network_trained_in_bfloat16_is_converted(tmp_path):
   overrides = ("--config.model.dtype=bfloat16", "--config.model.pooling=gate")
   assert run_train(tmp_path / "run", *overrides) == 0

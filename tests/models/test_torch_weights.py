@@ -195,6 +195,7 @@ def test_models_that_weights_cannot_be_imported_into():
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
+@pytest.mark.slow
 @needs_resnet20
 def test_the_real_resnet20_gives_its_known_logits():
   images = load_dataset("cifar10").test.images

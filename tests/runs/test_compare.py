@@ -28,6 +28,7 @@ def compared(tmp_path_factory):
   return path
 
 
+@pytest.mark.slow
 def test_every_method_is_measured_at_every_number_of_steps(compared):
   results = json.loads((compared / "compare.json").read_text())
   assert results["images"] == 64 and 0 < results["ann"] <= 100
@@ -40,6 +41,7 @@ def test_every_method_is_measured_at_every_number_of_steps(compared):
   assert all((compared / name / "tuned").is_dir() for name in ("T2", "T4", "all"))
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
   """Measured once more by other means: the library's own calls."""
   made = experiment_of(compared)
@@ -60,6 +62,7 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
     assert curves["tuned_all"][t] == pytest.approx(accuracy("all", made, t), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_tuning_takes_as_many_steps_of_simulation_for_each_t(compared):
   made = experiment_of(compared)
   assert len(made.tune.at) == 2  # one set for both has the training of two
@@ -71,6 +74,7 @@ def test_tuning_takes_as_many_steps_of_simulation_for_each_t(compared):
   assert one.with_time_steps(1).tune.steps == made.tune.steps * 4
 
 
+@pytest.mark.slow
 def test_few_steps_leave_one_to_read_out_and_take_as_many_instalments(compared):
   config = config_forms.from_json(compared / "config.json")
   snn = dataclasses.replace(config.snn, delay=2)
@@ -82,6 +86,7 @@ def test_few_steps_leave_one_to_read_out_and_take_as_many_instalments(compared):
     assert one.tune.instalments == instalments and one.spiking.time_steps == t
 
 
+@pytest.mark.slow
 def test_what_is_known_is_not_measured_again(compared, capsys, monkeypatch):
   monkeypatch.setattr(stages, "evaluate_on_test", None)
   methods = ",".join(compare.METHODS)  # each can be asked for by its name
@@ -92,6 +97,7 @@ def test_what_is_known_is_not_measured_again(compared, capsys, monkeypatch):
   assert re.search(r"activation +total % +inherited %", printed)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_told_and_kept(compared, tmp_path, capsys):
   shutil.copytree(compared, tmp_path / "run")
   (tmp_path / "run" / "compare.json").write_text("{")
@@ -100,6 +106,7 @@ def test_a_damaged_file_is_told_and_kept(compared, tmp_path, capsys):
   assert (tmp_path / "run" / "compare.json").read_text() == "{"
 
 
+@pytest.mark.slow
 def test_figures_of_other_images_are_not_overwritten(compared, capsys):
   before = (compared / "compare.json").read_bytes()
   assert run(compared, "--time_steps=2", "--images=65") == 2

@@ -45,7 +45,7 @@ def test_the_loss_is_the_geometric_mean_over_the_steps_asked_for(case):
       kind,
       at=at,
     )
-    return objective(variables, batch, jax.random.key(0))[0]
+    return jax.jit(objective)(variables, batch, jax.random.key(0))[0]
 
   for kind in objectives.OBJECTIVES:
     shorter = [loss(t, kind) for t in (1, 4, 6)]
@@ -152,8 +152,7 @@ def test_the_teacher_has_variables_of_its_own(case):
   logits, _ = network.apply(variables, batch["image"], train=True, mutable=["batch_stats"])
   np.testing.assert_allclose(loss, divergence(logits), rtol=1e-4)
   spiking = tcljax.SpikingConfig(time_steps=4)
-  loss, _ = objectives.snn_objective(model, as_it_is, spiking, mesh, teacher=model)(
-    student, batch, jax.random.key(0)
-  )
+  objective = objectives.snn_objective(model, as_it_is, spiking, mesh, teacher=model)
+  loss, _ = jax.jit(objective)(student, batch, jax.random.key(0))
   logits = tcljax.simulate(model, variables, batch["image"], spiking).logits
   np.testing.assert_allclose(loss, divergence(logits), rtol=1e-4)
