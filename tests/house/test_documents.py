@@ -159,11 +159,18 @@ def test_a_wrong_command_is_found(line, only_parse):
     check_command(argv, only_parse)
 
 
+def headings(page):
+  """What links to a page may name after #, as GitHub and MkDocs make it of the headings."""
+  found = re.findall(r"^#+ (.*)$", _FENCE.sub("", page.read_text()), re.MULTILINE)
+  return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_links_lead_to_files(page):
+def test_links_lead_to_files_and_headings(page):
   text = _FENCE.sub("", page.read_text())
-  for target in re.findall(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)", text):
+  for target, heading in re.findall(r"\]\(([^)#:\s]+)(?:#([\w-]+))?\)", text):
     assert (page.parent / target).is_file(), target
+    assert not heading or heading in headings(page.parent / target), heading
 
 
 def test_the_readme_is_short():
