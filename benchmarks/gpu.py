@@ -1,13 +1,14 @@
-"""Simulation and phase 1 on a GPU: their rates, and which kernels take the time.
+"""Simulation, tuning and phase 1 on a GPU: their rates, and which kernels take the time.
 
     python benchmarks/gpu.py
 
-Parts, named before the flags: simulation, phase1; by default both, and the whole table is made
-anew. The network is VGG-16 on 32x32 images with random weights: figures are times, not accuracies.
-A simulation is without BatchNorm and hands back the answer after every step; K steps are one call
-of the layers. It takes turns with its floor, forward passes of the ANN at eight times the batch.
-Kernels are those of `jax.profiler`. Phase 1 is whole steps of training in bfloat16 with BatchNorm,
-one step a call with batches from the host, and many a call with all images on the device.
+Parts, named before the flags: simulation, tuning, phase1; by default all, and the whole table is
+made anew. The network is VGG-16 on 32x32 images with random weights: figures are times, not
+accuracies. A simulation is without BatchNorm and hands back the answer after every step; K steps
+are one call of the layers. It takes turns with its floor, forward passes of the ANN at eight times
+the batch. Tuning is a whole step of phase 2. Kernels are those of `jax.profiler`. Phase 1 is whole
+steps of training in bfloat16 with BatchNorm, one step a call with batches from the host, and many a
+call with all images on the device.
 
 Wants a GPU that does nothing else. Writes OUTPUT.json and .md.
 """
@@ -23,7 +24,7 @@ import numpy as np
 from ledger import Ledger, command_of, parser
 from measuring import in_turns, rounded
 from profiled import KINDS, by_kind, profiled
-from workload import compiled_simulation, network
+from workload import compiled_simulation, compiled_tuning_step, network
 
 from tcljax import OptimizerConfig, ReLU, SpikingConfig, create_model
 from tcljax.data import Preprocessing, Split, training_batches
@@ -38,9 +39,10 @@ from tcljax.training.phase import Phase
 from tcljax.training.step import new_state, train_step, train_steps
 
 _CLASSES, _SHAPE = 10, (32, 32, 3)
-_DTYPES, _CHUNKS = ("float32", "bfloat16"), (8, 32)
+_DTYPES, _CHUNKS = ("float32", "bfloat16"), (8, 16)
 _FOLDED = 8  # batches in one call of the ANN
 _IMAGES = 50_000
+_KEY = ("benchmark", "dtype", "chunk", "augmentation", "backend", "channels_last")
 _WARM_UP = 128  # steps of phase 1 that are not measured
 _AUGMENTATIONS = {
   "none": Preprocessing(),
@@ -55,9 +57,10 @@ def main(argv=None):
   flags.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
   flags.add_argument("--batch_size", type=int, default=256, help="of the simulation")
   flags.add_argument("--time_steps", type=int, default=32, help="T of the simulation")
-  flags.add_argument("--train_batch_size", type=int, default=128, help="of phase 1")
-  flags.add_argument("--train_steps", type=int, default=1024, help="that are measured")
-  flags.add_argument("--rounds", type=int, default=5, help="of a simulation and its floor")
+  flags.add_argument("--tune_time_steps", type=int, default=8, help="T of tuning")
+  flags.add_argument("--train_batch_size", type=int, default=128, help="of tuning and phase 1")
+  flags.add_argument("--train_steps", type=int, default=1024, help="of phase 1 that are measured")
+  flags.add_argument("--rounds", type=int, default=5, help="of simulations and tuning")
   args = flags.parse_args(argv)
   if unknown := set(args.parts) - set(PARTS):
     flags.error(f"{' '.join(sorted(unknown))}: choose from {', '.join(PARTS)}")
@@ -68,7 +71,7 @@ def main(argv=None):
   ledger = Ledger(args.output, command, markdown, key=_key, order=_order)
   if args.parts:
     ledger.take_known()
-  for name in ("batch_size", "time_steps", "train_batch_size"):
+  for name in ("batch_size", "time_steps", "tune_time_steps", "train_batch_size"):
     ledger.shared[name] = getattr(args, name)
   for part in args.parts or PARTS:
     for row in PARTS[part](args):
@@ -78,11 +81,11 @@ def main(argv=None):
 
 
 def _key(row):
-  return row["benchmark"], row.get("dtype"), row.get("chunk"), row.get("augmentation")
+  return tuple(row.get(name) for name in _KEY)
 
 
 def _order(row):
-  return list(PARTS).index(row["benchmark"])  # rows of a part stay in the order they came
+  return _ORDER.index(row["benchmark"])  # rows of a part stay in the order they came
 
 
 def _simulations(args):
@@ -109,6 +112,21 @@ def simulation(dtype, chunk, batch_size, time_steps, rounds):
     "temporary_mib": round(temporary / 2**20),
     **by_kind(profiled(run)),
   }
+
+
+def _tuning(args):
+  for dtype in _DTYPES:
+    model, variables, x = network("vgg16", dtype, args.train_batch_size)
+    run, temporary = compiled_tuning_step(
+      model, variables, x, SpikingConfig(args.tune_time_steps, 0)
+    )
+    seconds = in_turns({"run": run}, args.rounds)["run"]
+    yield {
+      "dtype": dtype,
+      "images_per_second": rounded(args.train_batch_size / seconds),
+      "temporary_mib": round(temporary / 2**20),
+      **by_kind(profiled(run)),
+    }
 
 
 def _phase1(args):
@@ -152,55 +170,118 @@ def steps_per_second(phase, variables, split, many):
   return (phase.steps - _WARM_UP) / (moments[1] - moments[0])
 
 
-PARTS = {"simulation": _simulations, "phase1": _phase1}
+PARTS = {"simulation": _simulations, "tuning": _tuning, "phase1": _phase1}
 
 
 def markdown(found):
   """The tables."""
   lines = ["# On a GPU", "", found["note"]] if "note" in found else ["# On a GPU"]
-  simulations, phases = (
-    [row for row in found["rows"] if row["benchmark"] == part] for part in PARTS
-  )
-  if simulations:
-    lines += [
-      "",
-      "## Simulation",
-      "",
-      f"VGG-16 without BatchNorm, {found['batch_size']} images, T = {found['time_steps']}; the ANN "
-      f"gets {_FOLDED} times as many images in one call. Shares are those of the kernels' time.",
-      "",
-      "| | K | images/s | ANN, images/s | time over T x ANN | temporary MiB | kernels, ms | "
-      + " | ".join(f"{name}, %" for name in KINDS)
-      + " |",
-      "|---|" + "---|" * (6 + len(KINDS)),
-    ]
-    fields = ("dtype", "chunk", "images_per_second", "ann_images_per_second", "over_ann")
-    for row in simulations:
-      cells = [*(row[field] for field in fields), row["temporary_mib"], row["kernel_ms"]]
-      cells += [row["shares"][name] for name in KINDS]
-      lines.append(f"| {' | '.join(map(_cell, cells))} |")
-    lines += ["", "The kernels that take longest in a run:", ""]
-    lines += ["| | K | kernel | ms | calls |", "|---|---|---|---|---|"]
-    lines += [
-      f"| {row['dtype']} | {row['chunk']} | `{one['kernel']}` | {one['ms']} | {one['calls']} |"
-      for row in simulations
-      for one in row["longest"]
-    ]
-  if phases:
-    lines += [
-      "",
-      "## Phase 1",
-      "",
-      f"VGG-16 with BatchNorm in bfloat16, {found['train_batch_size']} images a step.",
-      "",
-      "| augmentation | steps/s, one a call | steps/s, many a call |",
-      "|---|---|---|",
-    ]
-    lines += [
-      f"| {row['augmentation']} | {_cell(row['one_a_call'])} | {_cell(row['many_a_call'])} |"
-      for row in phases
-    ]
+  by_part = {part: [row for row in found["rows"] if row["benchmark"] == part] for part in _ORDER}
+  for part, section in _SECTIONS.items():
+    if by_part[part]:
+      lines += ["", *section(found, by_part[part])]
   return "\n".join(lines)
+
+
+def _simulation_section(found, rows):
+  return [
+    "## Simulation",
+    "",
+    f"VGG-16 without BatchNorm, {found['batch_size']} images, T = {found['time_steps']}; the ANN "
+    f"gets {_FOLDED} times as many images in one call. Shares are those of the kernels' time.",
+    "",
+    *_table(
+      rows,
+      {
+        "": "dtype",
+        "K": "chunk",
+        "images/s": "images_per_second",
+        "ANN, images/s": "ann_images_per_second",
+        "time over T x ANN": "over_ann",
+        **_OF_KERNELS,
+      },
+    ),
+    "",
+    "The kernels that take longest in a run:",
+    "",
+    *_table(
+      [
+        {**row, **one, "kernel": f"`{one['kernel']}`"}
+        for row in rows
+        for one in row.get("longest", ())
+      ],
+      {"": "dtype", "K": "chunk", "kernel": "kernel", "ms": "ms", "calls": "calls"},
+    ),
+  ]
+
+
+def _tuning_section(found, rows):
+  return [
+    "## Tuning",
+    "",
+    f"A whole step, {found['train_batch_size']} images, T = {found['tune_time_steps']}.",
+    "",
+    *_table(rows, {"": "dtype", "images/s": "images_per_second", **_OF_KERNELS}),
+  ]
+
+
+def _phase1_section(found, rows):
+  return [
+    "## Phase 1",
+    "",
+    f"VGG-16 with BatchNorm in bfloat16, {found['train_batch_size']} images a step.",
+    "",
+    *_table(
+      rows,
+      {
+        "augmentation": "augmentation",
+        "steps/s, one a call": "one_a_call",
+        "steps/s, many a call": "many_a_call",
+      },
+    ),
+  ]
+
+
+def _rival_section(found, rows):
+  return [
+    "## SpikingJelly 2.0",
+    "",
+    "The same network and batches, by hand; its training step computes the weights' gradients too.",
+    "",
+    *_table(
+      rows,
+      {
+        "backend": "backend",
+        "channels last": "channels_last",
+        "": "dtype",
+        "simulation, images/s": "simulation",
+        "training step, images/s": "training",
+      },
+    ),
+  ]
+
+
+_SECTIONS = {
+  "simulation": _simulation_section,
+  "tuning": _tuning_section,
+  "phase1": _phase1_section,
+  "spikingjelly": _rival_section,  # rows that were added by hand
+}
+_ORDER = tuple(_SECTIONS)
+_OF_KERNELS = {
+  "temporary MiB": "temporary_mib",
+  "kernels, ms": "kernel_ms",
+  **{f"{name}, %": name for name in KINDS},
+}
+
+
+def _table(rows, columns):
+  """A table of rows: its columns' headings, each with the field that it shows."""
+  lines = [f"| {' | '.join(columns)} |".replace("|  |", "| |"), "|" + "---|" * len(columns)]
+  for row in rows:
+    row = {**row, **row.get("shares", {})}
+    lines.append(f"| {' | '.join(_cell(row.get(field, '')) for field in columns.values())} |")
+  return lines
 
 
 def _cell(value):

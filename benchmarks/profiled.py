@@ -13,6 +13,7 @@ _LONGEST = 3  # kernels that are named
 _NAME = 96  # characters of a kernel's name
 # Kinds of kernels by words in their names; the first that fits.
 _WORDS = {
+  "neurons": ("integrate_and_fire",),
   "convolutions and products": (
     *("xmma", "gemm", "cutlass", "cudnn", "nvjet"),
     *("convol", "conv2d", "winograd"),  # a fused conversion is none

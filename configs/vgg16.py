@@ -16,4 +16,8 @@ from tcljax.runs.presets import long_cifar_config, with_variants
 def get_config(variants=""):
   config = long_cifar_config("vgg16")
   config.model.name = "vgg16"
+  # One set of thresholds for every T.
+  config.snn.time_steps = 16
+  config.tune.at = (4, 8, 16)
+  config.tune.steps = 1500
   return with_variants(config, variants)

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tcljax.kernels import fire
 from tcljax.layers.activations import Clipped
 from tcljax.layers.collections import SPIKES, leave_spike_count, membrane_of, totals_of
 from tcljax.maths import clipping, max_pooling
@@ -53,35 +54,49 @@ class IF(Clipped):
     charges = jax.vmap(lambda part: part * threshold)(v_init)
     charges = charges.reshape(len(v_init), *[1] * (currents.ndim - 1), -1)  # [S, 1, ..., 1, C]
     threshold = clipping.per_channel_view(threshold, currents.ndim)
+    unfolded = currents.reshape(self.chunk, -1, *currents.shape[1:])
     # Potentials stay in float32 whatever the precision of the layers: they are long sums.
-    unfolded = currents.astype(jnp.float32).reshape(self.chunk, -1, *currents.shape[1:])
     membrane = membrane_of(
-      self, lambda: jnp.zeros_like(unfolded[0]) + charges[0], gates=self.max_pool is not None
+      self,
+      lambda: jnp.zeros(unfolded.shape[1:], jnp.float32) + charges[0],
+      gates=self.max_pool is not None,
     )
     totals = totals_of(self, membrane.v.value)
     if not membrane.running:
       return self.pooled(currents)
-    spikes, membrane.v.value = integrate(
-      self._with_charges(unfolded, charges, membrane.step.value),
-      membrane.v.value,
-      threshold,
-      self.neuron,
+    step = membrane.step.value
+    unit = self.max_pool is not None or bool(totals)  # spikes are counted, not only passed on
+    spikes, membrane.v.value, count = self._run(
+      unfolded, membrane.v.value, threshold, self._charges_from(charges, step), unit
     )
-    membrane.step.value = membrane.step.value + self.chunk
+    membrane.step.value = step + self.chunk
     for name, total in totals.items():
-      total.value = total.value + {"current": unfolded, "spikes": spikes}[name].sum(axis=0)
+      summed = {"current": unfolded, "spikes": spikes}[name].astype(jnp.float32).sum(axis=0)
+      total.value = total.value + summed
     self.check_first_use(SPIKES, "count")
-    leave_spike_count(self, spikes.sum(axis=range(2, spikes.ndim)))
+    leave_spike_count(self, count)
     if self.max_pool is not None and membrane.counts is not None:
-      spikes, membrane.counts.value = max_pooling.gate(spikes, membrane.counts.value, self.max_pool)
-    return (spikes.reshape(-1, *spikes.shape[2:]) * threshold).astype(currents.dtype)
+      spikes, membrane.counts.value = max_pooling.gate(
+        spikes.astype(jnp.float32), membrane.counts.value, self.max_pool
+      )
+    spikes = spikes.reshape(-1, *spikes.shape[2:])
+    return (spikes * threshold if unit else spikes).astype(currents.dtype)
 
-  def _with_charges(self, currents, charges, step):
-    """Currents [K, B, ...] from `step` on, with the instalments that fall into these steps."""
+  def _charges_from(self, charges, step):
+    """The instalments in the K steps from `step` on, [K, 1, ..., C]; None if all are there."""
     if len(charges) == 1:
-      return currents
+      return None
     none = jnp.zeros_like(charges[:1])
     padded = jnp.concatenate([none, charges[1:], *[none] * self.chunk])
-    return currents + jax.lax.dynamic_slice_in_dim(
-      padded, jnp.minimum(step, len(charges)), self.chunk
-    )
+    return jax.lax.dynamic_slice_in_dim(padded, jnp.minimum(step, len(charges)), self.chunk)
+
+  def _run(self, currents, v, threshold, charges, unit):
+    """Spikes [K, B, ...] of height 1 or tau, potentials, and spikes by step and example, [K, B]."""
+    if fire.serves(self.chunk):
+      flat = jnp.zeros((self.chunk, 1)) if charges is None else charges.reshape(self.chunk, -1)
+      return fire.fire(currents, v, threshold.reshape(-1), flat, self.neuron, unit=unit)
+    currents = currents.astype(jnp.float32)
+    currents = currents if charges is None else currents + charges
+    spikes, v = integrate(currents, v, threshold, self.neuron)
+    count = spikes.sum(axis=range(2, spikes.ndim))
+    return (spikes if unit else spikes * threshold), v, count

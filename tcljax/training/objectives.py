@@ -168,7 +168,7 @@ def snn_objective(
       model,
       variables,
       x,
-      with_chunk(model, variables, x, spiking, LARGEST_CHUNK),
+      with_chunk(model, variables, x, spiking, LARGEST_CHUNK, LARGEST_CHUNK),
       keys=keys,
       observe=lambda chunk: chunk.logits,
     ).observed

@@ -61,6 +61,7 @@ def test_kernels_are_those_on_the_streams_of_a_gpu(tmp_path, profiled):
 @pytest.mark.parametrize(
   "kernel, kind",
   [
+    ("integrate_and_fire_gradient__2", "neurons"),
     ("sm90_xmma_fprop_implicit_gemm_f32f32_nhwckrsc_nhwc", "convolutions and products"),
     ("gemm_fusion_dot_general_2", "convolutions and products"),
     ("void cudnn::winograd_nonfused::winogradForwardData4x4", "convolutions and products"),
@@ -90,6 +91,7 @@ def test_shares_add_up_and_the_longest_come_first(profiled):
   )
   assert found["kernel_ms"] == 8
   assert found["shares"] == {
+    "neurons": 0.0,
     "convolutions and products": 75.0,
     "copies and layouts": 6.2,
     "fusions": 12.5,
@@ -118,8 +120,8 @@ def test_without_a_gpu_one_line_says_so(tmp_path, benchmark, capsys):
 
 def test_an_unknown_part_is_told(benchmark, capsys):
   with pytest.raises(SystemExit):
-    benchmark.main(["tuning"])
-  assert "tuning: choose from simulation, phase1" in capsys.readouterr().err
+    benchmark.main(["loading"])
+  assert "loading: choose from simulation, tuning, phase1" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -144,25 +146,26 @@ def small(benchmark, monkeypatch):
 def test_its_work_in_small(tmp_path, small):
   flags = [
     *("--batch_size=8", "--time_steps=2", "--rounds=1", f"--output={tmp_path / 'gpu'}"),
-    *("--train_batch_size=8", "--train_steps=70"),
+    *("--tune_time_steps=2", "--train_batch_size=8", "--train_steps=70"),
   ]
   assert small.main(flags) == 0
   found = json.loads((tmp_path / "gpu.json").read_text())
   assert found["command"] == " ".join(
-    ["python benchmarks/gpu.py", "--batch_size=8", "--time_steps=2", "--train_batch_size=8"]
-    + ["--train_steps=70", "--rounds=1"]
+    ["python benchmarks/gpu.py", "--batch_size=8", "--time_steps=2", "--tune_time_steps=2"]
+    + ["--train_batch_size=8", "--train_steps=70", "--rounds=1"]
   )
-  one, two, phase = found["rows"]
+  one, two, tuned, phase = found["rows"]
   assert (one["chunk"], two["chunk"]) == (1, 2)
   for row in (one, two):
     assert row["images_per_second"] > 0 < row["ann_images_per_second"]
     ratio = row["ann_images_per_second"] / row["images_per_second"] / 2
     assert row["over_ann"] == pytest.approx(ratio, rel=1e-2)
     assert row["shares"]["convolutions and products"] == 75
+  assert tuned["images_per_second"] > 0 and tuned["kernel_ms"] == 4
   assert phase["one_a_call"] > 0 < phase["many_a_call"]
   text = (tmp_path / "gpu.md").read_text()
   assert "8 images, T = 2;" in text and "## Phase 1" in text and "| float32 | 1 | `gemm` |" in text
   # A part measured anew leaves the other.
   assert small.main(["phase1", *flags]) == 0
   again = json.loads((tmp_path / "gpu.json").read_text())
-  assert again["rows"][:2] == [one, two] and len(again["rows"]) == 3
+  assert again["rows"][:3] == [one, two, tuned] and len(again["rows"]) == 4

@@ -184,7 +184,7 @@ def test_neurons_are_counted(calibrated):
 
 
 def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
-  """Two steps at a time on CPUs where nothing else is asked for; elsewhere what memory holds."""
+  """Two steps at a time on CPUs, up to 16 on GPUs, if no other limit is asked for and they fit."""
   model, variables = calibrated
 
   def chosen(**arguments):
@@ -203,7 +203,7 @@ def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
   )
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   a_step = 2 * 4 * 16 * (512 + 512 + 256 + 32)  # currents and spikes in bytes
-  for bytes_limit, chunk in ((4 * 9 * a_step, 8), (4 * 7 * a_step, 4), (a_step, 1)):
+  for bytes_limit, chunk in ((4 * 17 * a_step, 16), (4 * 9 * a_step, 8), (a_step, 1)):
 
     class Device:
       def memory_stats(self, bytes_limit=bytes_limit):
@@ -211,6 +211,7 @@ def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
 
     monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
     assert chosen() == chosen(on_cpus=1) == chunk
+    assert chosen(on_gpus=8) == min(8, chunk)
 
 
 @pytest.mark.compiler

@@ -1,0 +1,263 @@
+"""Integrate-and-fire neurons on GPUs: K steps of a layer in one pass over its arrays.
+
+XLA computes the unrolled chain of potentials again for each step that reads it. Here a block of
+neurons stays in registers for all K steps: each current is read once, each spike is written once,
+and potentials are read and written once in K steps. The way back recomputes the potentials from the
+currents, so that nothing but the currents is kept for it.
+
+The kernels are written in Pallas and compiled by Triton. `tcljax.maths.neurons` is their reference;
+tests hold them against it, forward and gradient, in Pallas's interpreter.
+"""
+
+import functools
+import math
+import re
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+
+from tcljax.maths.neurons import Neuron, integrate
+from tcljax.maths.surrogates import surrogate_derivative
+
+MOST_STEPS = 32  # each step is written out in the kernel, whose compilation grows with it
+# The best of 512 to 2,048 neurons and 4 or 8 warps on an H100, over two layers, both precisions,
+# forward and gradient.
+_NEURONS = 1024  # of a block
+_WARPS = 4
+_ROWS = 16  # of a block at most, where channels are many
+
+
+def serves(steps: int) -> bool:
+  """Whether the device at hand runs these kernels, for so many steps at a time."""
+  return steps <= MOST_STEPS and jax.default_backend() == "gpu" and _has_triton()
+
+
+def _has_triton() -> bool:
+  """Whether XLA compiles Triton's kernels for this GPU: from Ampere, 8.0, on."""
+  capability = getattr(jax.local_devices()[0], "compute_capability", "")
+  return bool(re.fullmatch(r"\d+\.\d+", capability)) and float(capability) >= 8
+
+
+def fire(
+  currents: jax.Array,
+  v: jax.Array,
+  threshold: jax.Array,
+  charges: jax.Array,
+  neuron: Neuron,
+  unit: bool = False,
+  interpret: bool = False,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Runs K steps of neurons, and counts their spikes.
+
+  Args:
+    currents: input currents, [K, B, ..., C], in the precision of the layers.
+    v: potentials before the first step, [B, ..., C], float32.
+    threshold: tau > 0, [1] or [C], float32.
+    charges: what is added to the currents of each step, [K, 1] or [K, C], float32.
+    neuron: reset and surrogate gradient.
+    unit: whether spikes have the height 1 in place of tau.
+    interpret: whether Pallas's interpreter runs the kernels, which every device has. Otherwise a
+      program for another platform than CUDA has the reference in their place.
+
+  Returns:
+    Spikes in the shape and precision of `currents`, the potentials after the last
+    step, and the spikes of each step and example, [K, B], float32.
+  """
+  steps, batch, *places, channels = currents.shape
+  flat = (batch, math.prod(places), channels)
+  fired: Any = _fire(
+    currents.reshape(steps, *flat),
+    v.reshape(flat),
+    jnp.broadcast_to(threshold, (channels,)),
+    jnp.broadcast_to(charges, (steps, channels)),
+    _Kind(neuron, unit, interpret),
+  )
+  spikes, last, counts = fired
+  return spikes.reshape(currents.shape), last.reshape(v.shape), counts
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _fire(currents, v, threshold, charges, kind):
+  run, reference = (functools.partial(f, kind=kind) for f in (_run_kernel, _reference))
+  if kind.interpret:
+    return run(currents, v, threshold, charges)
+  return jax.lax.platform_dependent(currents, v, threshold, charges, cuda=run, default=reference)
+
+
+def _fire_forward(currents, v, threshold, charges, kind):
+  given = currents, v, threshold, charges
+  return _fire(*given, kind), given
+
+
+def _fire_backward(kind, given, cotangents):
+  run = functools.partial(_run_gradient, kind=kind)
+  if kind.interpret:
+    return run(given, cotangents)
+
+  def reference(given, cotangents):
+    return jax.vjp(functools.partial(_reference, kind=kind), *given)[1](cotangents)
+
+  return jax.lax.platform_dependent(given, cotangents, cuda=run, default=reference)
+
+
+_fire.defvjp(_fire_forward, _fire_backward)
+
+
+def _reference(currents, v, threshold, charges, kind):
+  """What the kernels compute, on [K, B, P, C], by `integrate`."""
+  tau = threshold[None, None]
+  charged = currents.astype(jnp.float32) + charges[:, None, None]
+  spikes, last = integrate(charged, v, tau, kind.neuron)
+  passed = spikes if kind.unit else spikes * tau[None]
+  return passed.astype(currents.dtype), last, spikes.sum(axis=(2, 3))
+
+
+def _run_kernel(currents, v, threshold, charges, kind):
+  tiles = _Tiles(currents.shape)
+  spikes, last, counts = pl.pallas_call(
+    functools.partial(_forward, tiles=tiles, kind=kind),
+    grid=tiles.grid,
+    in_specs=[tiles.by_step, tiles.neurons, tiles.channels, tiles.step_channels],
+    out_specs=[tiles.by_step, tiles.neurons, tiles.count],
+    out_shape=[
+      _like(currents),
+      _like(v),
+      jax.ShapeDtypeStruct((tiles.steps, *tiles.grid), jnp.float32),
+    ],
+    compiler_params=triton.CompilerParams(num_warps=_WARPS),
+    interpret=kind.interpret,
+    name="integrate_and_fire",
+  )(currents, v, threshold, charges)
+  return spikes, last, counts.sum(axis=(2, 3))
+
+
+def _run_gradient(given, cotangents, kind):
+  currents, v, _, _ = given
+  tiles = _Tiles(currents.shape)
+  to_currents, to_v, to_threshold, to_charges = pl.pallas_call(
+    functools.partial(_backward, tiles=tiles, kind=kind),
+    grid=tiles.grid,
+    in_specs=[
+      *[tiles.by_step, tiles.neurons, tiles.channels, tiles.step_channels],
+      *[tiles.by_step, tiles.neurons, tiles.step_example],
+    ],
+    out_specs=[tiles.by_step, tiles.neurons, tiles.channel_part, tiles.step_channel_part],
+    out_shape=[
+      _like(currents),
+      _like(v),
+      jax.ShapeDtypeStruct((*tiles.grid[:2], tiles.width), jnp.float32),
+      jax.ShapeDtypeStruct((tiles.steps, *tiles.grid[:2], tiles.width), jnp.float32),
+    ],
+    compiler_params=triton.CompilerParams(num_warps=_WARPS),
+    interpret=kind.interpret,
+    name="integrate_and_fire_gradient",
+  )(*given, *cotangents)
+  return to_currents, to_v, to_threshold.sum(axis=(0, 1)), to_charges.sum(axis=(1, 2))
+
+
+class _Kind(NamedTuple):
+  """What is fixed when a kernel is compiled: the last arguments of `fire`."""
+
+  neuron: Neuron
+  unit: bool
+  interpret: bool
+
+
+class _Tiles:
+  """How [K, B, P, C] is cut: a block has all K steps of some places and channels of an example.
+
+  Args:
+    shape: of the currents.
+  """
+
+  def __init__(self, shape: tuple[int, ...]) -> None:
+    self.steps, batch, self.places, self.width = shape
+    rows = min(pl.next_power_of_2(self.places), _ROWS)
+    self.columns = min(pl.next_power_of_2(self.width), _NEURONS // rows)
+    self.rows = min(pl.next_power_of_2(self.places), _NEURONS // self.columns)
+    self.grid = (batch, pl.cdiv(self.places, self.rows), pl.cdiv(self.width, self.columns))
+    k, r, c = self.steps, self.rows, self.columns
+    self.by_step = pl.BlockSpec((k, None, r, c), lambda b, i, j: (0, b, i, j))
+    self.neurons = pl.BlockSpec((None, r, c), lambda b, i, j: (b, i, j))
+    self.channels = pl.BlockSpec((c,), lambda b, i, j: (j,))
+    self.step_channels = pl.BlockSpec((k, c), lambda b, i, j: (0, j))
+    self.step_example = pl.BlockSpec((k, None), lambda b, i, j: (0, b))
+    self.count = pl.BlockSpec((k, None, None, None), lambda b, i, j: (0, b, i, j))
+    self.channel_part = pl.BlockSpec((None, None, c), lambda b, i, j: (b, i, j))
+    self.step_channel_part = pl.BlockSpec((k, None, None, c), lambda b, i, j: (0, b, i, j))
+
+  def masks(self) -> tuple[Any, Any]:
+    """Which neurons of this block there are, [rows, columns], and which channels, [columns]."""
+    row = pl.program_id(1) * self.rows + jax.lax.iota(jnp.int32, self.rows)
+    column = pl.program_id(2) * self.columns + jax.lax.iota(jnp.int32, self.columns)
+    present = column < self.width
+    return (row < self.places)[:, None] & present[None, :], present
+
+
+def _forward(x_ref, v_ref, tau_ref, charge_ref, *outputs, tiles, kind):
+  spike_ref, last_ref, count_ref = outputs
+  there, channels = tiles.masks()
+  tau = triton.load(tau_ref.at[:], mask=channels, other=1.0)[None, :]
+  v = triton.load(v_ref.at[:, :], mask=there, other=0.0)
+  for k in range(tiles.steps):
+    v = v + _current(x_ref, charge_ref, k, there, channels)
+    fired = (v >= tau) & there
+    spikes = jnp.where(fired, 1.0 if kind.unit else tau, 0.0)
+    triton.store(spike_ref.at[np.int32(k)], spikes.astype(spike_ref.dtype), mask=there)
+    count_ref[k] = jnp.sum(fired.astype(jnp.float32))
+    v = jnp.where(fired, v - tau if kind.neuron.reset == "soft" else 0.0, v)
+  triton.store(last_ref.at[:, :], v, mask=there)
+
+
+def _backward(x_ref, v_ref, tau_ref, charge_ref, *refs, tiles, kind):
+  """Gradients to the four inputs, from those to the outputs; as `neurons._integrate_backward`."""
+  to_spike_ref, to_last_ref, to_count_ref, *to_inputs = refs
+  to_x_ref, to_v_ref, to_tau_ref, to_charge_ref = to_inputs
+  there, channels = tiles.masks()
+  tau = triton.load(tau_ref.at[:], mask=channels, other=1.0)[None, :]
+  v = triton.load(v_ref.at[:, :], mask=there, other=0.0)
+  neuron, height = kind.neuron, 1.0 if kind.unit else tau
+  soft = neuron.reset == "soft"
+  compared = []
+  for k in range(tiles.steps):
+    v = v + _current(x_ref, charge_ref, k, there, channels)
+    compared.append(v)
+    v = jnp.where(v >= tau, v - tau if soft else 0.0, v)
+  per_tau = 1.0 / tau
+  to_v = triton.load(to_last_ref.at[:, :], mask=there, other=0.0)
+  to_tau = jnp.zeros_like(to_v)
+  for k in reversed(range(tiles.steps)):
+    v = compared[k]
+    fired, ratio = v >= tau, v * per_tau
+    to_output = triton.load(to_spike_ref.at[np.int32(k)], mask=there, other=0.0).astype(jnp.float32)
+    # The spike acts on the output, on the count and on the potential it resets.
+    to_spike = to_output * height + to_count_ref[k] - to_v * (tau if soft else v)
+    derivative = surrogate_derivative(ratio - 1.0, neuron.surrogate, neuron.width)
+    slope = to_spike * derivative * per_tau
+    to_tau = to_tau - slope * ratio
+    if not kind.unit:
+      to_tau = to_tau + jnp.where(fired, to_output, 0.0)
+    if soft:
+      to_tau = to_tau - jnp.where(fired, to_v, 0.0)
+      to_v = to_v + slope
+    else:
+      to_v = jnp.where(fired, 0.0, to_v) + slope
+    triton.store(to_x_ref.at[np.int32(k)], to_v.astype(to_x_ref.dtype), mask=there)
+    to_charge = jnp.sum(jnp.where(there, to_v, 0.0), axis=0)
+    triton.store(to_charge_ref.at[np.int32(k)], to_charge, mask=channels)
+  triton.store(to_v_ref.at[:, :], to_v, mask=there)
+  triton.store(to_tau_ref.at[:], jnp.sum(jnp.where(there, to_tau, 0.0), axis=0), mask=channels)
+
+
+def _current(x_ref, charge_ref, k, there, channels):
+  """The currents of step k of a block, with what is added in it."""
+  x = triton.load(x_ref.at[np.int32(k)], mask=there, other=0.0).astype(jnp.float32)
+  return x + triton.load(charge_ref.at[np.int32(k)], mask=channels, other=0.0)[None, :]
+
+
+def _like(array):
+  return jax.ShapeDtypeStruct(array.shape, array.dtype)

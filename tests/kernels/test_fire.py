@@ -1,0 +1,156 @@
+"""The kernels for GPUs in Pallas's interpreter, against the neurons that are their reference."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tcljax import SpikingConfig, calibrate, simulate
+from tcljax.kernels import fire
+from tcljax.layers.collections import CLIPPING, spike_counts
+from tcljax.maths.neurons import Neuron
+from tcljax.models import CNN
+from tcljax.models.pooling import POOLINGS
+
+# One block that is full, and axes that no block fits: places, channels, both, no places.
+_SHAPES = [(2, 2, 4, 4, 16), (3, 2, 5, 5, 4), (2, 1, 3, 33), (2, 3, 10)]
+
+
+def given(shape, dtype=jnp.float32):
+  """Currents, potentials, thresholds and charges of neurons that fire in about every other step."""
+  rng = np.random.default_rng(0)
+  draw = lambda low, high, shape: jnp.asarray(rng.uniform(low, high, shape), jnp.float32)
+  steps, *rest = shape
+  return (
+    draw(-0.5, 1.5, shape).astype(dtype),
+    draw(0, 1, rest),
+    draw(0.5, 1.5, shape[-1:]),
+    draw(-0.2, 0.2, (steps, shape[-1])),
+  )
+
+
+def by_reference(arguments, neuron, unit):
+  """What the other platforms run."""
+  return fire.fire(*arguments, neuron, unit)
+
+
+def by_kernel(arguments, neuron, unit):
+  return fire.fire(*arguments, neuron, unit, interpret=True)
+
+
+def check(shape, dtype, neuron, unit):
+  """Outputs are equal to the bit, and gradients but for the order of sums."""
+  arguments = given(shape, dtype)
+  runs = [functools.partial(run, neuron=neuron, unit=unit) for run in (by_kernel, by_reference)]
+  (found, back), (expected, expected_back) = (jax.vjp(jax.jit(run), arguments) for run in runs)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+  assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, expected)
+  assert 0 < found[2].sum() < np.prod(shape)  # some fire, and not all
+  rng = np.random.default_rng(1)
+  cotangents = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), found)
+  for one, other in zip(back(cotangents)[0], expected_back(cotangents)[0], strict=True):
+    assert one.dtype == other.dtype
+    one, other = np.asarray(one, np.float32), np.asarray(other, np.float32)
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * abs(other).max())
+
+
+@pytest.mark.parametrize("shape", _SHAPES, ids=str)
+def test_kernels_equal_the_neurons(shape):
+  check(shape, jnp.float32, Neuron(), unit=False)
+
+
+@pytest.mark.parametrize("unit", [False, True], ids=["tau", "unit"])
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+def test_every_kind_of_neuron_in_either_precision(reset, unit):
+  check((2, 2, 3, 5), jnp.bfloat16, Neuron(reset, "arctan", 0.7), unit)
+  check((2, 2, 3, 5), jnp.float32, Neuron(reset, "rectangle"), unit)
+
+
+def test_blocks_larger_than_an_example_and_smaller(monkeypatch):
+  monkeypatch.setattr(fire, "_NEURONS", 16)
+  monkeypatch.setattr(fire, "_ROWS", 4)
+  check((2, 2, 9, 6), jnp.float32, Neuron(), unit=False)  # 3 x 2 blocks an example
+
+
+_QUICK = "gate"  # whose spikes have the height 1
+
+
+@pytest.mark.parametrize(
+  "pooling",
+  [pytest.param(name, marks=() if name == _QUICK else pytest.mark.slow) for name in POOLINGS],
+)
+def test_a_network_gives_the_same_with_kernels(pooling, monkeypatch):
+  model = CNN(num_classes=3, stages=((4,),), dense=(5,), pooling=pooling)
+  images = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
+  variables = model.init(jax.random.key(1), images)
+  variables = calibrate(model, variables, [images], SpikingConfig(4), instalments=3)
+
+  def run(clipping):
+    done = simulate(
+      model,
+      {**variables, CLIPPING: clipping},
+      images,
+      SpikingConfig(4, 2),
+      observe=lambda chunk: (chunk.logits, spike_counts(chunk.spikes)),
+      rates=True,
+    )
+    return jnp.square(done.logits).sum(), done
+
+  def run_compiled():
+    anew = functools.partial(run)  # jax.jit keeps what it has traced of a function
+    return jax.jit(jax.value_and_grad(anew, has_aux=True))(variables[CLIPPING])
+
+  (_, expected), expected_gradient = run_compiled()
+  calls = []
+
+  def interpreted(*arguments, unit):
+    calls.append(unit)
+    return fire_alone(*arguments, unit=unit, interpret=True)
+
+  fire_alone = fire.fire
+  monkeypatch.setattr(fire, "fire", interpreted)
+  monkeypatch.setattr(fire, "serves", lambda steps: True)
+  (_, found), gradient = run_compiled()
+  assert len(calls) == 2  # one for each activation
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), found, expected)
+  close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+  jax.tree.map(close, gradient, expected_gradient)
+
+
+def test_cuda_gets_kernels_and_other_platforms_the_reference():
+  arguments = given((8, 2, 5, 5, 10), jnp.bfloat16)
+
+  def run(arguments):
+    spikes, v, count = fire.fire(*arguments, Neuron())
+    return spikes.sum() + v.sum() + count.sum()
+
+  traced = jax.jit(jax.value_and_grad(run)).trace(arguments)
+
+  def kernels(platform):
+    return traced.lower(lowering_platforms=(platform,)).as_text().count("xla.gpu.triton")
+
+  try:
+    assert kernels("cuda") == 2
+  except RuntimeError as error:
+    if "No supported GPU devices found" not in str(error):
+      raise
+    pytest.skip("from jax 0.11 on, Pallas writes kernels for GPUs only where there is one")
+  assert kernels("cpu") == kernels("tpu") == 0
+
+
+def test_kernels_serve_gpus_that_have_triton(monkeypatch):
+  assert not fire.serves(8)  # on CPUs
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+  def serves(steps, **attributes):
+    device = type("Device", (), attributes)()
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    return fire.serves(steps)
+
+  assert serves(8, compute_capability="9.0") and serves(32, compute_capability="10.0")
+  assert not serves(8, compute_capability="7.5")
+  assert not serves(8, compute_capability="gfx90a")
+  assert not serves(8)
+  assert not serves(fire.MOST_STEPS + 1, compute_capability="9.0")
