@@ -99,4 +99,5 @@ class IF(Clipped):
     currents = currents if charges is None else currents + charges
     spikes, v = integrate(currents, v, threshold, self.neuron)
     count = spikes.sum(axis=range(2, spikes.ndim))
-    return (spikes if unit else spikes * threshold), v, count
+    height = threshold[None] if threshold.ndim else threshold
+    return (spikes if unit else spikes * height), v, count
