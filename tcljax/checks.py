@@ -1,6 +1,8 @@
 """Checks of a user's values; each raises ValueError with the field, the value and the remedy."""
 
 import math
+import operator
+from typing import Any
 
 
 def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
@@ -9,19 +11,37 @@ def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
     raise ValueError(f"{field}={value!r} is unknown: choose one of {', '.join(choices)}")
 
 
+def check_number(field: str, value: Any) -> None:
+  """Raises ValueError unless `value` is a number of Python, NumPy or JAX; NaN is one."""
+  if not hasattr(value, "__float__"):
+    raise ValueError(f"{field}={value!r} must be a number")
+
+
 def check_percentile(percentile: float) -> None:
   """Raises ValueError unless the percentile lies strictly between 0 and 100."""
+  check_number("percentile", percentile)
   if not 0 < percentile < 100:
     raise ValueError(f"percentile={percentile} must lie strictly between 0 and 100")
 
 
 def check_finite(field: str, value: float) -> None:
   """Raises ValueError unless `value` is a finite number from 0 on."""
+  check_number(field, value)
   if not 0 <= value < math.inf:
     raise ValueError(f"{field}={value} must be finite and not negative")
 
 
 def check_least(field: str, value: float, least: float) -> None:
-  """Raises ValueError unless `value` is at least `least`; NaN is not."""
+  """Raises ValueError unless `value` is a number of at least `least`; NaN is not."""
+  check_number(field, value)
   if not value >= least:
     raise ValueError(f"{field}={value} must be at least {least}")
+
+
+def check_count(field: str, value: int, least: int) -> None:
+  """Raises ValueError unless `value` is a whole number of at least `least`."""
+  try:
+    operator.index(value)
+  except TypeError:
+    raise ValueError(f"{field}={value!r} must be a whole number, at least {least}") from None
+  check_least(field, value, least)

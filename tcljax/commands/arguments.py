@@ -3,8 +3,10 @@
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
+import ml_collections
 from absl import flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
@@ -23,6 +25,7 @@ class Command:
     self.name, self.description = name, description or name
     self.argv = list(sys.argv if argv is None else argv)
     self.flags = flags.FlagValues()
+    self._paths: list[str] = []
     flags.DEFINE_bool(
       "multihost", False, "Join the processes of a multi-host job first.", flag_values=self.flags
     )
@@ -30,6 +33,7 @@ class Command:
   def define_path(self, name: str, text: str) -> None:
     """Adds a flag that takes a path."""
     flags.DEFINE_string(name, None, text, flag_values=self.flags)
+    self._paths.append(name)
 
   def define_list(self, name: str, default: str, text: str) -> None:
     """Adds a flag that takes values separated by commas."""
@@ -68,17 +72,30 @@ class Command:
       for name in required:
         if getattr(self.flags, name) is None:
           raise ValueError(f"--{name} is required; see --help")
+      for name in self._paths:
+        if getattr(self.flags, name) == "":
+          raise ValueError(f"--{name}= is empty: give a path, or leave the flag out")
       if "config" in required:
-        self.flags.config.lock()  # a file that failed to load raises at the first use only
-    except (AttributeError, KeyError) as error:  # ml_collections: the field of an override
+        self._lock_config()
+    except (AttributeError, KeyError) as error:
+      if not _raised_by_ml_collections(error):
+        raise ValueError(_unreadable(error)) from error
       raise ValueError(_unknown_field(str(error))) from error
     except (flags.Error, OSError, TypeError, ValueError) as error:
       raise ValueError(_without_traceback(str(error))) from error
-    except Exception as error:  # whatever a config file may raise
-      raise ValueError(f"the config cannot be read: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a config file may raise
+      raise ValueError(_unreadable(error)) from error
     if rest:
       raise ValueError(f"{rest[0]!r} is not a flag; see --help")
     return self.flags
+
+  def _lock_config(self) -> None:
+    config = self.flags.config
+    if not type(config).__module__.startswith(f"{ml_collections.__name__}."):
+      raise ValueError(
+        f"get_config of the config file gives {config!r}: let it change and return base_config()"
+      )
+    config.lock()  # a file that failed to load raises at this first use
 
   def run(self, prepare: Callable[[], Callable[[], object]]) -> int:
     """Runs the command and gives its exit status.
@@ -126,10 +143,20 @@ class Command:
     return status
 
 
+def _raised_by_ml_collections(error: BaseException) -> bool:
+  """Whether a config said that it has no such field; else a config file itself went wrong."""
+  *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+  return frame.f_globals.get("__name__", "").startswith(f"{ml_collections.__name__}.")
+
+
+def _unreadable(error: BaseException) -> str:
+  return f"the config cannot be read: {type(error).__name__}: {error}"
+
+
 def _without_traceback(text: str) -> str:
   """What absl says of a config file that raised: what it was doing, and the error alone."""
-  doing, traceback, lines = text.partition("Traceback (most recent call last)")
-  return doing + lines.strip().splitlines()[-1] if traceback else text
+  doing, trace, lines = text.partition("Traceback (most recent call last)")
+  return doing + lines.strip().splitlines()[-1] if trace else text
 
 
 def _unknown_field(text: str) -> str:

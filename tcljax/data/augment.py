@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.checks import check_least
+from tcljax.checks import check_count, check_least
 from tcljax.data.randaugment import STRONGEST, rand_augment
 
 
@@ -37,8 +37,9 @@ class Preprocessing:
   magnitude: float = 9.0
 
   def __post_init__(self) -> None:
-    for field in ("shift", "cutout", "randaugment", "magnitude"):
-      check_least(field, getattr(self, field), 0)
+    for field in ("shift", "cutout", "randaugment"):
+      check_count(field, getattr(self, field), 0)
+    check_least("magnitude", self.magnitude, 0)
     if self.magnitude > STRONGEST:
       raise ValueError(f"magnitude={self.magnitude} must be at most {STRONGEST}")
     for field in ("mean", "std"):

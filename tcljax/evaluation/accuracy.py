@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from tcljax.checks import check_least
+from tcljax.checks import check_count
 from tcljax.data import Examples, Split, evaluation_batches
 from tcljax.distributed import parallel
 from tcljax.layers.activations import TCL, ReLU, with_activation
@@ -112,7 +112,7 @@ def evaluate(
     >>> found.images, found.ann, found.snn.shape  # the labels are what the ANN answers
     (8, 100.0, (64,))
   """
-  check_least("batch_size", batch_size, 1)
+  check_count("batch_size", batch_size, 1)
   return evaluate_split(
     model,
     variables,

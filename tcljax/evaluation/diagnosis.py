@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from tcljax.checks import check_least
+from tcljax.checks import check_count
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import (
   Path,
@@ -109,7 +109,7 @@ def diagnose(
   """
   require_clipping(variables)
   check_spiking(spiking)
-  check_least("batch_size", batch_size, 1)
+  check_count("batch_size", batch_size, 1)
   if not len(images):
     raise ValueError("there are no images to diagnose")
   if spiking.encoding != "constant":

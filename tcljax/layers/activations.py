@@ -36,8 +36,10 @@ def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Modul
   """The same network with another activation; every swap goes through here.
 
   Raises:
-    ValueError: if the model has no field `act`.
+    ValueError: if the model is no instance of a Flax module, or has no field `act`.
   """
+  if not isinstance(model, nn.Module):
+    raise ValueError(f"model={model!r} must be an instance of a Flax Linen module, such as VGG()")
   if "act" not in {field.name for field in dataclasses.fields(model)}:
     raise ValueError(
       f"{type(model).__name__} has no field 'act': give it `act: Callable = "

@@ -79,6 +79,10 @@ class Membrane(NamedTuple):
 
 def require_clipping(variables: Variables) -> None:
   """Raises ValueError if the variables have no thresholds."""
+  if not isinstance(variables, Mapping):
+    raise ValueError(
+      f"variables={variables!r} must be collections by name, as model.init gives them"
+    )
   if CLIPPING not in variables:
     raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from tcljax.checks import check_count
 from tcljax.maths.shapes import check_per_channel, check_shape
 
 
@@ -131,7 +132,7 @@ def quantized_clip(
     elsewhere; to tau 1 above them and, between, what rounding added to x / tau.
 
   Raises:
-    ValueError: if the threshold or v_init is neither a scalar nor [C].
+    ValueError: if the threshold or v_init is neither a scalar nor [C], or T is below 1.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -141,6 +142,7 @@ def quantized_clip(
     [0.0, 0.3125, 1.0]
   """
   x = jnp.asarray(x)
+  check_count("time_steps", time_steps, 1)
   check_per_channel("threshold", threshold, x)
   check_per_channel("v_init", v_init, x)
   threshold = per_channel_view(threshold, x.ndim)

@@ -73,8 +73,10 @@ class VGG(nn.Module):
         too small for the poolings.
     """
     check_choice("pooling", self.pooling, POOLINGS)
-    if not all(self.stages):
-      raise ValueError(f"stages={self.stages}: every stage has at least one convolution")
+    if not self.stages or not all(self.stages):
+      raise ValueError(
+        f"stages={self.stages}: there is at least one stage, and one convolution in each"
+      )
     dtype = compute_dtype(self.dtype)
     norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype)
     conv3x3 = functools.partial(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tcljax.checks import check_least
+from tcljax.checks import check_count
 from tcljax.data import Preprocessing
 from tcljax.runs.sections import (
   DataConfig,
@@ -90,13 +90,13 @@ class RunConfig:
   checkpoint_every: int = 500
 
   def __post_init__(self) -> None:
-    check_least("seed", self.seed, 0)
+    check_count("seed", self.seed, 0)
     if self.seed >= 2**32:  # of more, JAX's keys would take the last 32 bits
       raise ValueError(f"seed={self.seed} must be below {2**32}")
-    check_least("log_every", self.log_every, 1)
-    check_least("checkpoint_every", self.checkpoint_every, 1)
+    check_count("log_every", self.log_every, 1)
+    check_count("checkpoint_every", self.checkpoint_every, 1)
     if not self.joint.through:
-      check_least("tune.steps", self.tune.steps, 1)
+      check_count("tune.steps", self.tune.steps, 1)
     if self.snn.chunk and self.eval.time_steps % self.snn.chunk:
       raise ValueError(
         f"snn.chunk={self.snn.chunk} does not divide eval.time_steps={self.eval.time_steps}: "

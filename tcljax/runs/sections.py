@@ -5,7 +5,7 @@ An error names the field of the section; `tcljax.runs.config.named` puts the sec
 
 import dataclasses
 
-from tcljax.checks import check_choice, check_finite, check_least
+from tcljax.checks import check_choice, check_count, check_finite, check_least
 from tcljax.maths.neurons import Neuron
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.training.calibration import METHODS, check_calibration
@@ -119,8 +119,8 @@ class TrainConfig:
   optimizer: OptimizerConfig = OptimizerConfig("sgd", learning_rate=0.1, weight_decay=5e-4)
 
   def __post_init__(self) -> None:
-    check_least("steps", self.steps, 1)
-    check_least("batch_size", self.batch_size, 1)
+    check_count("steps", self.steps, 1)
+    check_count("batch_size", self.batch_size, 1)
     _check_smoothing(self.label_smoothing)
 
 
@@ -162,11 +162,17 @@ class JointConfig:
   threshold_optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.01)
 
   def __post_init__(self) -> None:
-    check_least("steps", self.steps, 1)
-    check_least("batch_size", self.batch_size, 1)
+    check_count("steps", self.steps, 1)
+    check_count("batch_size", self.batch_size, 1)
     check_least("threshold_decay", self.threshold_decay, 0)
-    check_least("cycles", self.cycles, 0)
+    check_count("cycles", self.cycles, 0)
     _check_smoothing(self.label_smoothing)
+    if self.through is not None:
+      check_choice("through", self.through, ("clip", "quantized", "snn"))
+    check_choice("start", self.start, ("ann", "scratch"))
+    check_choice("objective", self.objective, OBJECTIVES)
+    if not self.threshold > 0:
+      raise ValueError(f"threshold={self.threshold} must be above 0")
     self._check_together()
 
   @property
@@ -187,11 +193,6 @@ class JointConfig:
   def _check_together(self) -> None:
     if self.through is None:
       return
-    check_choice("through", self.through, ("clip", "quantized", "snn"))
-    check_choice("start", self.start, ("ann", "scratch"))
-    check_choice("objective", self.objective, OBJECTIVES)
-    if not self.threshold > 0:
-      raise ValueError(f"threshold={self.threshold} must be above 0")
     for field, frozen in (("optimizer", "weights"), ("threshold_optimizer", "thresholds")):
       rate = getattr(self, field).learning_rate
       if rate == 0:
@@ -261,8 +262,8 @@ class TuneConfig:
 
   def __post_init__(self) -> None:
     for field in ("batch_size", "images"):
-      check_least(field, getattr(self, field), 1)
-    check_least("steps", self.steps, 0)
+      check_count(field, getattr(self, field), 1)
+    check_count("steps", self.steps, 0)
     check_finite("minutes", self.minutes)
     check_choice("objective", self.objective, OBJECTIVES)
     check_choice("calibration", self.calibration, METHODS)
@@ -287,5 +288,5 @@ class EvalConfig:
   batch_size: int = 128
 
   def __post_init__(self) -> None:
-    check_least("time_steps", self.time_steps, 1)
-    check_least("batch_size", self.batch_size, 1)
+    check_count("time_steps", self.time_steps, 1)
+    check_count("batch_size", self.batch_size, 1)

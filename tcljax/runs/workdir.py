@@ -33,12 +33,16 @@ def prepare_workdir(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Pa
   """Makes the workdir, or checks that it belongs to this config.
 
   Raises:
-    ValueError: if it cannot be written, or holds another config; what is there stays as it is.
+    ValueError: if it cannot be read or written, or holds another config; what is there stays as it
+      is.
   """
   path = pathlib.Path(workdir).absolute()
   stored = path / CONFIG
-  # Looked at once: another host of the same run may write its config at any moment.
-  names = {found.name for found in path.iterdir()} if path.is_dir() else set()
+  try:
+    # Looked at once: another host of the same run may write its config at any moment.
+    names = {found.name for found in path.iterdir()} if path.is_dir() else set()
+  except OSError as error:
+    raise ValueError(f"workdir {path} cannot be read: {error.strerror}") from error
   if stored.name in names:
     changed = differences(from_json(stored), config)
     if changed:

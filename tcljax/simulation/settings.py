@@ -4,7 +4,7 @@ import dataclasses
 import operator
 from collections.abc import Mapping
 
-from tcljax.checks import check_choice, check_least
+from tcljax.checks import check_choice, check_count
 from tcljax.maths.encoding import ENCODINGS
 from tcljax.maths.neurons import Neuron, check_neuron
 
@@ -29,7 +29,7 @@ class ChunkConfig:
   encoding: str
 
   def __post_init__(self) -> None:
-    check_least("chunk", self.chunk, 1)
+    check_count("chunk", self.chunk, 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from tcljax.checks import check_choice, check_least, check_percentile
+from tcljax.checks import check_choice, check_count, check_number, check_percentile
 from tcljax.kernels import xla_options
 from tcljax.layers.activations import Activation, ReLU, with_activation
 from tcljax.layers.collections import (
@@ -71,9 +71,10 @@ def check_calibration(method: str, percentile: float, v_init: float, instalments
   """Raises ValueError on an unknown method or on values it cannot work with."""
   check_choice("method", method, METHODS)
   check_percentile(percentile)
+  check_number("v_init", v_init)
   if not math.isfinite(v_init):
     raise ValueError(f"v_init={v_init} must be finite, such as 0.5")
-  check_least("instalments", instalments, 1)
+  check_count("instalments", instalments, 1)
 
 
 def calibrate(
@@ -148,6 +149,8 @@ def calibrate(
 
   totals: dict[Path, Histogram] = {}
   for batch in batches:
+    if not len(batch):
+      raise ValueError("batches holds an empty batch: give at least one input in each")
     observed: dict[Path, Any] = traverse_util.flatten_dict(
       jax.device_get(observe(variables, batch))
     )

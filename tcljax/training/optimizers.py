@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jax
 import optax
 
-from tcljax.checks import check_choice, check_finite
+from tcljax.checks import check_choice, check_count, check_finite
 from tcljax.layers.collections import COLLECTIONS, Variables
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -48,7 +48,8 @@ class OptimizerConfig:
 
   def __post_init__(self) -> None:
     check_choice("name", self.name, OPTIMIZERS)
-    for field in ("learning_rate", "warmup_steps", "momentum", "weight_decay", "clip_norm"):
+    check_count("warmup_steps", self.warmup_steps, 0)
+    for field in ("learning_rate", "momentum", "weight_decay", "clip_norm"):
       check_finite(field, getattr(self, field))
 
   def transformation(self, steps: int) -> optax.GradientTransformation:

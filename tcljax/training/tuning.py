@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import unfreeze
 
-from tcljax.checks import check_finite, check_least
+from tcljax.checks import check_count, check_finite
 from tcljax.data import Split
 from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU, with_activation
@@ -86,7 +86,7 @@ def tune(
   check_spiking(spiking)
   if not isinstance(optimizer, OptimizerConfig):
     raise ValueError(f"optimizer={optimizer!r} must be a tcljax.OptimizerConfig")
-  check_least("steps", steps, 1)
+  check_count("steps", steps, 1)
   check_finite("minutes", minutes)
   parallel.check_batch_size("batch_size", batch_size)
   split = Split(np.asarray(images), np.asarray(labels))

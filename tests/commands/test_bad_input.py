@@ -1,5 +1,7 @@
 """Bad input is told in one line, with status 2, before anything runs, and harms nothing."""
 
+import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -99,6 +101,17 @@ def test_bad_command_lines(tmp_path, capsys):
   )
   assert train.main(["train.py", f"--config={broken}"]) == 2
   assert "--config.snn.steps=4 is no field of a config" in complaint(capsys)
+  for body, message in (
+    ("return {}['seed']", "the config cannot be read: KeyError: 'seed'"),
+    ("return None.seed", "the config cannot be read: AttributeError: 'NoneType'"),
+    ("raise SystemExit(3)", "the config cannot be read: SystemExit: 3"),
+    ("return 4", "get_config of the config file gives 4: let it change and return base_config()"),
+  ):
+    broken.write_text(f"def get_config():\n  {body}\n")
+    assert train.main(["train.py", f"--config={broken}"]) == 2
+    assert message in complaint(capsys)
+  assert train.main(["train.py", DIGITS, "--workdir="]) == 2
+  assert "--workdir= is empty: give a path, or leave the flag out" in complaint(capsys)
   assert train.main(["train.py", f"{DIGITS}:joynt"]) == 2
   line = complaint(capsys)
   assert "variant of the config='joynt' is unknown: choose one of cifar100, joint" in line
@@ -119,13 +132,17 @@ def test_workdir_of_another_config(workdir, capsys):
   assert before == {f: f.read_bytes() for f in workdir.rglob("*") if f.is_file()}
 
 
-def test_workdir_of_something_else_or_unwritable(tmp_path, capsys):
+def test_workdir_of_something_else_or_unwritable(tmp_path, capsys, monkeypatch):
   (tmp_path / "photos").mkdir()
   (tmp_path / "photos" / "cat.jpg").write_text("precious")
   assert run_train(tmp_path / "photos") == 2
   assert "is not empty and holds no config.json" in complaint(capsys)
   assert run_train(tmp_path / "photos" / "cat.jpg" / "run") == 2
   assert "cannot be written: Not a directory" in complaint(capsys)
+  with monkeypatch.context() as patch:
+    patch.setattr(pathlib.Path, "iterdir", lambda path: os.listdir("/nothing"))
+    assert run_train(tmp_path / "photos") == 2
+  assert "photos cannot be read: No such file or directory" in complaint(capsys)
   (tmp_path / "old").mkdir()
   (tmp_path / "old" / "config.json").write_text('{"name": "x", "gone": 1}')
   assert run_train(tmp_path / "old") == 2

@@ -1,0 +1,79 @@
+"""Values of the wrong kind are told by name, at each door of the library that takes them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tcljax
+from tcljax.checks import check_count, check_finite, check_least
+from tcljax.data import Preprocessing
+from tcljax.runs.sections import JointConfig
+
+MODEL = tcljax.CNN(num_classes=3, stages=((4,),), dense=())
+IMAGES = np.zeros((8, 4, 4, 1), np.float32)
+LABELS = np.zeros(8, np.int32)
+T4 = tcljax.SpikingConfig(4)
+
+
+@pytest.fixture(scope="module")
+def variables():
+  return MODEL.clone(act=tcljax.TCL).init(jax.random.key(0), IMAGES)
+
+
+def test_numbers_of_python_numpy_and_jax_are_numbers():
+  for one in (1, np.int64(1), np.float32(1), jnp.float32(1), np.array(1)):
+    check_least("x", one, 1)
+    check_finite("x", one)
+  for one in (1, np.int64(1), jnp.int32(1)):
+    check_count("x", one, 1)
+  for value in ("1", None, [1]):
+    with pytest.raises(ValueError, match=r"^x=.* must be a number"):
+      check_finite("x", value)
+  for value in (1.0, np.float32(1), "1", None):
+    with pytest.raises(ValueError, match=r"^x=.* must be a whole number, at least 1"):
+      check_count("x", value, 1)
+  with pytest.raises(ValueError, match="x=0 must be at least 1"):
+    check_count("x", 0, 1)
+
+
+@pytest.mark.parametrize(
+  "call, message",
+  [
+    (
+      lambda v: tcljax.tune(MODEL, v, IMAGES, LABELS, T4, steps=1.5),
+      "steps=1.5 must be a whole number",
+    ),
+    (
+      lambda v: tcljax.evaluate(MODEL, v, IMAGES, LABELS, T4, batch_size=2.5),
+      "batch_size=2.5 must be a whole number",
+    ),
+    (
+      lambda v: tcljax.calibrate(MODEL, v, [IMAGES], instalments=1.5),
+      "instalments=1.5 must be a whole number",
+    ),
+    (lambda v: tcljax.calibrate(MODEL, v, [IMAGES], v_init="a"), "v_init='a' must be a number"),
+    (lambda v: tcljax.calibrate(MODEL, v, [IMAGES[:0]]), "batches holds an empty batch"),
+    (
+      lambda v: tcljax.OptimizerConfig(learning_rate="x"),
+      "learning_rate='x' must be a number",
+    ),
+    (lambda v: tcljax.OptimizerConfig(warmup_steps=0.5), "warmup_steps=0.5 must be a whole"),
+    (lambda v: Preprocessing(shift=0.5), "shift=0.5 must be a whole number"),
+    (lambda v: tcljax.quantized_clip(jnp.ones(3), 1.0, 0), "time_steps=0 must be at least 1"),
+    (lambda v: JointConfig(start="nowhere"), "start='nowhere' is unknown"),
+    (lambda v: JointConfig(threshold=0.0), "threshold=0.0 must be above 0"),
+    (
+      lambda v: tcljax.simulate(tcljax.models.VGG, v, IMAGES, T4),
+      "must be an instance of a Flax Linen module",
+    ),
+    (lambda v: tcljax.simulate(MODEL, None, IMAGES, T4), "variables=None must be collections"),
+    (
+      lambda v: MODEL.clone(stages=()).init(jax.random.key(0), IMAGES),
+      r"stages=\(\): there is at least one stage",
+    ),
+  ],
+)
+def test_a_value_of_the_wrong_kind_is_told(variables, call, message):
+  with pytest.raises(ValueError, match=message):
+    call(variables)
