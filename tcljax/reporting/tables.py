@@ -118,13 +118,14 @@ def plot_curves(
   axes = figure.add_subplot()
   axes.axhline(ann, color="0.3", linestyle="--", linewidth=1.2, label=f"ANN ({ann:.2f} %)")
   # Okabe and Ito's colours, which the colour-blind can tell apart; the last curve is always blue.
+  # Curves beyond the seventh have a colour again, with another mark and dotted.
   colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999"]
   for n, (label, curve) in enumerate(curves.items()):
     which = len(curves) - 1 - n
     axes.plot(
       list(curve),
       list(curve.values()),
-      "osD^vP*"[which % 7] + "-",
+      "osD^vP*"[(which + which // 7) % 7] + ("-" if which < 7 else ":"),
       label=label,
       color=colours[which % 7],
       markersize=5,
