@@ -38,6 +38,12 @@ def check_least(field: str, value: float, least: float) -> None:
     raise ValueError(f"{field}={value} must be at least {least}")
 
 
+def check_batches(batches: Any) -> None:
+  """Raises ValueError if this is one array where batches are to be iterated over."""
+  if hasattr(batches, "ndim"):
+    raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
+
+
 def check_count(field: str, value: int, least: int) -> None:
   """Raises ValueError unless `value` is a whole number of at least `least`."""
   try:

@@ -9,8 +9,8 @@ import tempfile
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Machine code that is not optimised is compiled in half the time. `XLA_FLAGS= python -m pytest`
 # tests with what users get; .ci/run does so for the tests that are slow or about compiled programs.
-_FLAGS = os.environ.get("XLA_FLAGS", "--xla_backend_optimization_level=0")
-os.environ["XLA_FLAGS"] = f"{_FLAGS} --xla_force_host_platform_device_count=8"
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
 
 # Many tests run the same small networks: what one compiles, the others and their processes find.
 # Set JAX_COMPILATION_CACHE_DIR to keep it for the next run.

@@ -1,5 +1,6 @@
 """Values of the wrong kind are told by name, at each door of the library that takes them."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,23 @@ import tcljax
 from tcljax.checks import check_count, check_finite, check_least
 from tcljax.data import Preprocessing
 from tcljax.runs.sections import JointConfig
+
+
+class Bypassing(nn.Module):
+  act: type = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.relu(x)
+
+
+class Unnamed(nn.Module):
+  act: type = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return self.act(x)
+
 
 MODEL = tcljax.CNN(num_classes=3, stages=((4,),), dense=())
 IMAGES = np.zeros((8, 4, 4, 1), np.float32)
@@ -54,6 +72,11 @@ def test_numbers_of_python_numpy_and_jax_are_numbers():
     ),
     (lambda v: tcljax.calibrate(MODEL, v, [IMAGES], v_init="a"), "v_init='a' must be a number"),
     (lambda v: tcljax.calibrate(MODEL, v, [IMAGES[:0]]), "batches holds an empty batch"),
+    (lambda v: tcljax.calibrate(MODEL, v, []), "batches is empty"),
+    (lambda v: tcljax.calibrate(MODEL, v, IMAGES), "batches is a single array"),
+    (lambda v: tcljax.choose_margin(None, IMAGES), "batches is a single array"),
+    (lambda v: tcljax.calibrate(Bypassing(), {}, [IMAGES]), "applies its field act nowhere"),
+    (lambda v: Unnamed().init(jax.random.key(0), IMAGES), "name the activation first, then apply"),
     (
       lambda v: tcljax.OptimizerConfig(learning_rate="x"),
       "learning_rate='x' must be a number",

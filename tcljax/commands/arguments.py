@@ -1,6 +1,7 @@
 """What the commands share: flags, and bad input told in one line."""
 
 import logging
+import pathlib
 import re
 import sys
 import traceback
@@ -67,6 +68,8 @@ class Command:
     Raises:
       ValueError: on what cannot be understood, or a flag that is required and missing.
     """
+    if "config" in self.flags:
+      self._check_config_path()
     try:
       rest = self.flags(self.argv)[1:]
       for name in required:
@@ -88,6 +91,14 @@ class Command:
     if rest:
       raise ValueError(f"{rest[0]!r} is not a flag; see --help")
     return self.flags
+
+  def _check_config_path(self) -> None:
+    """Raises ValueError if --config names no file; ml_collections says so in many words."""
+    for argument, following in zip(self.argv, [*self.argv[1:], ""]):
+      given = re.fullmatch(r"--?config(?:=(.*))?", argument)
+      path = (following if given[1] is None else given[1]).partition(":")[0] if given else ""
+      if given and not pathlib.Path(path).is_file():
+        raise ValueError(f"--config={path} is no file")
 
   def _lock_config(self) -> None:
     config = self.flags.config

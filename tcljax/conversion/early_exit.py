@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tcljax.checks import check_least
+from tcljax.checks import check_batches, check_least
 from tcljax.conversion.network import SpikingNetwork
 from tcljax.graph import Graph, GraphNetwork
 from tcljax.layers.collections import Variables
@@ -148,6 +148,7 @@ def choose_margin(
     True
   """
   check_changed("changed", changed)
+  check_batches(batches)
   found, others = [], []
   for batch in batches:
     x, keys = batch if isinstance(batch, tuple) else (batch, None)

@@ -202,7 +202,10 @@ def _version_directory(name: str, root: pathlib.Path) -> pathlib.Path:
   nearest = difflib.get_close_matches(
     name, ["digits", *prepared], n=1
   ) or difflib.get_close_matches(name, ["digits", *known], n=1, cutoff=0.0)
-  raise ValueError(f"data set {name!r} is unknown; the nearest is {nearest[0]!r}")
+  raise ValueError(
+    f"data set {name!r} is unknown; the nearest is {nearest[0]!r}. A config reads 'digits' or a "
+    "set of TFDS; give arrays of your own to tcljax.calibrate, tune and evaluate"
+  )
 
 
 def _prepare_command(name: str, root: pathlib.Path) -> str:

@@ -57,10 +57,18 @@ class Activation(nn.Module):
     max_pool: windows of which only the largest activation is passed on; None passes on all.
 
   Raises:
-    ValueError: when called without a name.
+    ValueError: when called without a name, or made of what is no `MaxPool`, such as its input.
   """
 
   max_pool: MaxPool | None = None
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    if not isinstance(self.max_pool, MaxPool | None):
+      raise ValueError(
+        f"max_pool is of type {type(self.max_pool).__name__} and must be a MaxPool: name the "
+        "activation first, then apply it, self.act(name='act1')(x)"
+      )
 
   def pooled(self, x: jax.Array) -> jax.Array:
     """The maximum of each window, or `x` where nothing is to be pooled."""

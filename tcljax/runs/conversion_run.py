@@ -109,8 +109,8 @@ def convert_and_verify(
   )
   if early_exit is not None:
     say(
-      "early exit at a margin of {margin:.4g}: {accuracy:.2f} % after {mean_time_steps:.2f} steps "
-      "on average, {accuracy_at_the_end:.2f} % after all {time_steps}".format(
+      "early exit at a margin of {margin:.4g}: {accuracy:.2f} % after {mean_time_steps:.2f} of "
+      "{time_steps} steps on average, {accuracy_at_the_end:.2f} % after all {time_steps}".format(
         **results["early_exit"]
       )
     )
@@ -122,6 +122,8 @@ def measure_early_exit(
 ) -> dict[str, Any]:
   """Accuracy and steps on the test set where images leave early, by a margin of training images.
 
+  T is that which the thresholds were trained for.
+
   Args:
     experiment: from `make_experiment`.
     network: converted from its network.
@@ -131,7 +133,7 @@ def measure_early_exit(
     `margin`, `changed`, `time_steps`, `mean_time_steps`, `accuracy` and `accuracy_at_the_end`, in
     percent.
   """
-  time_steps, key = experiment.reported.time_steps, jax.random.key(experiment.seed)
+  time_steps, key = experiment.spiking.time_steps, jax.random.key(experiment.seed)
 
   def batches(split: Examples):
     for batch in evaluation_batches(split, min(experiment.eval.batch_size, len(split))):

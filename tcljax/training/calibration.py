@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from tcljax.checks import check_choice, check_count, check_number, check_percentile
+from tcljax.checks import check_batches, check_choice, check_count, check_number, check_percentile
 from tcljax.kernels import xla_options
 from tcljax.layers.activations import Activation, ReLU, with_activation
 from tcljax.layers.collections import (
@@ -138,8 +138,7 @@ def calibrate(
   """
   check_spiking(spiking)
   check_calibration(method, percentile, v_init, instalments)
-  if hasattr(batches, "ndim"):
-    raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
+  check_batches(batches)
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
 
   @functools.partial(jax.jit, compiler_options=xla_options.saving_memory())
@@ -157,8 +156,13 @@ def calibrate(
     for (*path, _), new in observed.items():
       new = Histogram(new.counts.astype(np.int64), new.maximum)
       totals[tuple(path)] = totals[tuple(path)] + new if tuple(path) in totals else new
+    if not observed:
+      raise ValueError(
+        f"{type(model).__name__} applies its field act nowhere: write self.act(name='act1')(x) "
+        "after each layer, in place of nn.relu"
+      )
   if not totals:
-    raise ValueError("calibration needs at least one batch, and a model that uses its field act")
+    raise ValueError("batches is empty: give inputs to calibrate on, such as [images]")
 
   def choose(activations):
     if method == "percentile":

@@ -138,7 +138,9 @@ def test_errors():
     match="image size 16x40 is too small for the model's 5 halvings: it takes at least 32x32",
   ):
     check_image_size(VGG16(num_classes=10), (16, 40))
-  with pytest.raises(ValueError, match=r"stages=\(\(4,\), \(\)\): there is at least one stage, and one"):
+  with pytest.raises(
+    ValueError, match=r"stages=\(\(4,\), \(\)\): there is at least one stage, and one"
+  ):
     create_model("cnn", 10, stages=((4,), ())).init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
 
   def initialise(**fields):
