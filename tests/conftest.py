@@ -8,7 +8,7 @@ import tempfile
 # Before JAX is imported anywhere.
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Machine code that is not optimised is compiled in half the time. `XLA_FLAGS= python -m pytest`
-# tests with what users get; .ci/run does so for the tests that are slow or about compiled programs.
+# tests what users get, as .ci/run does for tests that are slow, of bits or of compiled programs.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
 

@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
 from running import load_benchmark
 
 
+@pytest.mark.slow
 def test_it_writes_its_table(tmp_path):
   output = tmp_path / "new" / "convolution_forms"
   assert (

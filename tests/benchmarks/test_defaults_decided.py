@@ -91,6 +91,7 @@ def run(benchmark, path, *arguments):
   return benchmark.main([f"--workdir={path / 'run'}", f"--output={path / 'defaults'}", *arguments])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_stopped(tmp_path, benchmark, monkeypatch):
   done = []
 

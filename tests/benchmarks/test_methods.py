@@ -63,6 +63,7 @@ def test_it_puts_a_rival_beside_ours(tmp_path, benchmark, tiny_state, monkeypatc
   assert found["command"].endswith(" --spikingjelly=COMMAND")
 
 
+@pytest.mark.slow
 def test_it_can_be_had_in_parts(tmp_path, benchmark, monkeypatch):
   """With a stand-in for the comparison: which figures are asked for, kept, added and dropped."""
   asked = []

@@ -73,6 +73,7 @@ def test_translation_shifts_and_leaves_black(photo):
   assert not found[:6].any()
 
 
+@pytest.mark.slow
 def test_uniform_images_and_grey_ones_survive_every_operation():
   for image in (np.full((8, 8, 1), 77.0, np.float32), np.zeros((8, 8, 3), np.float32)):
     for name, operation in OPERATIONS.items():

@@ -73,6 +73,7 @@ def assert_equal(found, expected):
       np.testing.assert_array_equal(a[key], b[key])
 
 
+@pytest.mark.slow
 def test_workers_change_nothing_and_are_gone_afterwards(data_dir):
   alone, helped = (load(data_dir, workers=n, validation=4) for n in (0, 2))
   assert [len(part) for part in (alone.train, alone.validation, alone.test)] == [26, 4, 13]
@@ -171,6 +172,7 @@ def test_a_damaged_image_in_training_is_replaced_and_named_once(data_dir, caplog
   assert changed == 4  # epochs; all else is in its place, in the same crops
 
 
+@pytest.mark.slow
 def test_damaged_images_where_none_can_take_their_place(data_dir):
   with pytest.raises(UnreadableImage, match=r"image 'validation_007.JPEG' cannot be read: \w+"):
     list(evaluation_batches(load(data_dir, "damaged", workers=2).test, 8))
@@ -223,6 +225,7 @@ def test_workers_touch_no_device():
   np.testing.assert_array_equal(next(evaluation_batches(split, 4))["label"], [0] * 4)
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_process_that_is_killed(data_dir):
   code = (
     "import os, signal; from tcljax.data import load_dataset, training_batches; "

@@ -21,6 +21,7 @@ def network(request, images):
   return model, alive(model, images, per_channel=True)
 
 
+@pytest.mark.bits
 def test_converted_read_back_and_converted_again(network, images, tmp_path):
   model, variables = network
   made = tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(time_steps=8))

@@ -55,6 +55,7 @@ def tune(digits, variables, steps):
   )
 
 
+@pytest.mark.slow
 def test_the_fewer_the_steps_the_lower_the_threshold(digits):
   # Both start from the same percentile, so that the difference is what training found.
   _, variables, _ = digits

@@ -56,6 +56,7 @@ def check(shape, dtype, neuron, unit):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * abs(other).max())
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("shape", _SHAPES, ids=str)
 def test_kernels_equal_the_neurons(shape):
   check(shape, jnp.float32, Neuron(), unit=False)

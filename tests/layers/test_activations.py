@@ -132,6 +132,7 @@ def test_instalments_add_up_in_the_quantized_activation(rng):
     np.testing.assert_allclose(spiking, reference, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_instalment_has_a_gradient(rng):
   x = jnp.asarray(rng.uniform(0, 1, size=(9, 3)), jnp.float32)
   made = calibrate_plainly(Neurons(), {}, x, per_channel=True, instalments=4)

@@ -42,6 +42,7 @@ def test_negative_currents_are_kept_and_delay_the_spike():
   np.testing.assert_array_equal(v, [0.0])
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("numerator", [0, 1], ids=["v_init=0", "v_init=1/2"])
 def test_counts_equal_the_closed_form_for_all_steps_to_64(rng, numerator):
   # Currents and thresholds on a dyadic grid are exact in float32, and the closed form

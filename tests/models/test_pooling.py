@@ -23,6 +23,7 @@ def network(request, images):
   return model, alive(model, images, per_channel=True)
 
 
+@pytest.mark.bits
 def test_chunk_sizes_agree_to_the_last_spike(network, images):
   results = [simulated(*network, images, time_steps=8, chunk=chunk).observed for chunk in (1, 2, 4)]
   assert sum(float(s.sum()) for s in jax.tree.leaves(results[0][1])) > 1000

@@ -65,6 +65,7 @@ TORCHVISION = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_vggs_with_maximum_pooling_give_the_logits_of_pytorch(tmp_path, rng, name, batch_norm):

@@ -33,6 +33,7 @@ def run(calibrated, images, **config):
   return jax.jit(lambda v, x: simulate(model, v, x, spiking, observe=observe))(variables, images)
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("reset", ["soft", "hard"])
 def test_chunk_sizes_agree_to_the_last_spike(calibrated, images, reset):
   results = [
@@ -150,6 +151,7 @@ def test_poisson_spikes_are_drawn_anew_at_every_step(rng):
   assert mean_input(2000) < 0.06 < 0.3 < mean_input(1)
 
 
+@pytest.mark.slow
 def test_poisson_spikes_depend_on_the_key_alone(calibrated, images):
   model, variables = calibrated
   keys = jax.random.split(jax.random.key(1), len(images))

@@ -32,6 +32,7 @@ def test_cross_entropy_and_distillation_by_hand():
   np.testing.assert_array_equal(to_teacher, 0)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_geometric_mean_over_the_steps_asked_for(case):
   model, variables, images, labels = case
   batch = {"image": images[:16], "label": labels[:16]}
@@ -60,7 +61,9 @@ def test_a_loss_of_nothing_among_several_leaves_the_others_their_gradient():
   np.testing.assert_allclose(gradient[1:], value / 3 / np.array([0.5, 2.0]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", objectives.OBJECTIVES)
+@pytest.mark.parametrize(
+  "kind", ["distillation", pytest.param("cross_entropy", marks=pytest.mark.slow)]
+)
 def test_gradients_on_eight_devices_are_those_on_one(case, kind):
   model, variables, images, labels = case
   batch = {"image": images[:16], "label": labels[:16]}
@@ -108,6 +111,7 @@ def test_threshold_decay_by_hand():
   np.testing.assert_array_equal(gradient["b"]["v_init"], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", [TCL, functools.partial(Quantized, time_steps=4, shift=0.5)])
 def test_the_loss_is_that_of_the_network_with_its_activation(case, act):
   model, variables, images, labels = case

@@ -15,6 +15,7 @@ from tcljax.simulation.settings import SpikingConfig
 from tcljax.training import feeds, loop, objectives, phase
 
 
+@pytest.mark.slow
 def test_as_many_steps_as_fit_into_a_time(case, monkeypatch):
   """The clock is replaced: a second a reading, so a step of the trial takes one, compiling too."""
   model, variables, images, labels = case
@@ -38,6 +39,7 @@ def test_as_many_steps_as_fit_into_a_time(case, monkeypatch):
   assert seen == [1]
 
 
+@pytest.mark.slow
 def test_many_steps_in_one_call_are_those_one_by_one(case, tmp_path, monkeypatch):
   """On the device and from the host: the same batches, metrics, checkpoints and weights."""
   model, variables, images, labels = case
