@@ -26,7 +26,9 @@ def case(vgg):
   return model, variables, images, labels
 
 
-@pytest.mark.parametrize("batch_size", [8, 16, 64])
+@pytest.mark.parametrize(
+  "batch_size", [8, *[pytest.param(n, marks=pytest.mark.slow) for n in (16, 64)]]
+)
 def test_every_image_counts_once_whatever_the_batch(case, batch_size):
   model, variables, images, labels = case
   spiking = tcljax.SpikingConfig(time_steps=6)
@@ -72,6 +74,7 @@ def test_spikes_are_those_of_the_simulation(case):
   )
 
 
+@pytest.mark.slow
 def test_poisson_input_does_not_depend_on_the_batch_size(case):
   model, variables, images, labels = case
   spiking = tcljax.SpikingConfig(time_steps=4, encoding="poisson")

@@ -86,7 +86,7 @@ ROWS = Operation(
 )
 
 
-@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("shifted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_operation_is_added_by_its_record_alone(rng, monkeypatch, tmp_path, shifted):
   model = Mirrored()
   x = rng.normal(size=(3, 6, 2)).astype(np.float32)

@@ -68,6 +68,7 @@ def test_the_fewer_the_steps_the_lower_the_threshold(digits):
   assert np.mean(few) < np.mean(start)
 
 
+@pytest.mark.slow
 def test_tuning_mends_thresholds_that_are_too_high(digits):
   model, variables, data = digits
   variables = calibrate_plainly(

@@ -62,8 +62,14 @@ def test_kernels_equal_the_neurons(shape):
   check(shape, jnp.float32, Neuron(), unit=False)
 
 
-@pytest.mark.parametrize("unit", [False, True], ids=["tau", "unit"])
-@pytest.mark.parametrize("reset", ["soft", "hard"])
+@pytest.mark.parametrize(
+  "reset, unit",
+  [
+    ("soft", True),
+    ("hard", False),
+    *[pytest.param(*pair, marks=pytest.mark.slow) for pair in (("soft", False), ("hard", True))],
+  ],
+)
 def test_every_kind_of_neuron_in_either_precision(reset, unit):
   check((2, 2, 3, 5), jnp.bfloat16, Neuron(reset, "arctan", 0.7), unit)
   check((2, 2, 3, 5), jnp.float32, Neuron(reset, "rectangle"), unit)
@@ -75,13 +81,8 @@ def test_blocks_larger_than_an_example_and_smaller(monkeypatch):
   check((2, 2, 9, 6), jnp.float32, Neuron(), unit=False)  # 3 x 2 blocks an example
 
 
-_QUICK = "gate"  # whose spikes have the height 1
-
-
-@pytest.mark.parametrize(
-  "pooling",
-  [pytest.param(name, marks=() if name == _QUICK else pytest.mark.slow) for name in POOLINGS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_a_network_gives_the_same_with_kernels(pooling, monkeypatch):
   model = CNN(num_classes=3, stages=((4,),), dense=(5,), pooling=pooling)
   images = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))

@@ -85,12 +85,18 @@ def test_every_named_model_can_be_made():
     assert create_model(name, 10).num_classes == 10
 
 
+_DEEP = ("resnet56", "resnet110", "resnet34", "vgg19")
+
+
 def test_a_field_of_another_network_is_told():
   with pytest.raises(ValueError, match=r"dense=\(8,\) is no field of resnet20: leave it out"):
     create_model("resnet20", 10, dense=(8,))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+  "name",
+  [pytest.param(name, marks=pytest.mark.slow if name in _DEEP else ()) for name in MODELS],
+)
 def test_every_named_model_is_converted(name, rng):
   """A sixteenth as wide, on images of the least size; the graph computes what the model does."""
   model = create_model(name, 3)

@@ -64,6 +64,7 @@ def test_maxima_before_and_after_a_relu_are_the_same_network(images):
   assert np.abs(average.apply(variables, images) - before).max() > 0.1
 
 
+@pytest.mark.slow
 def test_gating_neurons_approach_the_clipped_network_and_maxima_of_currents_do_not(images):
   errors = {}
   for pooling in MAXIMA:
@@ -81,6 +82,7 @@ def test_gating_neurons_approach_the_clipped_network_and_maxima_of_currents_do_n
   assert errors["before"][1] > 0.05  # the maximum of uneven currents lies above that of their means
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", MAXIMA)
 def test_gradients_reach_all_thresholds_through_maxima_whatever_the_chunk(images, pooling):
   model = VGG(num_classes=5, stages=((4,), (6,)), dense=(8,), pooling=pooling)

@@ -56,6 +56,7 @@ def test_layers_compute_in_bfloat16_and_everything_else_is_float32(network, imag
     assert leaf.dtype == (jnp.int32 if path[-1].key == "step" else jnp.float32)
 
 
+@pytest.mark.slow
 def test_answers_are_near_those_in_float32(network, images):
   model, variables = network
   exact = model.clone(dtype="float32")

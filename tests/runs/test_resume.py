@@ -20,6 +20,7 @@ def labelled(tmp_path_factory):
   return path
 
 
+@pytest.mark.slow
 def test_thresholds_for_another_t_go_on_from_the_tuned_ones(workdir, tmp_path):
   path = tmp_path / "run"
   assert run_train(path, f"--config.pretrained={workdir}", "--config.snn.time_steps=8") == 0

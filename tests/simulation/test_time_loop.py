@@ -216,6 +216,7 @@ def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
     assert chosen(on_gpus=8) == min(8, chunk)
 
 
+@pytest.mark.slow
 @pytest.mark.compiler
 def test_the_first_layers_current_is_computed_once(rng):
   """XLA moves it out of the loop over time; all other layers are in there."""

@@ -93,7 +93,7 @@ def test_all_activations_of_a_real_model(vgg, images):
 @pytest.mark.parametrize(
   "inputs, options, message",
   [
-    ([], {}, "at least one batch"),
+    ([], {}, "batches is empty"),
     (np.ones((3, 1), np.float32), {}, "batches is a single array"),
     ([np.ones(3, np.float32)], {"v_init": float("nan")}, "v_init=nan must be finite"),
     ([np.ones(3, np.float32)], {"method": "median"}, "^method='median' is unknown: choose one of"),
@@ -144,7 +144,7 @@ def test_models_without_activations_are_told():
       return x
 
   x = np.ones((2, 3), np.float32)
-  with pytest.raises(ValueError, match="a model that uses its field act"):
+  with pytest.raises(ValueError, match="Unused applies its field act nowhere"):
     tcljax.calibrate(Unused(), {}, [x])
   with pytest.raises(ValueError, match="Dense has no field 'act': give it"):
     tcljax.calibrate(nn.Dense(3), {}, [x])
