@@ -65,7 +65,8 @@ class IF(Clipped):
     if not membrane.running:
       return self.pooled(currents)
     step = membrane.step.value
-    unit = self.max_pool is not None or bool(totals)  # spikes are counted, not only passed on
+    # Whether spikes have the height 1: a kernel gives them that of tau, unless they are counted.
+    unit = not fire.serves(self.chunk) or self.max_pool is not None or bool(totals)
     spikes, membrane.v.value, count = self._run(
       unfolded, membrane.v.value, threshold, self._charges_from(charges, step), unit
     )
@@ -91,13 +92,11 @@ class IF(Clipped):
     return jax.lax.dynamic_slice_in_dim(padded, jnp.minimum(step, len(charges)), self.chunk)
 
   def _run(self, currents, v, threshold, charges, unit):
-    """Spikes [K, B, ...] of height 1 or tau, potentials, and spikes by step and example, [K, B]."""
+    """Spikes [K, B, ...] of height 1 or tau, potentials, and counts by step and example, [K, B]."""
     if fire.serves(self.chunk):
       flat = jnp.zeros((self.chunk, 1)) if charges is None else charges.reshape(self.chunk, -1)
       return fire.fire(currents, v, threshold.reshape(-1), flat, self.neuron, unit=unit)
     currents = currents.astype(jnp.float32)
     currents = currents if charges is None else currents + charges
     spikes, v = integrate(currents, v, threshold, self.neuron)
-    count = spikes.sum(axis=range(2, spikes.ndim))
-    height = threshold[None] if threshold.ndim else threshold
-    return (spikes if unit else spikes * height), v, count
+    return spikes, v, spikes.sum(axis=range(2, spikes.ndim))
