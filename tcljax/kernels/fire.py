@@ -18,10 +18,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
 
 from tcljax.maths.neurons import Neuron, integrate
 from tcljax.maths.surrogates import surrogate_derivative
+
+try:
+  from jax.experimental.pallas import triton as _triton
+except ImportError:  # it is deprecated from jax 0.12 on
+  _triton = None
+triton: Any = _triton
 
 MOST_STEPS = 32  # each step is written out in the kernel, whose compilation grows with it
 # The best of 512 to 2,048 neurons and 4 or 8 warps on an H100, over two layers, both precisions,
@@ -37,7 +42,9 @@ def serves(steps: int) -> bool:
 
 
 def _has_triton() -> bool:
-  """Whether XLA compiles Triton's kernels for this GPU: from Ampere, 8.0, on."""
+  """Whether JAX writes kernels for Triton, and this GPU runs them: from Ampere, 8.0, on."""
+  if triton is None:
+    return False
   capability = getattr(jax.local_devices()[0], "compute_capability", "")
   return bool(re.fullmatch(r"\d+\.\d+", capability)) and float(capability) >= 8
 

@@ -121,6 +121,7 @@ def test_a_network_gives_the_same_with_kernels(pooling, monkeypatch):
   jax.tree.map(close, gradient, expected_gradient)
 
 
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
 def test_cuda_gets_kernels_and_other_platforms_the_reference():
   arguments = given((8, 2, 5, 5, 10), jnp.bfloat16)
 
@@ -156,3 +157,5 @@ def test_kernels_serve_gpus_that_have_triton(monkeypatch):
   assert not serves(8, compute_capability="gfx90a")
   assert not serves(8)
   assert not serves(fire.MOST_STEPS + 1, compute_capability="9.0")
+  monkeypatch.setattr(fire, "triton", None)  # as in a JAX that has it no more
+  assert not serves(8, compute_capability="9.0")
