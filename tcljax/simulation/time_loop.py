@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from tcljax.kernels import fire
 from tcljax.layers import collections
 from tcljax.layers.activations import activation_paths, with_activation
 from tcljax.layers.collections import Variables
@@ -95,10 +96,11 @@ def simulate(
   A pure function: call it inside `jax.jit`, differentiate it, `vmap` it. Gradients reach
   `variables` through the surrogate of the spikes.
 
-  Where `spiking.chunk` is 0, K is the largest divisor of T up to 8, on GPUs up to 16, with which
-  the currents and spikes of K steps take no more than a quarter of the device's memory. On CPUs it
-  is at most 2: the arrays of a chunk then stay in the caches, and larger products gain nothing. If
-  you differentiate, set it there to some 8: the potentials between the T/K chunks are kept.
+  Where `spiking.chunk` is 0, K is the largest divisor of T up to 8 with which the currents and
+  spikes of K steps take no more than a quarter of the device's memory; up to 16 on GPUs where
+  `kernels.fire` serves. On CPUs it is at most 2: the arrays of a chunk then stay in the caches, and
+  larger products gain nothing. If you differentiate, set it there to some 8: the potentials between
+  the T/K chunks are kept.
 
   Args:
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
@@ -197,12 +199,13 @@ def with_chunk(
     x: as in `simulate`.
     spiking: how to simulate.
     on_cpus: the largest K there, `LARGEST_CHUNK` for a simulation that is to be differentiated.
-    on_gpus: the largest K there, `LARGEST_CHUNK` for a simulation that is to be differentiated.
+    on_gpus: the largest K where neurons have kernels of their own, `LARGEST_CHUNK` for the same.
   """
   check_spiking(spiking)
   if spiking.chunk:
     return spiking
-  largest = {"cpu": on_cpus, "gpu": on_gpus}.get(jax.default_backend(), LARGEST_CHUNK)
+  largest = on_cpus if jax.default_backend() == "cpu" else LARGEST_CHUNK
+  largest = on_gpus if fire.serves(on_gpus) else largest
   largest = _fitting_steps(model, variables, x, largest)
   return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(largest))
 

@@ -208,12 +208,17 @@ def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
   for bytes_limit, chunk in ((4 * 17 * a_step, 16), (4 * 9 * a_step, 8), (a_step, 1)):
 
     class Device:
+      compute_capability = "9.0"
+
       def memory_stats(self, bytes_limit=bytes_limit):
         return {"bytes_limit": bytes_limit}
 
     monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
     assert chosen() == chosen(on_cpus=1) == chunk
     assert chosen(on_gpus=8) == min(8, chunk)
+    with monkeypatch.context() as patch:
+      patch.setattr(Device, "compute_capability", "7.5")  # whose neurons have no kernels
+      assert chosen() == min(8, chunk)
 
 
 @pytest.mark.slow
