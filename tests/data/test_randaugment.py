@@ -82,6 +82,7 @@ def test_uniform_images_and_grey_ones_survive_every_operation():
       assert found.min() >= 0 and found.max() <= 255, name
 
 
+@pytest.mark.slow
 def test_all_operations_are_drawn_and_magnitude_sets_their_strength(photo):
   augment = jax.jit(jax.vmap(lambda key, m: rand_augment(key, photo, 1, m), in_axes=(0, None)))
   keys = jax.random.split(jax.random.key(0), 200)

@@ -71,6 +71,7 @@ def test_spikes_that_come_too_late_are_unevenness():
   )
 
 
+@pytest.mark.slow
 def test_parts_add_up_and_batches_do_not_matter(vgg, images):
   model, variables = vgg
   variables = calibrate_plainly(model, variables, images, percentile=95, per_channel=True)

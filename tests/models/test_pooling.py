@@ -54,6 +54,7 @@ def test_neurons_are_counted_calibrated_and_diagnosed_before_they_gate(network, 
     )
 
 
+@pytest.mark.slow
 def test_maxima_before_and_after_a_relu_are_the_same_network(images):
   models = [VGG(num_classes=5, stages=((4,), (6,)), dense=(8,), pooling=p) for p in MAXIMA]
   variables = alive(models[0], images)

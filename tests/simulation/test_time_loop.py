@@ -115,6 +115,7 @@ def test_spike_counts_add_up_to_the_rates(calibrated, images):
   np.testing.assert_allclose(spikes, expected.sum(axis=(1, 2, 3)), atol=2)
 
 
+@pytest.mark.slow
 def test_gradients_do_not_depend_on_the_chunk(calibrated, images):
   model, variables = calibrated
 

@@ -3,12 +3,14 @@
 import chex
 import jax
 import optax
+import pytest
 from states import as_it_is
 
 from tcljax.layers.activations import TCL, with_activation
 from tcljax.training import objectives, optimizers, step
 
 
+@pytest.mark.slow
 def test_each_collection_has_its_own_learning_rate(case):
   model, variables, images, labels = case
   batch = {"image": images[:16], "label": labels[:16]}
