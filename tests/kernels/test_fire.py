@@ -82,8 +82,9 @@ def test_blocks_larger_than_an_example_and_smaller(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rates", [False, True])
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_a_network_gives_the_same_with_kernels(pooling, monkeypatch):
+def test_a_network_gives_the_same_with_kernels(pooling, rates, monkeypatch):
   model = CNN(num_classes=3, stages=((4,),), dense=(5,), pooling=pooling)
   images = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
   variables = model.init(jax.random.key(1), images)
@@ -96,7 +97,7 @@ def test_a_network_gives_the_same_with_kernels(pooling, monkeypatch):
       images,
       SpikingConfig(4, 2),
       observe=lambda chunk: (chunk.logits, spike_counts(chunk.spikes)),
-      rates=True,
+      rates=rates,
     )
     return jnp.square(done.logits).sum(), done
 
@@ -115,7 +116,8 @@ def test_a_network_gives_the_same_with_kernels(pooling, monkeypatch):
   monkeypatch.setattr(fire, "fire", interpreted)
   monkeypatch.setattr(fire, "serves", lambda steps: True)
   (_, found), gradient = run_compiled()
-  assert len(calls) == 2  # one for each activation
+  # One for each activation; the height of spikes is 1 where they are counted.
+  assert calls == [rates or pooling == "gate", rates]
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), found, expected)
   close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
   jax.tree.map(close, gradient, expected_gradient)
