@@ -44,6 +44,20 @@ def check_batches(batches: Any) -> None:
     raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
 
 
+def check_inputs(batch: Any) -> None:
+  """Raises ValueError unless a batch is one array of at least one input, [B, ...]."""
+  if not hasattr(batch, "shape"):
+    raise ValueError(
+      f"batches holds a {type(batch).__name__}, such as a pair of images and labels: give the "
+      "inputs alone, arrays [B, ...]; a network takes one input"
+    )
+  if not batch.ndim or not len(batch):
+    raise ValueError(
+      f"batches holds an empty batch, of shape {tuple(batch.shape)}: give at least one input in "
+      "each, [B, ...]"
+    )
+
+
 def check_count(field: str, value: int, least: int) -> None:
   """Raises ValueError unless `value` is a whole number of at least `least`."""
   try:

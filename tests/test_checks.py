@@ -17,7 +17,7 @@ class Bypassing(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    return nn.relu(x)
+    return 2.0 * x
 
 
 class Unnamed(nn.Module):
@@ -75,7 +75,14 @@ def test_numbers_of_python_numpy_and_jax_are_numbers():
     (lambda v: tcljax.calibrate(MODEL, v, []), "batches is empty"),
     (lambda v: tcljax.calibrate(MODEL, v, IMAGES), "batches is a single array"),
     (lambda v: tcljax.choose_margin(None, IMAGES), "batches is a single array"),
+    (lambda v: tcljax.calibrate(MODEL, v, [(IMAGES, LABELS)]), "batches holds a tuple, such as"),
+    (lambda v: tcljax.calibrate(MODEL, v, [{"image": IMAGES}]), "batches holds a dict, such as"),
+    (lambda v: tcljax.calibrate(MODEL, v, [np.float32(1)]), "batches holds an empty batch"),
     (lambda v: tcljax.calibrate(Bypassing(), {}, [IMAGES]), "applies its field act nowhere"),
+    (
+      lambda v: tcljax.convert(MODEL, v, ((4, 4, 1), (4, 4, 1))),
+      "must be a sequence of integers.*the one input",
+    ),
     (lambda v: Unnamed().init(jax.random.key(0), IMAGES), "name the activation first, then apply"),
     (
       lambda v: tcljax.OptimizerConfig(learning_rate="x"),

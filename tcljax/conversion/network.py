@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcljax.graph import Graph, GraphNetwork, fold, trace
-from tcljax.layers.activations import TCL
+from tcljax.layers.activations import TCL, ReLU, with_activation
 from tcljax.layers.collections import (
   PARAMS,
   Variables,
@@ -22,6 +22,10 @@ from tcljax.layers.collections import (
 from tcljax.models.precision import in_float32
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
+
+# Inputs on which a model and its graph are compared, and by how much of the largest output they may
+# differ. Folding moves rounding alone, of which deep networks gather some.
+_COMPARED, _TOLERANCE = 3, 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +151,8 @@ def convert(
     rounding (that of the model's own precision, if it computes in less).
 
   Raises:
-    ValueError: if the model does what spikes cannot carry, or thresholds are missing.
+    ValueError: if the model does what spikes cannot carry, thresholds are missing, or the ANN of
+      what was read of the model answers otherwise than the model, on random inputs.
 
   Examples:
     >>> import jax
@@ -166,7 +171,8 @@ def convert(
     input_shape = tuple(operator.index(n) for n in input_shape)
   except TypeError:
     raise ValueError(
-      f"input_shape={input_shape!r} must be a sequence of integers, such as (28, 28, 1)"
+      f"input_shape={input_shape!r} must be a sequence of integers, such as (28, 28, 1): the shape "
+      "of the one input that a network takes"
     ) from None
   graph, arrays = fold(*trace(in_float32(model), variables, input_shape))
   for name in graph.populations():
@@ -176,4 +182,25 @@ def convert(
     graph, with_thresholds({PARAMS: arrays}, thresholds), input_shape, spiking, metadata
   )
   network.check_shapes()
+  _check_against(in_float32(model), variables, network)
   return network
+
+
+def _check_against(model: nn.Module, variables: Variables, network: SpikingNetwork) -> None:
+  """Raises ValueError if what was read of a model does not compute what the model does."""
+  x = np.random.default_rng(0).normal(size=(_COMPARED, *network.input_shape)).astype(np.float32)
+
+  @jax.jit
+  def both(variables, own, x):
+    return [
+      with_activation(one, ReLU).apply(held, x)
+      for one, held in ((model, variables), (network.model, own))
+    ]
+
+  expected, found = map(np.asarray, both(variables, network.variables, x))
+  error, largest = np.abs(found - expected).max(), np.abs(expected).max()
+  if not error <= _TOLERANCE * largest:  # nor is NaN
+    raise ValueError(
+      f"the converted network differs from the model on random inputs, by {error:.3g} where the "
+      f"largest output is {largest:.3g}: are its weights finite, and is it the same in every call?"
+    )

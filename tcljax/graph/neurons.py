@@ -58,9 +58,5 @@ OPERATIONS = (
     run=_run_neurons,
     read={PRIMITIVE.name: _read_neurons},
     kind=Kind.NEURONS,
-    remedies={
-      "max": "write self.act(name=...)(x) in place of nn.relu(x), and pass act=self.act on to "
-      "inner modules"
-    },
   ),
 )

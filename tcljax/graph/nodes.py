@@ -6,11 +6,29 @@ A `Graph` is plain data (hashable, writable as JSON); its arrays are kept apart,
 
 import dataclasses
 from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
 
 from tcljax.graph.operations import find
 from tcljax.graph.record import Kind
 
 INPUT = "input:0"  # a colon keeps the names given here apart from those of activations
+
+
+def plain(value: Any) -> Any:
+  """The same as JSON can hold it and read it back: NumPy's numbers as Python's, lists as tuples.
+
+  Raises:
+    TypeError: if it is neither text, a number, a truth value, None, nor a sequence of these.
+  """
+  if isinstance(value, (tuple, list)):
+    return tuple(map(plain, value))
+  if isinstance(value, np.generic):
+    value = value.item()
+  if not isinstance(value, (str, bool, int, float, None.__class__)):
+    raise TypeError(f"{value!r} is no plain data, which is all that a graph may hold")
+  return value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +48,9 @@ class Node:
   op: str
   inputs: tuple[str, ...]
   settings: tuple[tuple[str, Hashable], ...] = ()
+
+  def __post_init__(self) -> None:
+    object.__setattr__(self, "settings", plain(self.settings))
 
 
 @dataclasses.dataclass(frozen=True)

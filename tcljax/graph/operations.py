@@ -1,10 +1,10 @@
 """The table of operations: all that a graph can hold.
 
 To add an operation, add its `Operation` to the `OPERATIONS` of the module it belongs to: `affine`,
-`pooling`, `shaping` or `neurons`. The record says how it runs, which JAX primitives make it, what
-else becomes of it, and what to tell users whose models are refused. Tracing, folding, running,
-saving and loading ask this table and nothing else. What holds for every operation, as an output
-format, is a field of the record (`tcljax.graph.record`).
+`pooling`, `shaping` or `neurons`. The record says how it runs, which JAX primitives make it and
+what else becomes of it. Tracing, folding, running, saving and loading ask this table and nothing
+else. What holds for every operation, as an output format, is a field of the record
+(`tcljax.graph.record`).
 """
 
 import collections
@@ -18,12 +18,6 @@ OPERATIONS: dict[str, Operation] = {
   for module in (affine, pooling, shaping, neurons)
   for operation in module.OPERATIONS
 }
-
-# What users are told where no operation has a remedy of its own.
-_REMEDY = (
-  "between two activations convert can read convolutions, products with weights, sums, scalings, "
-  "BatchNorm, average pooling and reshapes, each example by itself"
-)
 
 
 def find(name: str) -> Operation:
@@ -44,11 +38,3 @@ def readers() -> dict[str, list[Reader]]:
     for primitive, read in operation.read.items():
       found[primitive].append(read)
   return dict(found)
-
-
-def remedy(primitive: str) -> str:
-  """What a user can do whose model applies this primitive where it cannot be read."""
-  for operation in OPERATIONS.values():
-    if primitive in operation.remedies:
-      return operation.remedies[primitive]
-  return _REMEDY

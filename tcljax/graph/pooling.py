@@ -9,11 +9,6 @@ import numpy as np
 from tcljax.graph.record import Kind, Made, Operation, Refused, integers
 
 _WINDOW = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
-_MAXIMUM = (
-  "use average pooling, or give maximum pooling to the activation before it, "
-  "self.act(name=..., max_pool=tcljax.MaxPool(2))(x); of input currents a maximum may be taken "
-  "where an activation alone reads it, after BatchNorm and right before the activation"
-)
 
 
 def _window(params):
@@ -54,7 +49,6 @@ OPERATIONS = (
     run=_max_pool,
     read={"reduce_window_max": _read_window_max},
     kind=Kind.MAXIMUM,
-    remedies={"reduce_window_max": _MAXIMUM, "reduce_max": _MAXIMUM},
   ),
   Operation(name="sum", run=lambda x, *, axes: x.sum(axis=axes), read={"reduce_sum": _read_sum}),
 )

@@ -8,10 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-# Models are traced with two examples, so that the batch axis cannot be mistaken for an axis of size
-# one.
-BATCH = 2
-
 
 @dataclasses.dataclass(frozen=True)
 class Symbol:
@@ -19,11 +15,16 @@ class Symbol:
 
   Attributes:
     name: of the node that makes it.
-    shape: with `BATCH` examples along the first axis.
+    shape: with the examples along the first axis.
   """
 
   name: str
   shape: tuple[int, ...]
+
+  @property
+  def batch(self) -> int:
+    """How many examples it was traced with."""
+    return self.shape[0]
 
   @property
   def ndim(self) -> int:
@@ -82,7 +83,6 @@ class Operation:
       multiplied by `scale` and moved by `shift`. These are float64, of one output without the batch
       or of size 1 along its axes. Raises `Refused` where that is more than the arrays can hold.
       None for an operation that takes up nothing.
-    remedies: what to do where a primitive is refused, by its name: "use ...".
     synaptic_operations: `synaptic_operations(*spikes, **arrays, **settings)`: how many spikes
       arrive at each element of its output, [B, ...], where each element of its inputs, [B, ...],
       has sent so many along every connection: `run` with each weight 1 and without shifts.
@@ -101,7 +101,6 @@ class Operation:
   read: Mapping[str, Reader]
   kind: Kind = Kind.PASSAGE
   fold: Callable[..., dict[str, np.ndarray]] | None = None
-  remedies: Mapping[str, str] = dataclasses.field(default_factory=dict)
   synaptic_operations: Callable[..., jax.Array] | None = None
   nir: Callable[..., Any] | None = None
 

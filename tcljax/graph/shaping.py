@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.graph.record import BATCH, Made, Operation, Refused, Symbol, integers
+from tcljax.graph.record import Made, Operation, Refused, Symbol, integers
 
 
 def _reshape(x, sizes):
   """The node that gives `x` these sizes, the batch included; none where it has them."""
-  if not sizes or sizes[0] != BATCH:
+  if not sizes or sizes[0] != x.batch:
     raise Refused
   if tuple(sizes) == x.shape:
     return Made(None, (x,))
@@ -49,7 +49,7 @@ def _run_slice(x: jax.Array, *, start: Any, limit: Any, strides: Any) -> jax.Arr
 def _read_slice(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
   keys = {"start": "start_indices", "limit": "limit_indices", "strides": "strides"}
   axes = {name: params[key] or (1,) * inputs[0].ndim for name, key in keys.items()}
-  if tuple(of[0] for of in axes.values()) != (0, BATCH, 1):
+  if tuple(of[0] for of in axes.values()) != (0, inputs[0].batch, 1):
     raise Refused
   return Made(
     "slice", tuple(inputs), settings={name: integers(of[1:]) for name, of in axes.items()}

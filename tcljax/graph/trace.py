@@ -7,6 +7,8 @@ read stands in the records of `tcljax.graph.operations`.
 """
 
 import collections
+import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,11 +20,13 @@ from jax.extend import core
 
 from tcljax.graph import neurons
 from tcljax.graph.nodes import INPUT, Graph, Node
-from tcljax.graph.operations import find, readers, remedy
-from tcljax.graph.record import BATCH, Kind, Made, Reader, Refused, Symbol
+from tcljax.graph.operations import find, readers
+from tcljax.graph.record import Kind, Made, Reader, Refused, Symbol
+from tcljax.graph.remedies import remedy
 from tcljax.kernels import convolution
-from tcljax.layers.activations import with_activation
+from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import Variables
+from tcljax.maths.max_pooling import CURRENTS
 
 # What runs the operations inside it once, as they stand; loops do not.
 _CALLS = (
@@ -37,10 +41,20 @@ _CALLS = (
 )
 
 
+# Models are traced with two numbers of examples, so that neither can be mistaken for an axis of the
+# network, and what depends on it differs.
+_BATCHES = (2, 3)
+
+Arrays = dict[str, dict[str, np.ndarray]]
+
+
 def trace(
   model: nn.Module, variables: Variables, input_shape: tuple[int, ...]
-) -> tuple[Graph, dict[str, dict[str, np.ndarray]]]:
+) -> tuple[Graph, Arrays]:
   """The graph of a model and its arrays.
+
+  Warns of a maximum of input currents that stands in the model itself: the spiking network takes
+  the largest current of each step, whose mean lies above the maximum of the mean currents.
 
   Args:
     model: a network with a field `act`.
@@ -52,27 +66,76 @@ def trace(
 
   Raises:
     ValueError: if the model does to an activation what spikes cannot carry, naming the operation
-      and where it stands.
+      and where it stands; if it uses the number of examples in a batch, cannot be run, or does not
+      return one array that depends on its input.
   """
   network = with_activation(model, neurons.Marker)
-  with convolution.as_written():
-    closed = jax.make_jaxpr(lambda x: network.apply(variables, x))(
-      jax.ShapeDtypeStruct((BATCH, *input_shape), jnp.float32)
+  graph, tracer = _traced(network, variables, (_BATCHES[0], *input_shape))
+  again, other = _traced(network, variables, (_BATCHES[1], *input_shape))
+  if different := _first_difference(graph, tracer.arrays, again, other.arrays):
+    raise ValueError(
+      f"the model uses the number of examples in a batch{_at(*tracer.made_by[different])}: the "
+      "answer for one would depend on how many others there are; use x.shape[0] in reshapes alone"
     )
-  tracer = _Tracer(readers())
-  outputs = tracer.run(closed.jaxpr, closed.consts, [Symbol(INPUT, (BATCH, *input_shape))])
-  if len(outputs) != 1 or not isinstance(outputs[0], Symbol):
-    raise ValueError("the model must return one array that depends on its input")
-  graph = Graph(tuple(tracer.nodes), outputs[0].name)
   _check_maxima(graph, tracer.made_by)
   return graph, tracer.arrays
+
+
+def _traced(
+  network: nn.Module, variables: Variables, shape: tuple[int, ...]
+) -> tuple[Graph, "_Tracer"]:
+  """The graph of a network on a batch of this shape, and what is known of its nodes."""
+  try:
+    with convolution.as_written(), nn.intercept_methods(_refuse_relu):
+      closed = jax.make_jaxpr(lambda x: network.apply(variables, x))(
+        jax.ShapeDtypeStruct(shape, jnp.float32)
+      )
+  except ValueError:  # of ours, most often: it says what to do
+    raise
+  except Exception as error:  # of any kind, as the model is the user's
+    reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    raise ValueError(
+      f"the model cannot be run for inference on {shape[0]} inputs of shape {shape[1:]}, with "
+      f"use_running_average=True and deterministic=True: {reason}"
+    ) from error
+  tracer = _Tracer(readers())
+  outputs = tracer.run(closed.jaxpr, closed.consts, [Symbol(INPUT, shape)])
+  if len(outputs) != 1:
+    raise ValueError(
+      f"the model returns {len(outputs)} arrays: let it return one, such as the logits"
+    )
+  if not isinstance(outputs[0], Symbol):
+    raise ValueError("the model must return one array that depends on its input")
+  return Graph(tuple(tracer.nodes), outputs[0].name), tracer
+
+
+def _refuse_relu(call, args, kwargs, context):
+  """Tells of an activation that the swap has not reached: it would stay without a threshold."""
+  if isinstance(context.module, ReLU):
+    raise ValueError(
+      f"activation {'/'.join(context.module.path)!r} stays tcljax.ReLU when the "
+      "model's field act is swapped: pass act=self.act on to inner modules"
+    )
+  return call(*args, **kwargs)
+
+
+def _first_difference(one: Graph, arrays: Arrays, other: Graph, others: Arrays) -> str | None:
+  """The first node of a graph that differs in the other one; None if the two are the same."""
+  for node, its_twin in itertools.zip_longest(one.nodes, other.nodes):
+    mine, theirs = (
+      of.get(n.name, {}) if n else {} for of, n in ((arrays, node), (others, its_twin))
+    )
+    same = node == its_twin and mine.keys() == theirs.keys()
+    if not same or not all(np.array_equal(mine[k], theirs[k], equal_nan=True) for k in mine):
+      return (node or one.nodes[-1]).name
+  return None
 
 
 def _check_maxima(graph: Graph, made_by: Mapping[str, tuple[str, str]]) -> None:
   """Raises ValueError unless every maximum is one of input currents, on their way into neurons.
 
   Of spikes it would be no sum of spikes; and after a maximum, BatchNorm could not be folded into
-  the convolution before it, as a negative scale would make a minimum of it.
+  the convolution before it, as a negative scale would make a minimum of it. Warns of the others.
 
   Args:
     graph: of the model.
@@ -88,15 +151,27 @@ def _check_maxima(graph: Graph, made_by: Mapping[str, tuple[str, str]]) -> None:
 
   for name, kind in kinds.items():
     if kind is Kind.MAXIMUM:
-      read_by = {kinds[node.name] for node in graph.nodes if name in node.inputs}
+      readers = [node.name for node in graph.nodes if name in node.inputs]
+      read_by = {kinds[reader] for reader in readers}
       if only_spikes(name) or read_by - {Kind.NEURONS} or graph.output == name:
-        raise _refusal(*made_by[name])
+        raise _refusal(*made_by[name], remedy(made_by[name][0]))
+      warnings.warn(
+        f"the model takes a maximum{_at(*made_by[name])} right before activation {readers[0]!r}: "
+        "its spiking network takes the largest current of each step, which does not come to the "
+        "ANN however many steps there are; give the pooling to the activation, "
+        f"self.act(name=..., max_pool=tcljax.MaxPool(2, of={CURRENTS!r}))(x)",
+        stacklevel=2,
+      )
 
 
-def _refusal(primitive: str, place: str) -> ValueError:
-  """The error for a primitive that spikes cannot carry, with what to do."""
+def _refusal(primitive: str, place: str, what_to_do: str) -> ValueError:
+  """The error for a primitive that spikes cannot carry."""
   where = f" in {place}" if place else ""
-  return ValueError(f"the model applies `{primitive}`{where}: {remedy(primitive)}")
+  return ValueError(f"the model applies `{primitive}`{where}: {what_to_do}")
+
+
+def _at(primitive: str, place: str) -> str:
+  return f", by `{primitive}` in {place}" if place else f", by `{primitive}`"
 
 
 class _Tracer:
@@ -112,20 +187,30 @@ class _Tracer:
   def __init__(self, readers: Mapping[str, Sequence[Reader]]) -> None:
     self.readers = readers
     self.nodes: list[Node] = []
-    self.arrays: dict[str, dict[str, np.ndarray]] = {}
+    self.arrays: Arrays = {}
     self.made_by: dict[str, tuple[str, str]] = {}
     self._count = collections.Counter()
 
-  def run(self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-    """The outputs of a jaxpr: symbols where they depend on the input, arrays elsewhere."""
+  def run(
+    self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], place: str = ""
+  ) -> list[Any]:
+    """The outputs of a jaxpr: symbols where they depend on the input, arrays elsewhere.
+
+    Args:
+      jaxpr: operations in an order in which each comes after what it reads.
+      consts: values of its constants.
+      args: its inputs.
+      place: where in the model it stands.
+    """
     env = dict(zip(jaxpr.constvars, consts)) | dict(zip(jaxpr.invars, args))
     read = lambda atom: atom.val if isinstance(atom, core.Literal) else env[atom]
     for eqn in jaxpr.eqns:
       inputs = [read(atom) for atom in eqn.invars]
+      inside = "/".join(filter(None, (place, str(eqn.source_info.name_stack))))
       if eqn.primitive.name in _CALLS:
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
         inner, inner_consts = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
-        outputs = self.run(inner, inner_consts, inputs)
+        outputs = self.run(inner, inner_consts, inputs, inside)
       elif not any(isinstance(value, Symbol) for value in inputs):
         if eqn.primitive is neurons.PRIMITIVE:
           raise ValueError(
@@ -135,20 +220,20 @@ class _Tracer:
         outputs = eqn.primitive.bind(*inputs, **eqn.params)
         outputs = outputs if eqn.primitive.multiple_results else [outputs]
       else:
-        outputs = [self._symbol(eqn, inputs)]
+        outputs = [self._symbol(eqn, inputs, inside)]
       env.update(zip(eqn.outvars, outputs))
     return [read(atom) for atom in jaxpr.outvars]
 
-  def _symbol(self, eqn: Any, inputs: Sequence[Any]) -> Symbol:
+  def _symbol(self, eqn: Any, inputs: Sequence[Any], place: str) -> Symbol:
     """The output of an equation that depends on the input, its nodes added."""
-    origin = eqn.primitive.name, str(eqn.source_info.name_stack)
+    origin = eqn.primitive.name, place
     for read in self.readers.get(eqn.primitive.name, ()):
       try:
         made = read(inputs, eqn.params)
       except Refused:
         continue
       return Symbol(self._add(made, origin), tuple(eqn.outvars[0].aval.shape))
-    raise _refusal(*origin)
+    raise _refusal(*origin, remedy(origin[0], inputs, eqn.params))
 
   def _add(self, made: Symbol | Made, origin: tuple[str, str]) -> str:
     """Adds a node, those that it needs before it; returns its name."""

@@ -213,9 +213,11 @@ def _forward(x_ref, v_ref, tau_ref, charge_ref, *outputs, tiles, kind):
   for k in range(tiles.steps):
     v = v + _current(x_ref, charge_ref, k, there, channels)
     fired = (v >= tau) & there
-    spikes = jnp.where(fired, 1.0 if kind.unit else tau, 0.0)
+    # As `neurons.fires`: what is not finite reaches the answer.
+    ones = jnp.where(jnp.abs(v) < jnp.inf, fired.astype(jnp.float32), jnp.nan)
+    spikes = ones if kind.unit else ones * tau
     triton.store(spike_ref.at[np.int32(k)], spikes.astype(spike_ref.dtype), mask=there)
-    count_ref[k] = jnp.sum(fired.astype(jnp.float32))
+    count_ref[k] = jnp.sum(ones)
     v = jnp.where(fired, v - tau if kind.neuron.reset == "soft" else 0.0, v)
   triton.store(last_ref.at[:, :], v, mask=there)
 

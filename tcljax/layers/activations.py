@@ -16,7 +16,8 @@ A network takes the activation as a field and names each use of it:
 all three. The name is what ties a layer to its threshold, so leaving it out is an error.
 
 Where maximum pooling follows the activation, it is given to it, as spikes take it otherwise than
-numbers do: `self.act(name="act1", max_pool=tcljax.MaxPool(2))(x)`.
+numbers do: `self.act(name="act1", max_pool=tcljax.MaxPool(2))(x)`. Maximum pooling before the
+activation is the same network, and is given to it too.
 """
 
 import dataclasses
@@ -29,7 +30,7 @@ import jax.numpy as jnp
 
 from tcljax.layers.collections import Path, Variables, new_thresholds, thresholds_of
 from tcljax.maths import clipping, max_pooling
-from tcljax.maths.max_pooling import MaxPool
+from tcljax.maths.max_pooling import CURRENTS, SPIKES, MaxPool
 
 
 def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Module:
@@ -49,12 +50,13 @@ def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Modul
 
 
 class Activation(nn.Module):
-  """What all activations share: a name of their own, and maximum pooling after them.
+  """What all activations share: a name of their own, and maximum pooling.
 
   Shapes: [B, ...] to [B, ...]; with `max_pool` [B, H, W, C] to [B, H', W', C].
 
   Attributes:
-    max_pool: windows of which only the largest activation is passed on; None passes on all.
+    max_pool: windows of which only the largest activation is passed on; None passes on all. It also
+      says whether the neurons come before the pooling or after it, which `IF` alone tells apart.
 
   Raises:
     ValueError: when called without a name, or made of what is no `MaxPool`, such as its input.
@@ -70,9 +72,19 @@ class Activation(nn.Module):
         "activation first, then apply it, self.act(name='act1')(x)"
       )
 
-  def pooled(self, x: jax.Array) -> jax.Array:
-    """The maximum of each window, or `x` where nothing is to be pooled."""
-    return x if self.max_pool is None else max_pooling.max_pool(x, self.max_pool)
+  def pools(self, what: str) -> bool:
+    """Whether the spiking network pools these, see `MaxPool.of`."""
+    return self.max_pool is not None and self.max_pool.of == what
+
+  def pooled(self, x: jax.Array, what: str | None = None) -> jax.Array:
+    """The maximum of each window; `x` where nothing is to be pooled, or something else than this.
+
+    Args:
+      x: [B, ...].
+      what: one of `max_pooling.POOLED`; None for both.
+    """
+    skip = self.max_pool is None or what not in (None, self.max_pool.of)
+    return x if skip else max_pooling.max_pool(x, self.max_pool)
 
   def check_name(self) -> None:
     """Raises ValueError unless the activation was given a name."""
@@ -105,10 +117,10 @@ class ReLU(Activation):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Activations of pre-activations, [B, ...], pooled."""
     self.check_name()
-    return self.pooled(self.activate(x))
+    return self.pooled(self.activate(self.pooled(x, CURRENTS)), SPIKES)
 
   def activate(self, x: jax.Array) -> jax.Array:
-    """Activations of pre-activations, in their shape: what `diagnose` looks at."""
+    """Activations where neurons would be: what `diagnose` looks at."""
     return nn.relu(x)
 
 

@@ -3,7 +3,7 @@
     params, batch_stats   weights, and the statistics of BatchNorm
     clipping              for each activation `raw_threshold` and `v_init`
     teacher               variables of the network whose answers are learned
-    membrane              for each activation `v`, `step`, and `counts` where it gates
+    membrane              for each activation `v`, `step`, and `sums` where it pools
     totals                for each activation `current` and `spikes`, added up over all steps
     spikes                for each activation `count`, of the steps of one call
 
@@ -68,13 +68,14 @@ class Membrane(NamedTuple):
     running: whether the state was there before this call.
     v: potentials, [B, ...].
     step: how many steps were run.
-    counts: spikes fired by each neuron, [B, ...]; None where nothing gates.
+    sums: what maxima are taken of, added up over all steps: spikes of each neuron, or currents
+      before the pooling, [B, ...]; None where nothing is pooled.
   """
 
   running: bool
   v: nn.Variable
   step: nn.Variable
-  counts: nn.Variable | None
+  sums: nn.Variable | None
 
 
 def require_clipping(variables: Variables) -> None:
@@ -151,19 +152,21 @@ def thresholds_of(module: nn.Module, make: Callable[[], Thresholds]) -> Threshol
   )
 
 
-def membrane_of(module: nn.Module, start: Callable[[], jax.Array], gates: bool) -> Membrane:
+def membrane_of(
+  module: nn.Module, start: Callable[[], jax.Array], pooled: tuple[int, ...] | None
+) -> Membrane:
   """The state of the neurons that are being called, made where there is none.
 
   Args:
     module: the activation.
     start: makes their potentials at rest, [B, ...].
-    gates: whether their spikes are counted.
+    pooled: shape of what maxima are taken of, [B, ...]; None where nothing is pooled.
   """
   running = module.has_variable(MEMBRANE, "v")
   v = module.variable(MEMBRANE, "v", start)
   step = module.variable(MEMBRANE, "step", lambda: jnp.zeros((), jnp.int32))
-  counts = module.variable(MEMBRANE, "counts", jnp.zeros_like, v.value) if gates else None
-  return Membrane(running, v, step, counts)
+  sums = pooled and module.variable(MEMBRANE, "sums", jnp.zeros, pooled, jnp.float32)
+  return Membrane(running, v, step, sums or None)
 
 
 def totals_of(module: nn.Module, like: jax.Array) -> dict[str, nn.Variable]:

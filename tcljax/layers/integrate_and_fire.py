@@ -5,9 +5,11 @@ import jax
 import jax.numpy as jnp
 
 from tcljax.kernels import fire
+from tcljax.layers import collections
 from tcljax.layers.activations import Clipped
-from tcljax.layers.collections import SPIKES, leave_spike_count, membrane_of, totals_of
+from tcljax.layers.collections import leave_spike_count, membrane_of, totals_of
 from tcljax.maths import clipping, max_pooling
+from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.maths.neurons import Neuron, integrate
 
 
@@ -20,9 +22,10 @@ class IF(Clipped):
   every later one continues from it (`tcljax.simulate` does both). Where v_init comes in
   instalments, the first is the initial potential and each later one is added in its step.
 
-  With `max_pool` the neurons gate: `tcljax.maths.max_pooling.gate` passes on [K*B, H', W', C], and
-  the spikes that each neuron has fired are carried as `counts` beside the potentials. What
-  observers see are the spikes of all neurons, whether they pass or not.
+  With `max_pool` of spikes the neurons gate: `max_pooling.running_maximum` of their spikes is
+  passed on, [K*B, H', W', C]. What observers see are the spikes of all neurons, whether they pass
+  or not. With `max_pool` of currents their input is `running_maximum` of the currents, and there is
+  one neuron for each window. The sums that it compares are carried beside the potentials.
 
   If the collection `spikes` is mutable, the spikes of each step and example, summed over the
   neurons, are left there as `count`, [K, B]. If the collection `totals` is mutable, the currents
@@ -51,22 +54,25 @@ class IF(Clipped):
   def __call__(self, currents: jax.Array) -> jax.Array:
     """Spikes of height tau from input currents, both [K*B, ...], those that pass the gate."""
     threshold, v_init = self.thresholds(currents)
+    dtype, rank = currents.dtype, currents.ndim
     charges = jax.vmap(lambda part: part * threshold)(v_init)
-    charges = charges.reshape(len(v_init), *[1] * (currents.ndim - 1), -1)  # [S, 1, ..., 1, C]
-    threshold = clipping.per_channel_view(threshold, currents.ndim)
+    charges = charges.reshape(len(v_init), *[1] * (rank - 1), -1)  # [S, 1, ..., 1, C]
+    threshold = clipping.per_channel_view(threshold, rank)
     unfolded = currents.reshape(self.chunk, -1, *currents.shape[1:])
-    # Potentials stay in float32 whatever the precision of the layers: they are long sums.
-    membrane = membrane_of(
-      self,
-      lambda: jnp.zeros(unfolded.shape[1:], jnp.float32) + charges[0],
-      gates=self.max_pool is not None,
-    )
+
+    def at_rest():
+      # In float32 whatever the precision of the layers: potentials are long sums.
+      return jnp.zeros_like(self.pooled(unfolded[0], CURRENTS), jnp.float32) + charges[0]
+
+    membrane = membrane_of(self, at_rest, self.max_pool and unfolded.shape[1:])
     totals = totals_of(self, membrane.v.value)
     if not membrane.running:
       return self.pooled(currents)
+    if self.pools(CURRENTS):
+      unfolded = self._running_maximum(unfolded, membrane)
     step = membrane.step.value
     # Whether spikes have the height 1: a kernel gives them that of tau, unless they are counted.
-    unit = not fire.serves(self.chunk) or self.max_pool is not None or bool(totals)
+    unit = not fire.serves(self.chunk) or self.pools(SPIKES) or bool(totals)
     spikes, membrane.v.value, count = self._run(
       unfolded, membrane.v.value, threshold, self._charges_from(charges, step), unit
     )
@@ -74,14 +80,19 @@ class IF(Clipped):
     for name, total in totals.items():
       summed = {"current": unfolded, "spikes": spikes}[name].astype(jnp.float32).sum(axis=0)
       total.value = total.value + summed
-    self.check_first_use(SPIKES, "count")
+    self.check_first_use(collections.SPIKES, "count")
     leave_spike_count(self, count)
-    if self.max_pool is not None and membrane.counts is not None:
-      spikes, membrane.counts.value = max_pooling.gate(
-        spikes.astype(jnp.float32), membrane.counts.value, self.max_pool
-      )
+    if self.pools(SPIKES):
+      spikes = self._running_maximum(spikes, membrane)
     spikes = spikes.reshape(-1, *spikes.shape[2:])
-    return (spikes * threshold if unit else spikes).astype(currents.dtype)
+    return (spikes * threshold if unit else spikes).astype(dtype)
+
+  def _running_maximum(self, x, membrane):
+    """What passes of spikes or currents, [K, B, H', W', C]; the sums in the state go on."""
+    passed, membrane.sums.value = max_pooling.running_maximum(
+      x.astype(jnp.float32), membrane.sums.value, self.max_pool
+    )
+    return passed
 
   def _charges_from(self, charges, step):
     """The instalments in the K steps from `step` on, [K, 1, ..., C]; None if all are there."""

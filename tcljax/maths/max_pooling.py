@@ -1,4 +1,4 @@
-"""Maximum pooling, of activations and of spikes.
+"""Maximum pooling, of activations, of spikes and of input currents.
 
 A maximum of spikes is not a spike train whose rate is the maximum of the rates: two neurons of
 equal rate that fire in turn would pass twice too many. In its place spiking networks let one
@@ -10,6 +10,12 @@ after every step
     spikes passed so far = maximum over the window of the spikes fired so far,
 
 exactly, and as a neuron fires at most once a step, what passes is 0 or 1 in each.
+
+Of input currents it is the same: the maximum of each step's currents has a mean that lies above
+the maximum of their means, and stays there however many steps there are. So what passes is by how
+much the largest sum of a window grows:
+
+    current passed so far = maximum over the window of the currents so far.
 """
 
 import dataclasses
@@ -19,7 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcljax.checks import check_choice
 from tcljax.maths.shapes import check_axes, check_shape
+
+SPIKES, CURRENTS = POOLED = ("spikes", "currents")
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -32,6 +41,9 @@ class MaxPool:
     window: length of a window's sides, in pixels.
     stride: pixels from one window to the next; by default `window`.
     padding: pixels of minus infinity around the image, fewer than `window`.
+    of: what the spiking network pools. "spikes": every pixel has a neuron, and of a window as many
+      spikes pass as its neuron fired that fired most. "currents": every window has one neuron,
+      whose input is the largest of the currents added up so far. Other activations are the same.
 
   Raises:
     ValueError: naming the field, its value and the remedy.
@@ -48,8 +60,11 @@ class MaxPool:
   window: int
   stride: int
   padding: int
+  of: str
 
-  def __init__(self, window: int, stride: int | None = None, padding: int = 0) -> None:
+  def __init__(
+    self, window: int, stride: int | None = None, padding: int = 0, of: str = SPIKES
+  ) -> None:
     stride = window if stride is None else stride
     for field, value in (("window", window), ("stride", stride), ("padding", padding)):
       try:
@@ -62,6 +77,8 @@ class MaxPool:
       raise ValueError(
         f"MaxPool: padding={self.padding} must be at least 0 and below window={self.window}"
       )
+    check_choice("MaxPool: of", of, POOLED)
+    object.__setattr__(self, "of", of)
 
 
 def max_pool(x: jax.Array, pool: MaxPool) -> jax.Array:
@@ -110,24 +127,24 @@ def _of_tiles(x, side):
   return tiled.max(axis=tuple(range(2, 2 * len(spatial) + 1, 2)))
 
 
-def gate(spikes: jax.Array, counts: jax.Array, pool: MaxPool) -> tuple[jax.Array, jax.Array]:
-  """Lets those spikes through that make the largest count of their window grow.
+def running_maximum(x: jax.Array, sums: jax.Array, pool: MaxPool) -> tuple[jax.Array, jax.Array]:
+  """By how much the largest sum of each window grows in each step.
 
   Args:
-    spikes: 0 or 1, [K, B, H, W, C].
-    counts: spikes of each neuron before these steps, [B, H, W, C].
+    x: what is added up: spikes of 0 and 1, or input currents, [K, B, H, W, C].
+    sums: its sums before these steps, [B, H, W, C].
     pool: the windows.
 
   Returns:
-    The spikes that pass, 0 or 1, [K, B, H', W', C], and the counts after these steps. Summed over
-    all steps so far, what passed is `max_pool` of the counts. The gradient to the spikes is that of
-    this difference of maxima.
+    What passes in each step, [K, B, H', W', C], 0 or 1 of spikes, and the sums after these steps.
+    Added up over all steps so far, what passed is `max_pool` of the sums. The gradient to `x` is
+    that of this difference of maxima.
 
   Raises:
-    ValueError: if `counts` are not those of the neurons that spike, or a window does not fit in.
+    ValueError: if the sums are not those of one step of `x`, or a window does not fit in.
   """
-  check_axes("spikes", spikes, 4, "[K, B, H, W, C]")
-  check_shape("counts", counts, spikes.shape[1:], "one step of spikes")
-  after = counts[None] + jnp.cumsum(spikes, axis=0)
-  highest = jax.vmap(lambda count: max_pool(count, pool))(jnp.concatenate([counts[None], after]))
-  return highest[1:] - highest[:-1], after[-1]
+  check_axes("x", x, 4, "[K, B, H, W, C]")
+  check_shape("sums", sums, x.shape[1:], "one step of x")
+  after = sums[None] + jnp.cumsum(x, axis=0)
+  largest = jax.vmap(lambda sums: max_pool(sums, pool))(jnp.concatenate([sums[None], after]))
+  return largest[1:] - largest[:-1], after[-1]

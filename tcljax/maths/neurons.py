@@ -73,10 +73,19 @@ def _inexact(x: ArrayLike) -> jax.Array:
   return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
 
 
+def fires(v: jax.Array, threshold: jax.Array) -> jax.Array:
+  """1 where `v >= threshold`, else 0, in the type of `v`; NaN where `v` is not finite.
+
+  So what is not finite in an image or a weight reaches the answer, as it does in the ANN. A neuron
+  of NaN that never fired would end in an answer like any other.
+  """
+  return jnp.where(jnp.isfinite(v), (v >= threshold).astype(v.dtype), jnp.nan)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _spike(v, threshold, surrogate, width):
   del surrogate, width  # they shape the derivative alone
-  return (v >= threshold).astype(v.dtype)
+  return fires(v, threshold)
 
 
 @_spike.defjvp
@@ -207,21 +216,17 @@ def _compared(currents, v, threshold, neuron):
   return compared, v
 
 
-def _fired(compared, threshold):
-  return (compared >= threshold[None]).astype(compared.dtype)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _integrate(currents, v, threshold, neuron):
   compared, v = _compared(currents, v, threshold, neuron)
-  return _fired(compared, threshold), v
+  return fires(compared, threshold[None]), v
 
 
 def _integrate_forward(currents, v, threshold, neuron):
   compared, v = _compared(currents, v, threshold, neuron)
   # Kept as it is. The compiler would keep the currents, and spikes and potentials beside them.
   compared = jax.lax.optimization_barrier(compared)
-  return (_fired(compared, threshold), v), (compared, threshold)
+  return (fires(compared, threshold[None]), v), (compared, threshold)
 
 
 def _integrate_backward(neuron, residuals, cotangents):

@@ -11,9 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from tcljax.checks import check_batches, check_choice, check_count, check_number, check_percentile
+from tcljax.checks import (
+  check_batches,
+  check_choice,
+  check_count,
+  check_inputs,
+  check_number,
+  check_percentile,
+)
+from tcljax.graph import trace
 from tcljax.kernels import xla_options
-from tcljax.layers.activations import Activation, ReLU, with_activation
+from tcljax.layers.activations import Activation, with_activation
 from tcljax.layers.collections import (
   Path,
   Variables,
@@ -30,6 +38,7 @@ from tcljax.maths.histogram import (
   least_squares_threshold,
   percentile_threshold,
 )
+from tcljax.models.precision import in_float32
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 
 METHODS = ("percentile", "maximum", "least_squares")
@@ -51,16 +60,6 @@ class _Observed(Activation):
     x = self.pooled(x)
     leave(self, "observed", "histogram", histogram(x, self.per_channel))
     return nn.relu(x)
-
-
-def _refuse_relu(call, args, kwargs, context):
-  """Tells of an activation that the swap has not reached: it would stay without a threshold."""
-  if isinstance(context.module, ReLU):
-    raise ValueError(
-      f"activation {'/'.join(context.module.path)!r} stays tcljax.ReLU when the "
-      "model's field act is swapped: pass act=self.act on to inner modules"
-    )
-  return call(*args, **kwargs)
 
 
 class CalibrationError(ValueError):
@@ -119,8 +118,8 @@ def calibrate(
     `v_init`, scalars or [C], the latter [S] or [S, C] if it comes in S > 1 instalments.
 
   Raises:
-    ValueError: on an unknown method, a percentile outside (0, 100), no batches, a model without a
-      field `act`, or an activation that is used twice or that the swap does not reach.
+    ValueError: on an unknown method, a percentile outside (0, 100), no batches, or a model that
+      `tcljax.convert` would refuse, such as one without a field `act`.
     CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never
       was active.
 
@@ -143,24 +142,19 @@ def calibrate(
 
   @functools.partial(jax.jit, compiler_options=xla_options.saving_memory())
   def observe(variables, x):
-    with nn.intercept_methods(_refuse_relu):
-      return network.apply(variables, x, mutable=["observed"])[1].get("observed", {})
+    return network.apply(variables, x, mutable=["observed"])[1]["observed"]
 
   totals: dict[Path, Histogram] = {}
-  for batch in batches:
-    if not len(batch):
-      raise ValueError("batches holds an empty batch: give at least one input in each")
+  for number, batch in enumerate(batches):
+    check_inputs(batch)
+    if not number:
+      _check_convertible(model, variables, batch.shape[1:])
     observed: dict[Path, Any] = traverse_util.flatten_dict(
       jax.device_get(observe(variables, batch))
     )
     for (*path, _), new in observed.items():
       new = Histogram(new.counts.astype(np.int64), new.maximum)
       totals[tuple(path)] = totals[tuple(path)] + new if tuple(path) in totals else new
-    if not observed:
-      raise ValueError(
-        f"{type(model).__name__} applies its field act nowhere: write self.act(name='act1')(x) "
-        "after each layer, in place of nn.relu"
-      )
   if not totals:
     raise ValueError("batches is empty: give inputs to calibrate on, such as [images]")
 
@@ -196,6 +190,18 @@ def calibrate(
     tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)
     found[path] = new_thresholds(clipping.raw_from_threshold(tau), v_init, instalments)
   return with_thresholds(variables, found)
+
+
+def _check_convertible(
+  model: nn.Module, variables: Variables, input_shape: tuple[int, ...]
+) -> None:
+  """Raises ValueError if `tcljax.convert` would refuse the model, before anything is trained."""
+  graph, _ = trace(in_float32(model), variables, input_shape)
+  if not graph.populations():
+    raise ValueError(
+      f"{type(model).__name__} applies its field act nowhere: write self.act(name='act1')(x) "
+      "after each layer, in place of nn.relu"
+    )
 
 
 def thresholds(variables: Variables) -> dict[str, np.ndarray]:

@@ -86,6 +86,8 @@ ROWS = Operation(
 )
 
 
+# Its maximum stands in the model: that is where the kinds of operations count.
+@pytest.mark.filterwarnings("ignore:the model takes a maximum")
 @pytest.mark.parametrize("shifted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_operation_is_added_by_its_record_alone(rng, monkeypatch, tmp_path, shifted):
   model = Mirrored()

@@ -30,10 +30,13 @@ def test_converted_read_back_and_converted_again(network, images, tmp_path):
   np.testing.assert_allclose(
     made(images), simulated(model, variables, images, time_steps=8).logits, rtol=1e-4, atol=1e-4
   )
-  maxima = [node.op for node in made.graph.nodes if node.op == "max_pool"]
-  gates = [node.name for node in made.graph.nodes if node.op == "neurons" and node.settings]
-  assert len(maxima) == (2 if model.pooling == "before" else 0)
-  assert gates == (["act1_1", "act2_1"] if model.pooling == "gate" else [])
+  of = {"before": "currents", "gate": "spikes"}.get(model.pooling)
+  pooled = {
+    node.name: dict(node.settings)["of"]
+    for node in made.graph.nodes
+    if node.settings and node.op == "neurons"
+  }
+  assert pooled == ({"act1_1": of, "act2_1": of} if of else {})
   if model.pooling != "average":  # BatchNorm is gone, into the convolution before the maximum
     assert not any(node.op == "affine" for node in made.graph.nodes)
   loaded = tcljax.load(tcljax.save(made, tmp_path / "net"))
@@ -94,7 +97,7 @@ def test_other_maxima_are_refused(steps):
   with pytest.raises(
     ValueError,
     match=r"applies `(reduce_window_max|transpose)` in Chain: "
-    "(use average pooling, or give .*MaxPool.*right before the activation|betw)",
+    "(use average pooling, or give .*MaxPool.*|each example is to be answered by itself)",
   ):
     trace(model, variables, (8, 8, 3))
 
@@ -129,8 +132,13 @@ def test_damaged_gates_are_told(images, tmp_path):
 
 def test_a_maximum_of_a_branch_beside_its_shortcut_is_traced(images):
   model = Chain((neurons("a"), lambda act, x: act(name="b")(pool(nn.Conv(4, (1, 1))(x) + x))))
-  variables = alive(model, images)
-  made = tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(time_steps=4))
+  told = (
+    "takes a maximum, by `reduce_window_max` in Chain right before activation 'b'.*of='currents'"
+  )
+  with pytest.warns(UserWarning, match=told):
+    variables = alive(model, images)
+  with pytest.warns(UserWarning, match=told):
+    made = tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(time_steps=4))
   np.testing.assert_allclose(
     made(images), simulated(model, variables, images, time_steps=4).logits, rtol=1e-4, atol=1e-4
   )

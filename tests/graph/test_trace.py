@@ -11,7 +11,7 @@ from graphs import both, randomized, relative_error
 from running import UsedTwice, calibrate_plainly
 
 import tcljax
-from tcljax.graph import fold, trace
+from tcljax.graph import Node, fold, trace
 from tcljax.layers.activations import TCL, ReLU
 
 
@@ -127,44 +127,6 @@ def test_what_is_read_twice_is_not_folded_into(rng, use_bias):
   np.testing.assert_allclose(folded, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-  "operation, message",
-  [
-    (nn.relu, r"`max`.*: write self.act\(name=...\)\(x\) in place of nn.relu"),
-    (lambda x: nn.max_pool(x[:, :, None, None], (2, 1)), "`reduce_window_max`.*: use average"),
-    (jnp.square, "between two activations convert can read convolutions"),
-    (lambda x: x * x, "`mul`"),
-    (jnp.exp, "`exp`"),
-    (lambda x: x - x.mean(axis=0, keepdims=True), "`reduce_sum`"),
-    (lambda x: x @ x.T, "each example by itself"),
-    (lambda x: x.reshape(-1), "`reshape`"),
-    (lambda x: x + jnp.arange(2.0)[:, None], "`add`"),
-    (lambda x: jax.lax.fori_loop(0, 3, lambda i, y: 0.5 * y, x), "`scan`"),
-    (lambda x: jax.lax.scan(lambda c, _: (0.5 * c, None), x, None, length=3)[0], "`scan`"),
-    (
-      lambda x: nn.pool(x[:, :, None], 0.0, lambda a, b: a + b, (2,), (2,), "VALID"),
-      "`reduce_window`",
-    ),
-    (lambda x: jnp.pad(x, ((0, 0), (1, 1)), constant_values=2.0), "`pad`"),
-    (lambda x: jnp.pad(x, ((1, 1), (0, 0)))[1:-1], "`pad`"),
-    (lambda x: x[:1] + x[1:], "`slice`"),
-    (lambda x: jnp.concatenate([x, x])[:2], "`concatenate`"),
-    (lambda x: jnp.concatenate([x, jnp.ones((2, 1))], axis=1), "`concatenate`"),
-  ],
-)
-def test_what_spikes_cannot_carry_is_named(operation, message):
-  class Bad(nn.Module):
-    act: object = ReLU
-
-    @nn.compact
-    def __call__(self, x):
-      return operation(self.act(name="a")(nn.Dense(4)(x)))
-
-  x = jnp.ones((2, 3))
-  with pytest.raises(ValueError, match=message):
-    trace(Bad(), Bad().init(jax.random.key(0), x), (3,))
-
-
 def test_loops_over_constants_are_evaluated_and_calls_are_entered(rng):
   class Loops(nn.Module):
     act: object = ReLU
@@ -220,3 +182,95 @@ def test_an_activation_used_twice_is_told():
   variables = model.init(jax.random.key(0), jnp.ones((1, 3)))
   with pytest.raises(ValueError, match="activation 'neurons' is used twice"):
     tcljax.simulate(model, variables, jnp.ones((1, 3)), tcljax.SpikingConfig())
+
+
+class Function(nn.Module):
+  """A layer, its neurons, and a function of them."""
+
+  function: object
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return self.function(self.act(name="a")(nn.Dense(4)(x)))
+
+
+@pytest.mark.parametrize(
+  "function, where",
+  [
+    (lambda x: x / x.shape[0], "by `div` in Function"),
+    (lambda x: x + len(x), "by `add` in Function"),
+    (lambda x: x * jnp.arange(float(len(x))).sum(), "by `mul` in Function"),
+    (lambda x: x @ jnp.full((4, 3), 1.0 / x.shape[0]), "by `dot_general` in Function"),
+    (lambda x: jnp.pad(x, ((0, 0), (0, len(x)))), "by `pad` in Function"),
+    (lambda x: x if len(x) % 2 else 2.0 * x, "in Function"),
+    (lambda x: x if len(x) == 2 else -x, "in Function"),
+  ],
+)
+def test_a_model_that_uses_the_number_of_examples_is_refused(function, where):
+  model = Function(function)
+  variables = model.init(jax.random.key(0), jnp.ones((2, 3)))
+  with pytest.raises(ValueError, match=f"number of examples in a batch, {where}|{where}"):
+    trace(model, variables, (3,))
+
+
+def test_a_model_of_one_number_of_examples_alone_is_refused():
+  variables = Function(lambda x: x).init(jax.random.key(0), jnp.ones((2, 3)))
+  for model in (Function(lambda x: x.reshape(2, 2, 2)), Function(lambda x: x.reshape(5, 2, 2))):
+    with pytest.raises(ValueError, match=r"cannot be run for inference on . inputs of"):
+      trace(model, variables, (3,))
+
+
+@pytest.mark.parametrize(
+  "function, message",
+  [
+    (lambda x: (x, x), "returns 2 arrays: let it return one"),
+    (lambda x: {"logits": x, "features": x, "mask": x}, "returns 3 arrays"),
+    (lambda x: [], "returns 0 arrays"),
+    (lambda x: jnp.ones((len(x), 2)), "must return one array that depends on its input"),
+    (lambda x: nn.Dropout(0.5, deterministic=False)(x), "deterministic=True: InvalidRngError"),
+  ],
+)
+def test_what_is_no_function_of_one_input_to_one_output_is_refused(function, message):
+  model = Function(function)
+  variables = Function(lambda x: x).init(jax.random.key(0), jnp.ones((2, 3)))
+  with pytest.raises(ValueError, match=message) as told:
+    trace(model, variables, (3,))
+  assert "\n" not in str(told.value)
+
+
+def test_layers_in_a_scan_are_refused_by_name():
+  class Block(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x, _):
+      return self.act(name="a")(nn.Dense(4)(x)), None
+
+  class Scanned(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      axes = {"params": 0, "clipping": 0}
+      blocks = nn.scan(Block, axes, split_rngs={"params": True}, length=3)(act=self.act)
+      return nn.Dense(2)(blocks(x, None)[0])
+
+  x = jnp.ones((3, 4))
+  variables = Scanned().init(jax.random.key(0), x)
+  with pytest.raises(ValueError, match=r"`scan` in Scanned.*a loop of Python, each activation"):
+    tcljax.calibrate(Scanned(), variables, [x])
+
+
+def test_a_graph_holds_plain_data_alone(rng, tmp_path):
+  model = Function(lambda x: jnp.roll(x.reshape(-1, np.int64(2), 2), np.int32(1), axis=-1))
+  x = rng.normal(size=(5, 3)).astype(np.float32)
+  variables = calibrate_plainly(model, randomized(model, x), x)
+  network = tcljax.convert(model, variables, (3,))
+  np.testing.assert_array_equal(tcljax.load(tcljax.save(network, tmp_path / "net"))(x), network(x))
+  node = Node("pad:1", "pad", ("input:0",), (("padding", [np.int64(1), (np.bool_(True), 2.0)]),))
+  assert node.settings == (("padding", (1, (True, 2.0))),)
+  assert [type(v) for v in node.settings[0][1][1]] == [bool, float]
+  for value in (jnp.ones(()), object(), {1}):
+    with pytest.raises(TypeError, match="no plain data"):
+      Node("pad:1", "pad", ("input:0",), (("padding", value),))

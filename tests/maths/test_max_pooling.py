@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tcljax.maths.max_pooling import MaxPool, gate, max_pool
+from tcljax.maths.max_pooling import MaxPool, max_pool, running_maximum
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,11 @@ def test_the_gate_by_hand():
   # Counts: 1 1 2 3 and 0 1 2 2. The second neuron draws level with its first two spikes, at steps
   # 2 and 3; what passes are the spikes that raise the maximum, 1 1 2 3.
   spikes = window_of_two([1, 0, 1, 1], [0, 1, 1, 0])
-  passed, counts = gate(spikes, jnp.zeros((1, 2, 1)), MaxPool(2))
+  passed, counts = running_maximum(spikes, jnp.zeros((1, 2, 1)), MaxPool(2))
   np.testing.assert_array_equal(passed.ravel(), [1, 0, 1, 1])
   np.testing.assert_array_equal(counts.ravel(), [3, 2])
   # The lead changes: a neuron that was behind passes nothing until it is ahead.
-  passed, _ = gate(
+  passed, _ = running_maximum(
     window_of_two([0, 0, 0], [1, 1, 1]), jnp.asarray([2.0, 0])[None, :, None], MaxPool(2)
   )
   np.testing.assert_array_equal(passed.ravel(), [0, 0, 1])
@@ -57,7 +57,7 @@ def test_the_gate_by_hand():
 
 def test_the_gradient_of_the_gate_by_hand():
   def total(spikes, weights):
-    return (weights * gate(spikes, jnp.zeros((1, 2, 1)), MaxPool(2))[0].ravel()).sum()
+    return (weights * running_maximum(spikes, jnp.zeros((1, 2, 1)), MaxPool(2))[0].ravel()).sum()
 
   found = jax.grad(total)(window_of_two([1, 0, 1, 1], [0, 1, 1, 0]), jnp.ones(4))
   # All spikes that pass together are the count of the winner.
@@ -71,14 +71,14 @@ def test_the_gradient_of_the_gate_by_hand():
 def test_as_many_spikes_pass_as_the_most_active_neuron_fired(rng, pool):
   spikes = jnp.asarray(rng.integers(0, 2, (12, 2, 6, 6, 3)), jnp.float32)
   none = jnp.zeros(spikes.shape[1:])
-  passed, counts = gate(spikes, none, pool)
+  passed, counts = running_maximum(spikes, none, pool)
   assert set(np.unique(passed)) == {0, 1}
   for t in range(12):
     np.testing.assert_array_equal(
       passed[: t + 1].sum(axis=0), max_pool(spikes[: t + 1].sum(axis=0), pool)
     )
-  first, carried = gate(spikes[:5], none, pool)
-  second, after = gate(spikes[5:], carried, pool)
+  first, carried = running_maximum(spikes[:5], none, pool)
+  second, after = running_maximum(spikes[5:], carried, pool)
   np.testing.assert_array_equal(jnp.concatenate([first, second]), passed)
   np.testing.assert_array_equal(after, counts)
 
@@ -105,9 +105,7 @@ def test_what_windows_do_not_fit_into():
     max_pool(jnp.ones((3, 4)), MaxPool(2))
   with pytest.raises(ValueError, match="does not fit into images of 4x2 pixels: enlarge"):
     max_pool(jnp.ones((1, 4, 2, 3)), MaxPool(3))
-  with pytest.raises(
-    ValueError, match=r"spikes has shape \(4, 2, 1\) and must be \[K, B, H, W, C\]"
-  ):
-    gate(jnp.ones((4, 2, 1)), jnp.ones((2, 1)), MaxPool(2))
-  with pytest.raises(ValueError, match=r"counts has shape \(2, 1\) and must have that of one step"):
-    gate(jnp.ones((4, 1, 2, 1)), jnp.ones((2, 1)), MaxPool(2))
+  with pytest.raises(ValueError, match=r"x has shape \(4, 2, 1\) and must be \[K, B, H, W, C\]"):
+    running_maximum(jnp.ones((4, 2, 1)), jnp.ones((2, 1)), MaxPool(2))
+  with pytest.raises(ValueError, match=r"sums has shape \(2, 1\) and must have that of one step"):
+    running_maximum(jnp.ones((4, 1, 2, 1)), jnp.ones((2, 1)), MaxPool(2))
