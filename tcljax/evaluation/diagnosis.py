@@ -13,34 +13,40 @@ import numpy as np
 from flax import traverse_util
 
 from tcljax.checks import check_count
-from tcljax.layers.activations import ReLU, with_activation
+from tcljax.layers.activations import Activation, ReLU, with_activation
 from tcljax.layers.collections import (
   Path,
   Variables,
+  leave,
   rates_by_path,
   require_clipping,
   thresholds_by_path,
 )
 from tcljax.maths import clipping
+from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import count_neurons, simulate
 
-PARTS = ("inherited", "clipping", "quantization", "unevenness")
+PARTS = ("inherited", "pooling", "clipping", "quantization", "unevenness")
 
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
   """The errors of one activation: root mean squares, as shares of that of the ANN's activation.
 
-  With m a neuron's mean input current, tau its threshold and q the quantized clip
-  (`tcljax.quantized_clip`), the error of its rate is a sum of four:
+  With m a neuron's mean input current, n the current that the model makes of the mean outputs of
+  the activations before, tau the threshold and q the quantized clip (`tcljax.quantized_clip`), the
+  error of a rate is a sum of five:
 
-      rate * tau - relu(x) = [relu(m) - relu(x)] + [clip(m) - relu(m)]
+      rate * tau - relu(x) = [relu(n) - relu(x)] + [relu(m) - relu(n)] + [clip(m) - relu(m)]
                              + [q(m) - clip(m)] + [rate * tau - q(m)]
 
   Attributes:
     total: of rate * tau against relu(x), the activation in the ANN.
     inherited: what came with the input current, from the layers before.
+    pooling: what a maximum in the model itself makes of currents that vary; its mean lies above the
+      maximum of their means. Layers are linear otherwise, and m is n. Give the pooling to the
+      activation, `max_pool=`; no number of steps mends it.
     clipping: what lies above the threshold; large where the threshold is too low.
     quantization: of T + 1 levels; large where the threshold is too high for T.
     unevenness: spikes fired too early or too late for their currents to balance, so that T * m is
@@ -64,6 +70,7 @@ class Diagnosis:
 
   total: float
   inherited: float
+  pooling: float
   clipping: float
   quantization: float
   unevenness: float
@@ -130,6 +137,15 @@ def diagnose(
   }
 
 
+class _Replayed(Activation):
+  """Leaves its input, and answers what the neurons' spikes came to on average."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    leave(self, "arrived", "current", self.pooled(x, CURRENTS))
+    return self.pooled(self.get_variable("replayed", "output"), SPIKES).astype(x.dtype)
+
+
 def _measure(
   model: nn.Module, spiking: SpikingConfig, variables: Variables, x: jax.Array
 ) -> dict[str, Any]:
@@ -144,14 +160,23 @@ def _measure(
   activations = {path[:-1]: value[0] for path, value in intermediates.items()}
   rates = rates_by_path(simulate(model, variables, x, spiking, rates=True).rates)
   thresholds = thresholds_by_path(variables)
+  outputs = {
+    (*path, "output"): spikes * clipping.per_channel_view(thresholds[path].tau, spikes.ndim)
+    for path, (_, spikes) in rates.items()
+  }
+  _, state = with_activation(model, _Replayed).apply(
+    {**variables, "replayed": traverse_util.unflatten_dict(outputs)}, x, mutable=["arrived"]
+  )
+  arrived = traverse_util.flatten_dict(state["arrived"])
   found = {}
   for path, activation in activations.items():
     tau = thresholds[path].tau
     parts = thresholds[path].instalments[: spiking.time_steps]
     current, spikes = rates[path]
-    fired = spikes * clipping.per_channel_view(tau, spikes.ndim)
+    fired = outputs[(*path, "output")]
     stages = [
       activation,
+      jax.nn.relu(arrived[(*path, "current")]),
       jax.nn.relu(current),
       clipping.clip(current, tau),
       clipping.quantized_clip(current, tau, spiking.time_steps, parts.sum(axis=0)),

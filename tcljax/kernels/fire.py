@@ -218,7 +218,7 @@ def _forward(x_ref, v_ref, tau_ref, charge_ref, *outputs, tiles, kind):
     spikes = ones if kind.unit else ones * tau
     triton.store(spike_ref.at[np.int32(k)], spikes.astype(spike_ref.dtype), mask=there)
     count_ref[k] = jnp.sum(ones)
-    v = jnp.where(fired, v - tau if kind.neuron.reset == "soft" else 0.0, v)
+    v = v - ones * tau if kind.neuron.reset == "soft" else v * (1.0 - ones)
   triton.store(last_ref.at[:, :], v, mask=there)
 
 

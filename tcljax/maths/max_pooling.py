@@ -30,6 +30,8 @@ from tcljax.maths.shapes import check_axes, check_shape
 
 SPIKES, CURRENTS = POOLED = ("spikes", "currents")
 
+_UNROLLED = 8  # additions in one pass; of more steps the loop is shorter to compile
+
 
 @dataclasses.dataclass(frozen=True, init=False)
 class MaxPool:
@@ -145,6 +147,7 @@ def running_maximum(x: jax.Array, sums: jax.Array, pool: MaxPool) -> tuple[jax.A
   """
   check_axes("x", x, 4, "[K, B, H, W, C]")
   check_shape("sums", sums, x.shape[1:], "one step of x")
-  after = sums[None] + jnp.cumsum(x, axis=0)
+  # One step after the other, so that no bit depends on how many there are in a call.
+  _, after = jax.lax.scan(lambda s, step: (s + step,) * 2, sums, x, unroll=len(x) <= _UNROLLED)
   largest = jax.vmap(lambda sums: max_pool(sums, pool))(jnp.concatenate([sums[None], after]))
   return largest[1:] - largest[:-1], after[-1]

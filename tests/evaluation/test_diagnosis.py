@@ -45,8 +45,8 @@ def test_errors_of_a_constant_current_by_hand():
   size = np.sqrt(0.3**2 + 2.0**2)
   b = found["b"]
   np.testing.assert_allclose(
-    [b.total, b.inherited, b.clipping, b.quantization, b.unevenness],
-    [np.hypot(0.05, 1.0) / size, 0, 1 / size, 0.05 / size, 0],
+    [b.total, b.inherited, b.pooling, b.clipping, b.quantization, b.unevenness],
+    [np.hypot(0.05, 1.0) / size, 0, 0, 1 / size, 0.05 / size, 0],
     atol=1e-6,
   )
   np.testing.assert_allclose([b.dead, b.saturated], [1 / 3, 1 / 3], rtol=1e-6)
@@ -67,7 +67,36 @@ def test_spikes_that_come_too_late_are_unevenness():
   np.testing.assert_allclose(rates["a"]["spikes"], [[0.5]])
   a = tcljax.diagnose(model, variables, x, spiking)["a"]
   np.testing.assert_allclose(
-    [a.total, a.inherited, a.clipping, a.quantization, a.unevenness], [0.5, 0, 0, 0, 0.5], atol=1e-6
+    [a.total, a.inherited, a.pooling, a.clipping, a.quantization, a.unevenness],
+    [0.5, 0, 0, 0, 0, 0.5],
+    atol=1e-6,
+  )
+
+
+def test_a_maximum_in_the_model_is_a_cause_of_its_own():
+  # Neuron 0 fires at steps 2 and 4, neuron 1 at 1 and 3: their maximum is 1 in every step, the
+  # maximum of their means is 1/2. T = 4, tau = 2: 2 spikes of 4, where the ANN's 1/2 asks for 1.
+  class InTheModel(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      x = self.act(name="b")(x)[:, :, None]
+      return self.act(name="a")(nn.max_pool(x, (2,), (2,)))
+
+  raw = lambda tau: tcljax.raw_from_threshold(jnp.asarray(tau, jnp.float32))
+  variables = {
+    "clipping": {
+      "b": {"raw_threshold": raw([1.0, 1.0]), "v_init": jnp.array([0.0, 0.5])},
+      "a": {"raw_threshold": raw(2.0), "v_init": jnp.float32(0.0)},
+    }
+  }
+  x = np.array([[0.5, 0.5]], np.float32)
+  a = tcljax.diagnose(InTheModel(), variables, x, tcljax.SpikingConfig(time_steps=4))["a"]
+  np.testing.assert_allclose(
+    [a.total, a.inherited, a.pooling, a.clipping, a.quantization, a.unevenness],
+    [1, 0, 1, 0, 0, 0],
+    atol=1e-6,
   )
 
 

@@ -67,6 +67,23 @@ def test_the_gradient_of_the_gate_by_hand():
   np.testing.assert_array_equal(found[:, 0, :, 0], [[0.5 - 1.0, 0.5], [0.5, 0.5]])
 
 
+def test_of_currents_the_largest_sum_passes(rng):
+  # Two currents that take turns: the maximum of each step is 1, that of their means is 1/2.
+  currents = window_of_two([1, 0, 1, 0], [0, 1, 0, 1])
+  passed, sums = running_maximum(currents, jnp.zeros((1, 2, 1)), MaxPool(2, of="currents"))
+  np.testing.assert_array_equal(passed.ravel(), [1, 0, 1, 0])
+  np.testing.assert_array_equal(sums.ravel(), [2, 2])
+  # Of either sign, and in parts of any length to the bit.
+  currents = jnp.asarray(rng.normal(size=(12, 2, 6, 6, 3)), jnp.float32)
+  none = jnp.zeros(currents.shape[1:])
+  passed, sums = running_maximum(currents, none, MaxPool(2))
+  np.testing.assert_allclose(passed.sum(0), max_pool(currents.sum(0), MaxPool(2)), atol=1e-5)
+  first, carried = running_maximum(currents[:5], none, MaxPool(2))
+  second, after = running_maximum(currents[5:], carried, MaxPool(2))
+  np.testing.assert_array_equal(jnp.concatenate([first, second]), passed)
+  np.testing.assert_array_equal(after, sums)
+
+
 @pytest.mark.parametrize("pool", [MaxPool(2), MaxPool(3, 2, 1)], ids=str)
 def test_as_many_spikes_pass_as_the_most_active_neuron_fired(rng, pool):
   spikes = jnp.asarray(rng.integers(0, 2, (12, 2, 6, 6, 3)), jnp.float32)
@@ -91,6 +108,7 @@ def test_as_many_spikes_pass_as_the_most_active_neuron_fired(rng, pool):
     ({"window": 2.0}, "window=2.0 must be an integer"),
     ({"window": 2, "padding": 2}, "padding=2 must be at least 0 and below window=2"),
     ({"window": 2, "padding": -1}, "padding=-1 must be at least 0"),
+    ({"window": 2, "of": "pixels"}, "MaxPool: of='pixels' is unknown: choose one of spikes, curr"),
   ],
 )
 def test_bad_windows(fields, message):

@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,7 +67,7 @@ def test_maxima_before_and_after_a_relu_are_the_same_network(images):
 
 
 @pytest.mark.slow
-def test_gating_neurons_approach_the_clipped_network_and_maxima_of_currents_do_not(images):
+def test_maxima_of_spikes_and_of_currents_come_to_the_clipped_network(images):
   errors = {}
   for pooling in MAXIMA:
     model = VGG(num_classes=5, stages=((4,), (6,)), dense=(8,), pooling=pooling)
@@ -79,8 +80,42 @@ def test_gating_neurons_approach_the_clipped_network_and_maxima_of_currents_do_n
       )
       for steps in (8, 512)
     ]
-  assert errors["gate"][1] < 0.02 < 0.1 < errors["gate"][0]
-  assert errors["before"][1] > 0.05  # the maximum of uneven currents lies above that of their means
+  for found in errors.values():
+    assert found[1] < 0.02 < 0.1 < found[0]
+
+
+class MaximumInTheModel(nn.Module):
+  """The same layers with the pooling of currents given to an activation, or in the model."""
+
+  of: str | None
+  act: object = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    x = self.act(name="a")(nn.Conv(6, (3, 3))(x))
+    x = nn.Conv(6, (3, 3), name="second")(x)
+    if self.of:
+      x = self.act(name="b", max_pool=tcljax.MaxPool(2, of=self.of))(x)
+    else:
+      x = self.act(name="b")(nn.max_pool(x, (2, 2), (2, 2)))
+    return nn.Dense(5)(x.reshape(x.shape[0], -1))
+
+
+@pytest.mark.filterwarnings("ignore:the model takes a maximum")
+def test_a_maximum_in_the_model_stays_away_from_the_ann_and_diagnosis_says_so(images):
+  variables = alive(MaximumInTheModel("currents"), images)
+  clipped = MaximumInTheModel(None, TCL).apply(variables, images)
+  errors, pooling = {}, {}
+  for of in ("currents", "spikes", None):
+    model = MaximumInTheModel(of)
+    np.testing.assert_allclose(model.clone(act=TCL).apply(variables, images), clipped, atol=1e-5)
+    found = simulated(model, variables, images, time_steps=256).logits
+    errors[of] = float(jnp.abs(found - clipped).max() / jnp.abs(clipped).max())
+    of_b = tcljax.diagnose(model, variables, images, tcljax.SpikingConfig(256))["b"]
+    pooling[of] = of_b.pooling
+    assert of is not None or of_b.pooling > 2 * of_b.inherited
+  assert errors["currents"] < 0.03 and errors["spikes"] < 0.03 and errors[None] > 0.1
+  assert pooling["currents"] < 1e-4 and pooling["spikes"] < 1e-4 and pooling[None] > 0.1
 
 
 @pytest.mark.slow

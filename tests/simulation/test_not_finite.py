@@ -1,0 +1,59 @@
+"""What is not finite in an input or a weight reaches the answer; it never becomes silence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from graphs import alive
+
+import tcljax
+from tcljax.kernels import fire
+from tcljax.models import VGG
+from tcljax.models.pooling import POOLINGS
+
+
+@pytest.fixture(scope="module", params=POOLINGS)
+def network(request, images):
+  model = VGG(num_classes=5, stages=((4,), (6,)), dense=(8,), pooling=request.param)
+  variables = alive(model, images, per_channel=True, instalments=2)
+  return tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(time_steps=6))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_image_has_no_finite_answer_and_others_keep_theirs(network, images, value):
+  bad = np.array(images)
+  bad[3, 2, 5, 1] = value
+  others = np.arange(len(images)) != 3
+  for answer in (
+    network,
+    lambda x: tcljax.answer_early(network, x, margin=np.inf).logits,
+    lambda x: tcljax.simulate(network.model, network.variables, x, network.spiking).logits,
+  ):
+    good, found = np.asarray(answer(images)), np.asarray(answer(bad))
+    assert np.isnan(found[3]).any()
+    np.testing.assert_array_equal(found[others], good[others])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+def test_neurons_of_what_is_not_finite_spike_nan(value, reset):
+  currents = jnp.array([[0.5, 0.5], [0.7, value], [0.5, 0.5]])
+  spikes, v = tcljax.integrate_and_fire(currents, 1.0, 0.0, tcljax.Neuron(reset))
+  np.testing.assert_array_equal(spikes[:, 0], [0, 1, 0])
+  np.testing.assert_array_equal(spikes[:, 1], [0, np.nan, np.nan])
+  assert np.isfinite(v[0]) and np.isnan(v[1])
+  assert np.isnan(tcljax.spike(value, 1.0)) and np.isnan(tcljax.spike(-value, 1.0))
+  given = currents[:, None, None], jnp.zeros((1, 1, 2)), jnp.ones(2), jnp.zeros((3, 1))
+  for interpret in (True, False):
+    spiked, _, count = fire.fire(*given, tcljax.Neuron(reset), unit=True, interpret=interpret)
+    np.testing.assert_array_equal(spiked[:, 0, 0], spikes)
+    np.testing.assert_array_equal(count[:, 0], [0, np.nan, np.nan])
+
+
+def test_a_weight_reaches_the_answers_of_a_simulation(images):
+  model = tcljax.CNN(num_classes=5, stages=((4,),), dense=())
+  variables = alive(model, images)
+  bad = jax.tree.map(np.array, variables)
+  bad["params"]["conv1_1"]["kernel"][0, 0, 0, 0] = np.nan
+  found = tcljax.simulate(model, bad, images, tcljax.SpikingConfig(4)).logits
+  assert np.isnan(found).all()
