@@ -155,8 +155,8 @@ def markdown(found):
   ]
   lines += [
     "",
-    "`average`: means in place of the maxima. `before`: the maximum of the input currents in "
-    "each step. `gate`: as many spikes as the neuron that fired most.",
+    "`average`: means in place of the maxima. `before`: one neuron for each window, driven by "
+    "the largest of its input currents added up so far. `gate`: as many spikes as the neuron that fired most.",
   ]
   return "\n".join(lines)
 

@@ -140,7 +140,7 @@ def convert(
     model: any Flax module with a field `act`, called as `model(x)` for inference, whose operations
       between two activations are affine (convolutions, products, average pooling, BatchNorm,
       reshapes, sums of branches). Maximum pooling is given to the activation before it
-      (`max_pool`), or stands right before an activation, as the maximum of input currents.
+      (`max_pool`) or after it (`MaxPool.of`).
     variables: its variables with the collection `clipping`, from `calibrate` or `tune`.
     input_shape: of one input, without the batch.
     spiking: stored as the network's way of being simulated.

@@ -167,7 +167,7 @@ def _measure(
   _, state = with_activation(model, _Replayed).apply(
     {**variables, "replayed": traverse_util.unflatten_dict(outputs)}, x, mutable=["arrived"]
   )
-  arrived = traverse_util.flatten_dict(state["arrived"])
+  arrived: dict[Path, Any] = traverse_util.flatten_dict(state["arrived"])
   found = {}
   for path, activation in activations.items():
     tau = thresholds[path].tau

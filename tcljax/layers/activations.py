@@ -83,8 +83,9 @@ class Activation(nn.Module):
       x: [B, ...].
       what: one of `max_pooling.POOLED`; None for both.
     """
-    skip = self.max_pool is None or what not in (None, self.max_pool.of)
-    return x if skip else max_pooling.max_pool(x, self.max_pool)
+    if self.max_pool is None or what not in (None, self.max_pool.of):
+      return x
+    return max_pooling.max_pool(x, self.max_pool)
 
   def check_name(self) -> None:
     """Raises ValueError unless the activation was given a name."""

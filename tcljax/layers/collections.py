@@ -165,8 +165,8 @@ def membrane_of(
   running = module.has_variable(MEMBRANE, "v")
   v = module.variable(MEMBRANE, "v", start)
   step = module.variable(MEMBRANE, "step", lambda: jnp.zeros((), jnp.int32))
-  sums = pooled and module.variable(MEMBRANE, "sums", jnp.zeros, pooled, jnp.float32)
-  return Membrane(running, v, step, sums or None)
+  sums = module.variable(MEMBRANE, "sums", jnp.zeros, pooled, jnp.float32) if pooled else None
+  return Membrane(running, v, step, sums)
 
 
 def totals_of(module: nn.Module, like: jax.Array) -> dict[str, nn.Variable]:

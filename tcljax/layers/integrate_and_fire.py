@@ -68,8 +68,7 @@ class IF(Clipped):
     totals = totals_of(self, membrane.v.value)
     if not membrane.running:
       return self.pooled(currents)
-    if self.pools(CURRENTS):
-      unfolded = self._running_maximum(unfolded, membrane)
+    unfolded = self._passed(unfolded, CURRENTS, membrane.sums)
     step = membrane.step.value
     # Whether spikes have the height 1: a kernel gives them that of tau, unless they are counted.
     unit = not fire.serves(self.chunk) or self.pools(SPIKES) or bool(totals)
@@ -82,15 +81,16 @@ class IF(Clipped):
       total.value = total.value + summed
     self.check_first_use(collections.SPIKES, "count")
     leave_spike_count(self, count)
-    if self.pools(SPIKES):
-      spikes = self._running_maximum(spikes, membrane)
+    spikes = self._passed(spikes, SPIKES, membrane.sums)
     spikes = spikes.reshape(-1, *spikes.shape[2:])
     return (spikes * threshold if unit else spikes).astype(dtype)
 
-  def _running_maximum(self, x, membrane):
-    """What passes of spikes or currents, [K, B, H', W', C]; the sums in the state go on."""
-    passed, membrane.sums.value = max_pooling.running_maximum(
-      x.astype(jnp.float32), membrane.sums.value, self.max_pool
+  def _passed(self, x, what, sums):
+    """What passes of spikes or currents, [K, B, H', W', C]; all where these are not pooled."""
+    if self.max_pool is None or not self.pools(what):
+      return x
+    passed, sums.value = max_pooling.running_maximum(
+      x.astype(jnp.float32), sums.value, self.max_pool
     )
     return passed
 

@@ -148,6 +148,10 @@ def running_maximum(x: jax.Array, sums: jax.Array, pool: MaxPool) -> tuple[jax.A
   check_axes("x", x, 4, "[K, B, H, W, C]")
   check_shape("sums", sums, x.shape[1:], "one step of x")
   # One step after the other, so that no bit depends on how many there are in a call.
-  _, after = jax.lax.scan(lambda s, step: (s + step,) * 2, sums, x, unroll=len(x) <= _UNROLLED)
+
+  def add(sums, step):
+    return sums + step, sums + step
+
+  _, after = jax.lax.scan(add, sums, x, unroll=len(x) <= _UNROLLED)
   largest = jax.vmap(lambda sums: max_pool(sums, pool))(jnp.concatenate([sums[None], after]))
   return largest[1:] - largest[:-1], after[-1]
