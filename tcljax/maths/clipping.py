@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from tcljax.checks import check_count
 from tcljax.maths.shapes import check_per_channel, check_shape
+from tcljax.maths.values import check_threshold, check_v_init, floating_type, widened
 
 
 def threshold_from_raw(raw: ArrayLike) -> jax.Array:
@@ -37,12 +38,16 @@ def raw_from_threshold(threshold: ArrayLike) -> jax.Array:
   Returns:
     log(exp(threshold) - 1), written so that neither term overflows.
 
+  Raises:
+    ValueError: if a threshold is not finite and above 0.
+
   Examples:
     >>> import tcljax
     >>> raw = tcljax.raw_from_threshold(2.5)
     >>> round(float(tcljax.threshold_from_raw(raw)), 4)
     2.5
   """
+  check_threshold(threshold)
   threshold = jnp.asarray(threshold)
   return threshold + jnp.log(-jnp.expm1(-threshold))
 
@@ -94,7 +99,7 @@ def clip(x: jax.Array, threshold: ArrayLike) -> jax.Array:
     elsewhere; the gradient to tau is 1 where x >= tau (eq. 9), summed over what shares it.
 
   Raises:
-    ValueError: if the threshold is neither a scalar nor [C].
+    ValueError: if the threshold is neither a scalar nor [C], or not positive.
 
   Examples:
     >>> import jax
@@ -108,8 +113,8 @@ def clip(x: jax.Array, threshold: ArrayLike) -> jax.Array:
   """
   x = jnp.asarray(x)
   check_per_channel("threshold", threshold, x)
-  if not jnp.issubdtype(x.dtype, jnp.inexact):
-    x = x.astype(jnp.float32)
+  check_threshold(threshold)
+  x = x.astype(floating_type(x))
   tau = per_channel_view(threshold, x.ndim).astype(x.dtype)
   # `where` instead of `minimum`, whose gradient at x = tau would be split between the two.
   return jnp.where(x >= tau, tau, jax.nn.relu(x))
@@ -127,12 +132,14 @@ def quantized_clip(
     v_init: initial potential as a fraction of tau, a scalar or [C].
 
   Returns:
-    tau / T * floor(clip(T x / tau + v_init, 0, T)), in the shape of `x`. The gradient takes `floor`
-    for the identity (as Bu et al., ICLR 2022, train): to `x` 1 between the bounds of the clip and 0
-    elsewhere; to tau 1 above them and, between, what rounding added to x / tau.
+    tau / T * floor(clip(T x / tau + v_init, 0, T)), in the shape of `x`, computed in float32 at
+    least. The gradient takes `floor` for the identity (as Bu et al., ICLR 2022, train): to `x` 1
+    between the bounds of the clip and 0 elsewhere; to tau 1 above them and, between, what rounding
+    added to x / tau.
 
   Raises:
-    ValueError: if the threshold or v_init is neither a scalar nor [C], or T is below 1.
+    ValueError: if the threshold or v_init is neither a scalar nor [C], a threshold is not positive,
+      v_init is not finite, or T is below 1.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -145,7 +152,11 @@ def quantized_clip(
   check_count("time_steps", time_steps, 1)
   check_per_channel("threshold", threshold, x)
   check_per_channel("v_init", v_init, x)
-  threshold = per_channel_view(threshold, x.ndim)
-  count = jnp.clip(time_steps * x / threshold + per_channel_view(v_init, x.ndim), 0, time_steps)
+  check_threshold(threshold)
+  check_v_init(v_init)
+  views = [per_channel_view(a, x.ndim) for a in (threshold, v_init)]
+  dtype = floating_type(x, *views)
+  x, threshold, v_init = widened(x, *views)
+  count = jnp.clip(time_steps * x / threshold + v_init, 0, time_steps)
   count = jnp.floor(count) + (count - jax.lax.stop_gradient(count))
-  return threshold * count / time_steps
+  return (threshold * count / time_steps).astype(dtype)

@@ -14,6 +14,7 @@ floor(T * x / threshold + v_init), between 0 and T.
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,13 @@ from jax.typing import ArrayLike
 
 from tcljax.checks import check_choice
 from tcljax.maths.shapes import check_axes, check_broadcasts, check_shape
-from tcljax.maths.surrogates import check_surrogate, surrogate_derivative
+from tcljax.maths.surrogates import (
+  check_surrogate,
+  differentiable_spike,
+  fires,
+  surrogate_derivative,
+)
+from tcljax.maths.values import check_threshold, check_v_init, floating_type, widened
 
 RESETS = ("soft", "hard")
 # So few steps are one pass over the neurons where the loop is unrolled. Of more XLA for CPUs makes
@@ -67,39 +74,6 @@ def check_neuron(neuron: Neuron) -> None:
     raise ValueError(f"neuron={neuron!r} must be a tcljax.Neuron, such as Neuron(reset='hard')")
 
 
-def _inexact(x: ArrayLike) -> jax.Array:
-  """The array in floating point; integers would lose fractions of a threshold."""
-  x = jnp.asarray(x)
-  return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
-
-
-def fires(v: jax.Array, threshold: jax.Array) -> jax.Array:
-  """1 where `v >= threshold`, else 0, in the type of `v`; NaN where `v` is not finite.
-
-  So what is not finite in an image or a weight reaches the answer, as it does in the ANN. A neuron
-  of NaN that never fired would end in an answer like any other.
-  """
-  return jnp.where(jnp.isfinite(v), (v >= threshold).astype(v.dtype), jnp.nan)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _spike(v, threshold, surrogate, width):
-  del surrogate, width  # they shape the derivative alone
-  return fires(v, threshold)
-
-
-@_spike.defjvp
-def _spike_jvp(surrogate, width, primals, tangents):
-  v, threshold = primals
-  v_dot, threshold_dot = tangents
-  spikes = _spike(v, threshold, surrogate, width)
-  # The spike depends on v / threshold alone; differentiating that ratio keeps the surrogate exact
-  # under a change of units: scaling v and the threshold together leaves the spike where it is.
-  ratio_dot = v_dot / threshold - threshold_dot * v / jnp.square(threshold)
-  slope = surrogate_derivative(v / threshold - 1.0, surrogate, width)
-  return spikes, (slope * ratio_dot).astype(spikes.dtype)
-
-
 def spike(
   v: ArrayLike, threshold: ArrayLike, surrogate: str = "triangle", width: float = 1.0
 ) -> jax.Array:
@@ -116,8 +90,8 @@ def spike(
     to `v` and -h(u) v / threshold^2 to `threshold`.
 
   Raises:
-    ValueError: on an unknown surrogate, a width that is not positive, or a threshold that does not
-      broadcast to `v`.
+    ValueError: on an unknown surrogate, a width or threshold that is not positive, or a threshold
+      that does not broadcast to `v`.
 
   Examples:
     >>> import jax
@@ -127,7 +101,8 @@ def spike(
   """
   check_surrogate(surrogate, width)
   check_broadcasts("threshold", threshold, jnp.shape(v), "v")
-  return _spike(_inexact(v), _inexact(threshold), surrogate, width)
+  check_threshold(threshold)
+  return differentiable_spike(*widened(v, threshold), surrogate, width).astype(floating_type(v))
 
 
 def if_step(
@@ -145,10 +120,11 @@ def if_step(
     neuron: its reset, and the surrogate gradient of its spikes.
 
   Returns:
-    The potential after the step and the spikes (0 or 1), both [B, ...].
+    The potential after the step, float32 at least, and the spikes (0 or 1) in the dtype of
+    `current` (float32 for integers), both [B, ...].
 
   Raises:
-    ValueError: if `neuron` is not a `Neuron`, or shapes do not fit.
+    ValueError: if `neuron` is not a `Neuron`, shapes do not fit, or a threshold is not positive.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -159,15 +135,21 @@ def if_step(
   """
   check_neuron(neuron)
   check_shape("current", current, jnp.shape(v), "v")
+  check_broadcasts("threshold", threshold, jnp.shape(v), "v")
+  check_threshold(threshold)
+  v, spikes = _step(neuron, *widened(v, current, threshold))
+  return v, spikes.astype(floating_type(current))
+
+
+def _step(neuron, v, current, threshold):
   v = v + current
-  spikes = spike(v, threshold, neuron.surrogate, neuron.width)
-  v = v - spikes * threshold if neuron.reset == "soft" else v * (1.0 - spikes)
-  return v, spikes
+  spikes = differentiable_spike(v, threshold, neuron.surrogate, neuron.width)
+  return v - spikes * threshold if neuron.reset == "soft" else v * (1.0 - spikes), spikes
 
 
 def integrate(
-  currents: jax.Array,
-  v: jax.Array,
+  currents: ArrayLike,
+  v: ArrayLike,
   threshold: ArrayLike,
   neuron: Neuron = Neuron(),
 ) -> tuple[jax.Array, jax.Array]:
@@ -180,11 +162,11 @@ def integrate(
     neuron: as in `if_step`.
 
   Returns:
-    Spikes [T, B, ...] of 0 and 1, and the potential after the last step [B, ...]. Running T1 and
-    then T2 steps from the potential left behind equals running T1 + T2 steps.
+    Spikes [T, B, ...] of 0 and 1, and the potential after the last step [B, ...], typed as those of
+    `if_step`. Running T1 and then T2 steps from the potential left behind equals T1 + T2 steps.
 
   Raises:
-    ValueError: if `neuron` is not a `Neuron`, or shapes do not fit.
+    ValueError: as `if_step` does.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -197,20 +179,17 @@ def integrate(
   check_axes("currents", currents, 1, "[T, B, ...]")
   for name, value in (("v", v), ("threshold", threshold)):
     check_broadcasts(name, value, jnp.shape(currents)[1:], "one step of currents")
-  # In the widest of their types; a carry cannot change its own on the way.
-  dtype = jnp.result_type(_inexact(v), _inexact(currents), _inexact(threshold))
-  currents = jnp.asarray(currents, dtype)
-  v, threshold = (
-    jnp.broadcast_to(jnp.asarray(a, dtype), currents.shape[1:]) for a in (v, threshold)
-  )
-  return _integrate(currents, v, threshold, neuron)
+  check_threshold(threshold)
+  wide, *others = widened(currents, v, threshold)
+  fired: Any = _integrate(wide, *(jnp.broadcast_to(a, wide.shape[1:]) for a in others), neuron)
+  return fired[0].astype(floating_type(currents)), fired[1]
 
 
 def _compared(currents, v, threshold, neuron):
   """The potentials that are compared with the threshold, in each step, and the last potential."""
 
   def step(v, current):
-    return if_step(v, current, threshold, neuron)[0], v + current
+    return _step(neuron, v, current, threshold)[0], v + current
 
   v, compared = jax.lax.scan(step, v, currents, unroll=len(currents) <= _STEPS_IN_ONE_PASS)
   return compared, v
@@ -282,12 +261,11 @@ def integrate_and_fire(
     neuron: as in `if_step`.
 
   Returns:
-    Spikes [T, B, ...] of 0 and 1, and the final potential [B, ...]. With soft reset and
-    `currents` constant in time at x, the spikes add up to
-    clip(floor(T * x / threshold + v_init), 0, T).
+    What `integrate` returns. With soft reset and `currents` constant in time at x, the spikes add
+    up to clip(floor(T * x / threshold + v_init), 0, T).
 
   Raises:
-    ValueError: if `neuron` is not a `Neuron`, or shapes do not fit.
+    ValueError: as `if_step` does, or if v_init is not finite.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -296,9 +274,9 @@ def integrate_and_fire(
     >>> int(spikes.sum())  # floor(16 * 0.3 + 0.5)
     5
   """
-  currents = _inexact(currents)
   check_axes("currents", currents, 1, "[T, B, ...]")
   for name, value in (("threshold", threshold), ("v_init", v_init)):
-    check_broadcasts(name, value, currents.shape[1:], "one step of currents")
-  v = jnp.broadcast_to(jnp.asarray(v_init, currents.dtype) * threshold, currents.shape[1:])
-  return integrate(currents, v, threshold, neuron)
+    check_broadcasts(name, value, jnp.shape(currents)[1:], "one step of currents")
+  check_v_init(v_init)
+  _, fraction, tau = widened(currents, v_init, threshold)
+  return integrate(currents, fraction * tau, threshold, neuron)

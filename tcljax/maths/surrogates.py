@@ -1,5 +1,6 @@
-"""Surrogate gradients: what stands in for the derivative of a spike, which is zero or infinite."""
+"""The spike, and surrogate gradients: what stands in for its derivative, zero or infinite."""
 
+import functools
 import math
 import numbers
 
@@ -54,3 +55,33 @@ def surrogate_derivative(
   """
   check_surrogate(surrogate, width)
   return _SURROGATES[surrogate](jnp.asarray(u) / width) / width
+
+
+def fires(v: jax.Array, threshold: jax.Array) -> jax.Array:
+  """1 where `v >= threshold`, else 0, in the type of `v`; NaN where `v` is not finite.
+
+  So what is not finite in an image or a weight reaches the answer, as it does in the ANN. A neuron
+  of NaN that never fired would end in an answer like any other.
+  """
+  return jnp.where(jnp.isfinite(v), (v >= threshold).astype(v.dtype), jnp.nan)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def differentiable_spike(
+  v: jax.Array, threshold: jax.Array, surrogate: str, width: float
+) -> jax.Array:
+  """`fires` with a surrogate gradient to both, for arguments that are checked already."""
+  del surrogate, width  # they shape the derivative alone
+  return fires(v, threshold)
+
+
+@differentiable_spike.defjvp
+def _spike_jvp(surrogate, width, primals, tangents):
+  v, threshold = primals
+  v_dot, threshold_dot = tangents
+  spikes = differentiable_spike(v, threshold, surrogate, width)
+  # The spike depends on v / threshold alone; differentiating that ratio keeps the surrogate exact
+  # under a change of units: scaling v and the threshold together leaves the spike where it is.
+  ratio_dot = v_dot / threshold - threshold_dot * v / jnp.square(threshold)
+  slope = surrogate_derivative(v / threshold - 1.0, surrogate, width)
+  return spikes, (slope * ratio_dot).astype(spikes.dtype)
