@@ -1,8 +1,9 @@
 """Early exit: an image leaves the simulation as soon as its answer is settled.
 
 Settled is an answer whose *margin*, the largest mean output less the second largest, has reached a
-threshold that was chosen on training images. Easy images need few steps, and the time of a batch is
-the sum of what its images need rather than T for each of them.
+threshold that was chosen on training images. Of a single output, a binary classifier's, the margin
+is its distance from 0, where the answer changes. Easy images need few steps, and the time of a
+batch is the sum of what its images need rather than T for each of them.
 """
 
 import functools
@@ -11,12 +12,15 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from tcljax.checks import check_batches, check_least
+from tcljax.checks import check_batches, check_least, check_number
 from tcljax.conversion.network import SpikingNetwork
 from tcljax.graph import Graph, GraphNetwork
 from tcljax.layers.collections import Variables
+from tcljax.simulation import outputs
+from tcljax.simulation.outputs import check_classes, margins
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig
 from tcljax.simulation.time_loop import in_chunks, simulate
 
@@ -72,7 +76,8 @@ def answer_early(
     Answers and steps. An image that stayed to the end has the answer of `network(x)`.
 
   Raises:
-    ValueError: if the inputs do not fit the network, T < 1, or the margin is negative.
+    ValueError: if the inputs do not fit the network, its output is not [B, C], T < 1, or the margin
+      is negative.
 
   Examples:
     >>> import jax
@@ -94,6 +99,7 @@ def answer_early(
   count, rows = len(x), np.arange(len(x))  # rows: which image each place of the batch holds
   waiting = np.full(count, True)
   _, total = carry = _start(graph, config, variables, x, keys)
+  check_classes(total, count)
   logits, left_after = np.empty(total.shape, total.dtype), np.full(count, spiking.time_steps)
   for t in range(spiking.chunk, spiking.time_steps + 1, spiking.chunk):
     carry, answers = _next_steps(graph, config, variables, x, keys, carry, t - spiking.chunk)
@@ -133,7 +139,8 @@ def choose_margin(
     The margin, in units of the output; infinite where no margin does.
 
   Raises:
-    ValueError: if there are no inputs, they do not fit the network, or `changed` is no percentage.
+    ValueError: if there are no inputs, they come with anything but keys or do not fit the network,
+      its output is not [B, C] or not finite, or `changed` is no percentage.
 
   Examples:
     >>> import jax
@@ -151,13 +158,17 @@ def choose_margin(
   check_batches(batches)
   found, others = [], []
   for batch in batches:
-    x, keys = batch if isinstance(batch, tuple) else (batch, None)
+    x, keys = _inputs_and_keys(batch)
     x, spiking = network.checked(x, time_steps)
-    answers = np.asarray(_every_answer(network.graph, spiking, network.variables, x, keys))
+    graph, variables = network.graph, network.variables
+    check_classes(_start.eval_shape(graph, spiking.one_chunk, variables, x, keys)[1], len(x))
+    logits = np.asarray(_every_answer(graph, spiking, variables, x, keys))
+    if not np.isfinite(logits).all():
+      raise ValueError("the network's output is not finite for some of the inputs")
     looked_at = range(spiking.chunk - 1, spiking.time_steps, spiking.chunk)
-    answers = answers[[t for t in looked_at if t >= spiking.delay]]
-    found.append(margins(answers))
-    others.append(answers.argmax(-1) != answers[-1].argmax(-1))
+    logits = logits[[t for t in looked_at if t >= spiking.delay]]
+    found.append(margins(logits))
+    others.append(outputs.answers(logits) != outputs.answers(logits[-1]))
   if not found:
     raise ValueError("batches is empty: give training inputs to choose the margin on")
   found, others = np.concatenate(found, axis=1), np.concatenate(others, axis=1)
@@ -170,18 +181,36 @@ def choose_margin(
   return best
 
 
+def _inputs_and_keys(batch: Any) -> tuple[Any, Any]:
+  """A batch taken apart; keys are None where there are none.
+
+  Raises:
+    ValueError: if this is neither an array nor a pair of inputs and random keys.
+  """
+  if not isinstance(batch, (tuple, list, dict)):
+    return batch, None
+  if isinstance(batch, tuple) and len(batch) == 2 and _are_keys(batch[1]):
+    return batch[0], batch[1]
+  raise ValueError(
+    f"batches holds a {type(batch).__name__} of {len(batch)}: give inputs alone, without labels, "
+    "or pairs of inputs and random keys where the encoding is 'poisson'"
+  )
+
+
+def _are_keys(keys: Any) -> bool:
+  """Whether these are random keys, [B], or None; those of old are pairs of uint32."""
+  dtype = getattr(keys, "dtype", None)
+  return keys is None or (
+    dtype is not None
+    and (jnp.issubdtype(dtype, jax.dtypes.prng_key) or (dtype == np.uint32 and keys.ndim == 2))
+  )
+
+
 def check_changed(field: str, changed: float) -> None:
   """Raises ValueError unless this is a percentage."""
+  check_number(field, changed)
   if not 0 <= changed <= 100:
     raise ValueError(f"{field}={changed} must be a percentage, from 0 to 100")
-
-
-def margins(logits: np.ndarray) -> np.ndarray:
-  """The largest output less the second largest, [...] of [..., C]; infinite for a single output."""
-  if logits.shape[-1] < 2:
-    return np.full(logits.shape[:-1], np.inf)
-  second, first = np.moveaxis(np.partition(logits, -2, axis=-1)[..., -2:], -1, 0)
-  return first - second
 
 
 def _leaving_at(found: np.ndarray, margin: float) -> np.ndarray:

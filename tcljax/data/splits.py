@@ -51,17 +51,25 @@ class Split:
   """Images [N, ...] (uint8 [N, H, W, C] where they were loaded) and class numbers [N], in memory.
 
   Raises:
-    ValueError: if the labels are not class numbers, or not one for each image.
+    ValueError: if the images are no real numbers, or the labels not class numbers, one for each.
   """
 
   images: np.ndarray
   labels: np.ndarray
 
   def __post_init__(self) -> None:
+    # By what they are not: bfloat16 has a kind of its own.
+    if not self.images.ndim or self.images.dtype.kind in "OSUcmM":
+      raise ValueError(
+        f"images have shape {self.images.shape} and type {self.images.dtype}: give real numbers, "
+        "[N, ...]"
+      )
     if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer):
+      column = self.labels.shape[1:] == (1,)
+      remedy = "of one column labels[:, 0]" if column else "of one-hot labels, labels.argmax(-1)"
       raise ValueError(
         f"labels have shape {self.labels.shape} and type {self.labels.dtype}: give "
-        "class numbers, integers [N]; of one-hot labels, labels.argmax(-1)"
+        f"class numbers, integers [N]; {remedy}"
       )
     if len(self.images) != len(self.labels):
       raise ValueError(f"{len(self.images)} images have {len(self.labels)} labels: give one each")

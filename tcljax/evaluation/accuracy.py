@@ -17,6 +17,7 @@ from tcljax.data import Examples, Split, evaluation_batches
 from tcljax.distributed import parallel
 from tcljax.layers.activations import TCL, ReLU, with_activation
 from tcljax.layers.collections import Variables, require_clipping, spike_counts
+from tcljax.simulation.outputs import answers, count_classes
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import count_neurons, simulate
 
@@ -58,6 +59,19 @@ class Evaluation:
   spikes_per_neuron: np.ndarray
   firing_rates: dict[str, float]
 
+  def __repr__(self) -> str:
+    """The numbers to two decimals, those of each step after 1, 2, 4, ... and T steps."""
+
+    def short(value: Any) -> str:
+      if isinstance(value, np.ndarray):
+        value = {t: value[t - 1] for t in reported_time_steps(len(value))}
+      if isinstance(value, dict):
+        return "{" + ", ".join(f"{k!r}: {short(v)}" for k, v in value.items()) + "}"
+      return f"{value:.2f}" if isinstance(value, float) else repr(value)
+
+    fields = ", ".join(f"{f.name}={short(getattr(self, f.name))}" for f in dataclasses.fields(self))
+    return f"Evaluation({fields})"
+
 
 def reported_time_steps(time_steps: int) -> list[int]:
   """1, 2, 4, ... up to T, and T itself."""
@@ -79,11 +93,14 @@ def evaluate(
 ) -> Evaluation:
   """Evaluates a network as ANN, clipped ANN and SNN.
 
+  The answer is the class of the largest output. A network with a single output is taken for a
+  binary classifier with the classes 0 and 1: its answer is 1 where the output is above 0.
+
   Every image counts exactly once whatever the batch size. On several devices each takes a part
   of every batch; on several hosts each process calls this with the same arguments.
 
   Args:
-    model: a network with a field `act`.
+    model: a network with a field `act` whose output is [B, C].
     variables: its variables, the collection `clipping` included.
     images: [N, ...].
     labels: [N], class numbers.
@@ -97,8 +114,9 @@ def evaluate(
     What was measured, after every number of steps up to T.
 
   Raises:
-    ValueError: if there are no images, the labels are not one class number for each, the network's
-      output is not finite, or thresholds are missing.
+    ValueError: if there are no images, they are not numbers in a shape that the model takes, the
+      labels are not one class number for each, an output is not [B, C] or not finite, or thresholds
+      are missing.
 
   Examples:
     >>> import jax
@@ -145,20 +163,23 @@ def evaluate_split(
   measure = _compiled(_measurement, model, reference_model, spiking, preprocess, mesh)
   variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
   example = jax.eval_shape(
-    preprocess, jax.ShapeDtypeStruct((1, *split.image_shape), split.image_dtype)
+    preprocess, jax.ShapeDtypeStruct((2, *split.image_shape), split.image_dtype)
   )
-  split.check_classes(jax.eval_shape(reference_model.apply, reference_variables, example).shape[-1])
+  classes = count_classes(reference_model, reference_variables, example)
+  split.check_classes(classes)
+  if (found := count_classes(with_activation(model, TCL), variables, example)) != classes:
+    raise ValueError(f"the reference tells {classes} classes apart, the model {found}")
   key = jax.random.key(seed)
   sums = [
     measure(variables, reference_variables, parallel.shard(mesh, batch), key)
     for batch in evaluation_batches(split, batch_size)
   ]
   total = jax.tree.map(lambda *a: np.sum([np.asarray(x, np.float64) for x in a], axis=0), *sums)
-  if total["not_finite"]:
-    raise ValueError(
-      f"the network's output is not finite for {int(total['not_finite'])} of the "
-      f"{len(split)} images"
-    )
+  for network, broken in total["not_finite"].items():
+    if broken:
+      raise ValueError(
+        f"the {network}'s output is not finite for {int(broken)} of the {len(split)} images"
+      )
   neurons = count_neurons(model, variables, example.shape[1:])
   count = len(split)
   spikes = sum(total["spikes"].values(), np.zeros(spiking.time_steps))
@@ -189,6 +210,11 @@ def _logits(model: nn.Module, variables: Variables, x: jax.Array) -> jax.Array:
   return cast(jax.Array, model.apply(variables, x))
 
 
+def _broken(logits: jax.Array) -> jax.Array:
+  """Whether an answer is none, [...] of [..., C]; the largest of NaN is some class too."""
+  return ~jnp.isfinite(logits).all(axis=-1)
+
+
 @functools.lru_cache(maxsize=16)
 def _measurement(
   model: nn.Module,
@@ -199,13 +225,13 @@ def _measurement(
 ) -> Callable[..., dict[str, Any]]:
   """The compiled function that measures one batch and sums over its examples."""
 
-  def answers(variables, x, keys):
+  def spiking_network(variables, x, keys):
     def observe(chunk):
-      return chunk.logits.argmax(axis=-1), spike_counts(chunk.spikes)
+      return answers(chunk.logits), _broken(chunk.logits), spike_counts(chunk.spikes)
 
     return simulate(model, variables, x, spiking, keys=keys, observe=observe).observed
 
-  answers = parallel.over_data(mesh, answers, P(None, "data"))
+  spiking_network = parallel.over_data(mesh, spiking_network, P(None, "data"))
 
   @jax.jit
   def measure(variables, reference_variables, batch, key):
@@ -213,13 +239,17 @@ def _measurement(
     mask, labels = batch["mask"], batch["label"]
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
     logits = _logits(reference_model, reference_variables, x)
-    ann = logits.argmax(axis=-1)
-    clipped = _logits(with_activation(model, TCL), variables, x).argmax(axis=-1)
-    snn, spikes = answers(variables, x, keys)
+    ann = answers(logits)
+    clipped_logits = _logits(with_activation(model, TCL), variables, x)
+    snn, snn_broken, spikes = spiking_network(variables, x, keys)
     return {
-      "not_finite": jnp.sum(mask & ~jnp.isfinite(logits).all(axis=-1)),
+      "not_finite": {
+        "network": jnp.sum(mask & _broken(logits)),
+        "clipped network": jnp.sum(mask & _broken(clipped_logits)),
+        "spiking network": jnp.sum(mask & snn_broken.any(axis=0)),
+      },
       "ann": jnp.sum(mask & (ann == labels)),
-      "clipped": jnp.sum(mask & (clipped == labels)),
+      "clipped": jnp.sum(mask & (answers(clipped_logits) == labels)),
       "snn": jnp.sum(snn == labels[None], axis=1, where=mask[None]),
       "agreement": jnp.sum(snn == ann[None], axis=1, where=mask[None]),
       "spikes": jax.tree.map(lambda s: s.sum(axis=1, where=mask[None]), spikes),
@@ -253,7 +283,7 @@ def _correct(
 ) -> Callable[..., jax.Array]:
   @jax.jit
   def correct(variables, batch):
-    answers = _logits(model, variables, preprocess(batch["image"])).argmax(axis=-1)
-    return jnp.sum(batch["mask"] & (answers == batch["label"]))
+    found = answers(_logits(model, variables, preprocess(batch["image"])))
+    return jnp.sum(batch["mask"] & (found == batch["label"]))
 
   return correct

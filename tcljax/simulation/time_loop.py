@@ -23,6 +23,7 @@ from tcljax.layers.activations import activation_paths, with_activation
 from tcljax.layers.collections import Variables
 from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths.encoding import frames
+from tcljax.simulation.outputs import check_one_array
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 
 LARGEST_CHUNK = 8
@@ -259,6 +260,7 @@ def in_chunks(
       {**variables, **state}, inputs, mutable=[*carried, collections.SPIKES]
     )
     state, spikes = collections.take_spikes(state)
+    check_one_array(output)
     return output.astype(jnp.float32).reshape(time_steps, -1, *output.shape[1:]), state, spikes
 
   def read_out(total, step):

@@ -1,0 +1,82 @@
+"""What a network's output says: which class each example has, and how sure that is.
+
+An output is [B, C], a number for each class. A single number z is that of a binary classifier: it
+stands for two classes with the logits 0 and z, so that the answer is 1 where z > 0, the probability
+of 1 is sigmoid(z), and the margin is |z|. All that looks at classes goes through `class_logits`.
+"""
+
+from typing import Any, TypeVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.errors import FlaxError
+
+from tcljax.layers.collections import Variables
+
+Outputs = TypeVar("Outputs", np.ndarray, jax.Array)
+
+
+def class_logits(output: Outputs) -> Outputs:
+  """A logit for each class: [..., C] as it is where C is at least 2, of [..., 1] zeros and it."""
+  if output.shape[-1] > 1:
+    return output
+  numpy: Any = np if isinstance(output, np.ndarray) else jnp
+  return numpy.concatenate([numpy.zeros_like(output), output], axis=-1)
+
+
+def answers(output: Outputs) -> Outputs:
+  """The class of each example, [...] of [..., C]."""
+  found: Any = class_logits(output).argmax(axis=-1)
+  return found
+
+
+def margins(output: np.ndarray) -> np.ndarray:
+  """How far the answer is ahead of the next class, [...] of [..., C], in units of the output.
+
+  The largest logit less the second largest; of a single one the distance from 0.
+  """
+  second, first = np.moveaxis(np.partition(class_logits(output), -2, axis=-1)[..., -2:], -1, 0)
+  return first - second
+
+
+def check_one_array(output: Any) -> None:
+  """Raises ValueError unless a model's output is one array."""
+  if not hasattr(output, "shape"):
+    raise ValueError(
+      f"the model's output is of type {type(output).__name__} and must be one array, [batch, ...]"
+    )
+
+
+def check_classes(output: Any, batch: int) -> None:
+  """Raises ValueError unless a model's output for so many examples is [batch, classes]."""
+  check_one_array(output)
+  shape = tuple(output.shape)
+  if len(shape) != 2 or shape[0] != batch or not shape[1]:
+    raise ValueError(
+      f"the model's output has shape {shape} for {batch} inputs, expected [batch, classes]"
+    )
+
+
+def count_classes(model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct) -> int:
+  """The number of classes between which a model chooses; 2 where it has a single output.
+
+  Args:
+    model: a network, whatever its activation.
+    variables: its variables.
+    x: shape and type of inputs, [B, ...]; nothing is computed. Of two inputs or more, an output
+      shows whether it has the batch along its first axis.
+
+  Raises:
+    ValueError: if the output is not [batch, classes], or the model does not take such inputs.
+  """
+  try:
+    output = jax.eval_shape(model.apply, variables, x)
+  except (FlaxError, IndexError, TypeError, ValueError) as error:
+    reason = str(error).strip().partition("\n")[0]
+    raise ValueError(
+      f"the model fails on inputs of shape {tuple(x.shape)} and type {x.dtype}: {reason}"
+    ) from error
+  check_classes(output, x.shape[0])
+  return max(2, output.shape[1])
