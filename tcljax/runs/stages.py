@@ -28,7 +28,7 @@ from tcljax.runs.workdir import (
 )
 from tcljax.training.calibration import calibrate, thresholds
 from tcljax.training.objectives import ann_objective, snn_objective
-from tcljax.training.phase import Phase, within
+from tcljax.training.phase import Phase, fitting_steps, within
 
 _CALIBRATION_BATCH = 128
 
@@ -191,7 +191,7 @@ def tune_thresholds(
   )
   if steps is None:
     phase = within(phase, tune.minutes, calibrated, experiment.dataset.train, mesh)
-    say(f"{phase.steps} tuning steps fit into {tune.minutes:g} minutes")
+    say(fitting_steps(phase.steps, tune.minutes))
     keep_tuning_steps(workdir, tune.minutes, phase.steps)
   return run_in_workdir(phase, lambda: calibrated, experiment, workdir, mesh)
 

@@ -5,6 +5,10 @@ differentiate, scalars to report, and collections that the forward pass itself c
 
 Where the variables hold a collection `teacher`, it holds those of the network whose answers are
 learned; they are never trained.
+
+A network with a single output is a binary classifier: `cross_entropy` and `distillation` are then
+those of the two classes with the logits 0 and z (`simulation.outputs`), which is the binary
+cross-entropy of sigmoid(z), and the divergence of two Bernoulli distributions.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,16 +25,21 @@ from tcljax.checks import check_choice
 from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import BATCH_STATS, Variables, teacher_of, thresholds_by_path
+from tcljax.simulation.outputs import answers, class_logits
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import LARGEST_CHUNK, simulate, with_chunk
 
 Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], Variables]]]
-OBJECTIVES = ("distillation", "cross_entropy")
-_NEGLIGIBLE = 1e-6  # a loss, in nats, that is not worth making smaller
+OBJECTIVES = ("distillation", "cross_entropy", "squared_error")
+NEGLIGIBLE = 1e-6  # a loss, in nats, that is not worth making smaller
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-  """Mean cross-entropy of logits [B, C] with class numbers [B], smoothed towards uniform."""
+  """Mean cross-entropy of logits [B, C] with class numbers [B], smoothed towards uniform.
+
+  Of logits [B, 1] the binary cross-entropy of their sigmoid.
+  """
+  logits = class_logits(logits)
   targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
   return optax.softmax_cross_entropy(logits, targets).mean()
 
@@ -38,10 +47,19 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
 def distillation(logits: jax.Array, teacher: jax.Array) -> jax.Array:
   """Mean Kullback-Leibler divergence of softmax(logits) from softmax(teacher), both [B, C].
 
-  Hinton et al. (2015) at temperature 1; zero where the two agree.
+  Hinton et al. (2015) at temperature 1; zero where the two agree. Of [B, 1] the divergence of
+  Bernoulli distributions with the sigmoids as their means.
   """
-  teacher = jax.lax.stop_gradient(teacher)
+  logits, teacher = class_logits(logits), class_logits(jax.lax.stop_gradient(teacher))
   return optax.kl_divergence(jax.nn.log_softmax(logits), jax.nn.softmax(teacher)).mean()
+
+
+def squared_error(outputs: jax.Array, teacher: jax.Array) -> jax.Array:
+  """Mean square of outputs - teacher, both [B, C]: for outputs that are quantities, not logits.
+
+  A softmax or sigmoid of such outputs may be sure whatever their errors.
+  """
+  return jnp.mean(jnp.square(outputs - jax.lax.stop_gradient(teacher)))
 
 
 def geometric_mean(losses: jax.Array) -> jax.Array:
@@ -53,21 +71,22 @@ def geometric_mean(losses: jax.Array) -> jax.Array:
   """
   if len(losses) == 1:  # to the bit, and with no limit to how small it may become
     return losses[0]
-  return jnp.exp(jnp.mean(jnp.log(jnp.maximum(losses, _NEGLIGIBLE))))
+  return jnp.exp(jnp.mean(jnp.log(jnp.maximum(losses, NEGLIGIBLE))))
 
 
 def _accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  return 100.0 * jnp.mean(logits.argmax(axis=-1) == labels)
+  return 100.0 * jnp.mean(answers(logits) == labels)
 
 
 def _loss(kind, teacher, smoothing):
   """A function of variables and a batch to the loss that logits for this batch have."""
 
   def of_batch(variables, x, labels):
-    if kind == "distillation":
-      target = teacher.apply(teacher_of(variables) or variables, x)
-      return lambda logits: distillation(logits, target)
-    return lambda logits: cross_entropy(logits, labels, smoothing)
+    if kind == "cross_entropy":
+      return lambda logits: cross_entropy(logits, labels, smoothing)
+    target = teacher.apply(teacher_of(variables) or variables, x)
+    distance = {"distillation": distillation, "squared_error": squared_error}[kind]
+    return lambda logits: distance(logits, target)
 
   return of_batch
 
@@ -86,7 +105,8 @@ def ann_objective(
       Chang, DAC 2021, eq. 8) or Quantized where thresholds are trained together with weights.
     preprocess: called with images and a key.
     smoothing: of the labels, for cross-entropy.
-    kind: "cross_entropy" with the labels, or "distillation" from the logits of `teacher`.
+    kind: "cross_entropy" with the labels, or "distillation" from the logits of `teacher`, or
+      "squared_error" against them.
     teacher: a network; its variables are the collection `teacher`.
   """
   check_choice("objective", kind, OBJECTIVES)
@@ -148,7 +168,8 @@ def snn_objective(
     preprocess: called with images and a key.
     spiking: how to simulate.
     mesh: from `parallel.data_mesh`; each device simulates its part of the batch.
-    kind: "distillation" from the ANN's logits, or "cross_entropy" with the labels.
+    kind: "distillation" from the ANN's logits, "squared_error" against them, or "cross_entropy"
+      with the labels.
     teacher: the network whose logits are learned, by default `model` with ReLU. Its variables are
       the collection `teacher`, or else those of `model`.
     at: numbers of steps after which the answer is to be good; the loss is the geometric mean of
@@ -164,7 +185,7 @@ def snn_objective(
   loss_of = _loss(kind, teacher or with_activation(model, ReLU), smoothing)
 
   def run(variables, x, keys):
-    answers = simulate(
+    observed = simulate(
       model,
       variables,
       x,
@@ -172,15 +193,15 @@ def snn_objective(
       keys=keys,
       observe=lambda chunk: chunk.logits,
     ).observed
-    return answers[taken]
+    return observed[taken]
 
   run = parallel.over_data(mesh, run, P(None, "data"))
 
   def objective(variables, batch, key):
     augment_key, input_key = jax.random.split(key)
     x = preprocess(batch["image"], augment_key)
-    answers = run(variables, x, jax.random.split(input_key, x.shape[0]))
-    loss = geometric_mean(jax.vmap(loss_of(variables, x, batch["label"]))(answers))
-    return loss, ({"accuracy": _accuracy(answers[-1], batch["label"])}, {})
+    logits = run(variables, x, jax.random.split(input_key, x.shape[0]))
+    loss = geometric_mean(jax.vmap(loss_of(variables, x, batch["label"]))(logits))
+    return loss, ({"accuracy": _accuracy(logits[-1], batch["label"])}, {})
 
   return objective

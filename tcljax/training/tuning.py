@@ -1,5 +1,6 @@
 """Phase 2 as a library call: train the thresholds of a network through its T-step simulation."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -13,11 +14,12 @@ from tcljax.data import Split
 from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import CLIPPING, Variables, require_clipping
+from tcljax.simulation.outputs import count_classes
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.training.loop import Hooks
-from tcljax.training.objectives import snn_objective
+from tcljax.training.objectives import NEGLIGIBLE, snn_objective
 from tcljax.training.optimizers import OptimizerConfig
-from tcljax.training.phase import Phase, run_phase, within
+from tcljax.training.phase import ENOUGH_STEPS, Phase, fitting_steps, run_phase, within
 
 
 def _as_they_are(images: jax.Array, key: jax.Array) -> jax.Array:
@@ -44,17 +46,27 @@ def tune(
 ) -> Variables:
   """Trains thresholds and initial potentials; the weights stay as they are, to the bit.
 
+  A network with a single output z is taken for a binary classifier with the classes 0 and 1, whose
+  answer is 1 where z > 0: distillation is then the divergence of two Bernoulli distributions with
+  the means sigmoid(z), and cross-entropy that of sigmoid(z). Of outputs that are quantities and not
+  logits, as in a regression, neither sees the error: give them objective="squared_error".
+
+  Warns (UserWarning) if nothing was learned, because the loss was nothing from the start or the
+  optimizer moved nothing, or if so few steps fit into `minutes` that they hardly move a threshold.
+
   Args:
-    model: a network with a field `act`.
+    model: a network with a field `act` whose output is [B, C].
     variables: its variables with the collection `clipping`, from `calibrate`.
     images: training inputs, [N, ...].
-    labels: class numbers, [N].
+    labels: class numbers, [N]; only "cross_entropy" and the metric `accuracy` look at them.
     spiking: the simulation whose output is made better; `spiking.time_steps` is the T to tune for.
     steps: training steps.
-    minutes: if positive, as many steps as fit into this time take the place of `steps`.
+    minutes: if positive, as many steps as fit into this time take the place of `steps`. It is time
+      of training: compiling, and a trial of four gradients, come on top.
     batch_size: a multiple of the number of devices.
     optimizer: of the thresholds.
-    objective: "distillation" from the ANN's logits, or "cross_entropy" with the labels.
+    objective: "distillation" from the ANN's logits, "cross_entropy" with the labels, or
+      "squared_error" against the ANN's outputs.
     at: numbers of steps whose answers are to be good, for thresholds that serve a range of T; empty
       for `spiking.time_steps` alone.
     preprocess: applied to each batch of images, with a random key, on the device.
@@ -65,8 +77,9 @@ def tune(
     The variables with a new collection `clipping`.
 
   Raises:
-    ValueError: on an unknown objective, a batch size that the devices cannot share, labels that
-      are not class numbers of this network, or thresholds that are missing.
+    ValueError: on an unknown objective, a batch size that the devices cannot share, images that
+      are not numbers in a shape that the model takes, an output that is not [B, C], labels that are
+      not class numbers of this network, or thresholds that are missing.
     TrainingDiverged: if the loss stops being finite.
 
   Examples:
@@ -92,16 +105,40 @@ def tune(
   split = Split(np.asarray(images), np.asarray(labels))
   example = jax.eval_shape(
     preprocess,
-    jax.ShapeDtypeStruct((1, *split.image_shape), split.image_dtype),
+    jax.ShapeDtypeStruct((2, *split.image_shape), split.image_dtype),
     jax.eval_shape(jax.random.key, 0),
   )
-  split.check_classes(
-    jax.eval_shape(with_activation(model, ReLU).apply, variables, example).shape[-1]
-  )
+  split.check_classes(count_classes(with_activation(model, ReLU), variables, example))
   variables = unfreeze(dict(variables))
   mesh = parallel.data_mesh()
   loss = snn_objective(model, preprocess, spiking, mesh, objective, at=at)
   phase = Phase("tune", steps, batch_size, loss, {CLIPPING: optimizer}, seed)
   if minutes:
     phase = within(phase, minutes, variables, split, mesh)
-  return run_phase(phase, lambda: variables, split, mesh, Hooks(on_metrics=on_metrics))
+    if phase.steps < ENOUGH_STEPS:
+      warnings.warn(fitting_steps(phase.steps, minutes), stacklevel=2)
+  largest = {"loss": 0.0, "update_norm": 0.0}
+
+  def take(step, metrics):
+    largest.update({name: max(value, metrics[name]) for name, value in largest.items()})
+    on_metrics(step, metrics)
+
+  tuned = run_phase(phase, lambda: variables, split, mesh, Hooks(on_metrics=take))
+  if reason := _nothing_learned(objective, largest["loss"], largest["update_norm"]):
+    warnings.warn(f"nothing was learned: {reason}", stacklevel=2)
+  return tuned
+
+
+def _nothing_learned(objective: str, loss: float, update_norm: float) -> str:
+  """Why training changed nothing that matters, by the largest of its metrics; "" where it did."""
+  if objective != "squared_error" and loss <= 1.01 * NEGLIGIBLE:
+    return (
+      f"the loss by {objective!r} was {loss:.1g} at most; either the spiking network answers as it "
+      "is to already, or its outputs are no logits: give these objective='squared_error'"
+    )
+  if not update_norm:
+    return (
+      f"no step moved a threshold, with losses up to {loss:.3g}; are there more steps than "
+      "warmup_steps, a learning_rate above 0, and neurons that fire?"
+    )
+  return ""
