@@ -1,18 +1,22 @@
 """Images that leave a simulation early, and the margin that lets them."""
 
+import dataclasses
 import json
 
 import chex
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 from running import calibrate_plainly
+from small_networks import Dense, calibrated, inputs
 
 import tcljax
 from tcljax.commands import convert
 from tcljax.conversion import early_exit
 from tcljax.conversion import network as conversion
 from tcljax.runs import conversion_run
+from tcljax.simulation.outputs import margins
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +88,7 @@ def test_the_batch_shrinks_by_halves(monkeypatch, network, images):
     early_exit, "_next_steps", lambda *args: (sizes.append(len(args[3])), advance(*args))[1]
   )
   x = np.concatenate([images] * 4 + [images[:4]])  # 68
-  margin = np.quantile(early_exit.margins(np.asarray(network(x))), 0.3)
+  margin = np.quantile(margins(np.asarray(network(x))), 0.3)
   steps = tcljax.answer_early(network, x, margin).time_steps
   left = [np.sum(steps >= t) for t in range(1, steps.max() + 1)]
   assert len(sizes) == len(left) and {68} < set(sizes) <= {68, 34, 17, 9}
@@ -139,6 +143,85 @@ def test_bad_input_for_the_margin_is_told(network, images):
     tcljax.choose_margin(network, [images], changed=101)
   with pytest.raises(ValueError, match="batches is empty"):
     tcljax.choose_margin(network, [])
+
+
+def test_the_margin_of_one_output_is_its_distance_from_0():
+  """Some leave early, nobody's sign changes by more than was asked for, and sure ones go first."""
+  model, x = Dense(1), inputs(200)
+  network = tcljax.convert(model, calibrated(model), (6,), tcljax.SpikingConfig(time_steps=16))
+  final = np.asarray(network(x))[:, 0] > 0
+  assert 0 < final.sum() < 200
+
+  def percent_changed(margin):
+    early = tcljax.answer_early(network, x, margin)
+    return 100 * np.mean((early.logits[:, 0] > 0) != final), early.time_steps
+
+  assert percent_changed(0.0)[0] > 5 and set(percent_changed(np.inf)[1]) == {16}
+  for changed in (0.0, 2.0):
+    margin = tcljax.choose_margin(network, [x[:80], x[80:]], changed=changed)
+    percent, steps = percent_changed(margin)
+    assert 0 < margin < np.inf and percent <= changed
+    assert 1 < steps.mean() < 16 and len(set(steps)) > 2
+
+
+class Segmenting(Dense):
+  """A class for each place of an image."""
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(3)(self.act(name="act1")(nn.Dense(4)(x)))
+
+
+class Flat(Dense):
+  """One number for each input, without an axis for classes."""
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(1)(self.act(name="act1")(nn.Dense(4)(x.reshape(len(x), -1)))).reshape(-1)
+
+
+@pytest.mark.parametrize(
+  "model, message",
+  [
+    (Segmenting(), r"output has shape \(16, 4, 4, 3\) for 16 inputs, expected \[batch, classes\]"),
+    (Flat(), r"output has shape \(16,\) for 16 inputs, expected"),
+  ],
+)
+def test_outputs_that_are_not_classes_are_told(rng, model, message):
+  x = rng.normal(size=(16, 4, 4, 2)).astype(np.float32)
+  variables = calibrate_plainly(model, model.init(jax.random.key(0), x), x)
+  network = tcljax.convert(model, variables, x.shape[1:])
+  with pytest.raises(ValueError, match=message):
+    tcljax.answer_early(network, x, 1.0)
+  with pytest.raises(ValueError, match=message):
+    tcljax.choose_margin(network, [x])
+
+
+@pytest.mark.parametrize("kind", [tuple, list, lambda pair: {"image": pair[0], "label": pair[1]}])
+def test_batches_with_labels_are_told(network, images, kind):
+  batch = kind([images, np.zeros(len(images), np.int32)])
+  with pytest.raises(
+    ValueError, match=r"batches holds a \w+ of 2: give inputs alone, without labels"
+  ):
+    tcljax.choose_margin(network, [batch])
+
+
+def test_batches_with_keys_of_either_kind_are_taken(network, images):
+  for keys in (
+    jax.random.split(jax.random.key(0), 16),
+    jax.random.split(jax.random.PRNGKey(0), 16),
+  ):
+    assert tcljax.choose_margin(network, [(images, keys)]) >= 0
+
+
+def test_an_output_that_is_not_finite_is_told(network, images):
+  images = np.where(np.arange(16)[:, None, None, None] == 3, np.nan, images)
+  params = {**network.variables["params"]}
+  last = network.graph.nodes[-1].name
+  params[last] = jax.tree.map(lambda a: a * np.inf, params[last])
+  broken = dataclasses.replace(network, variables={**network.variables, "params": params})
+  with pytest.raises(ValueError, match="output is not finite for some of the inputs"):
+    tcljax.choose_margin(broken, [images])
 
 
 @pytest.mark.slow

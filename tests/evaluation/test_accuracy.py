@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 from running import calibrate_plainly
+from small_networks import Dense, calibrated, inputs
 
 import tcljax
+from tcljax.data import Split
 from tcljax.evaluation import accuracy
 from tcljax.evaluation.accuracy import reported_time_steps
 from tcljax.layers.activations import TCL, ReLU
@@ -102,6 +104,70 @@ def test_a_model_with_a_list_as_field(rng):
   variables = tcljax.calibrate(model, model.init(jax.random.key(0), x), [x])
   labels = np.asarray(model.apply(variables, x).argmax(-1))
   assert tcljax.evaluate(model, variables, x, labels, tcljax.SpikingConfig()).ann == 100
+
+
+def test_one_output_is_a_binary_classifier():
+  """Signs are what is compared: here 20 of the 32 labels are the ANN's answers."""
+  model, x, spiking = Dense(1), inputs(), tcljax.SpikingConfig(time_steps=8)
+  variables = calibrated(model)
+  ann = np.asarray(model.apply(variables, x))[:, 0] > 0
+  labels = np.where(np.arange(32) < 20, ann, ~ann).astype(np.int32)
+  assert 0 < ann.sum() < 32
+  found = tcljax.evaluate(model, variables, x, labels, spiking)
+  np.testing.assert_allclose(found.ann, 100 * 20 / 32)
+  clipped = np.asarray(model.clone(act=TCL).apply(variables, x))[:, 0] > 0
+  np.testing.assert_allclose(found.clipped, 100 * np.mean(clipped == labels))
+  for t in (1, 2, 8):
+    config = tcljax.SpikingConfig(time_steps=t)
+    snn = np.asarray(tcljax.simulate(model, variables, x, config).logits)[:, 0] > 0
+    np.testing.assert_allclose(found.snn[t - 1], 100 * np.mean(snn == labels))
+    np.testing.assert_allclose(found.agreement[t - 1], 100 * np.mean(snn == ann))
+  assert found.agreement[0] < 100
+  plain = accuracy.accuracy(
+    model, variables, Split(x, labels), batch_size=32, preprocess=lambda x: x
+  )
+  np.testing.assert_allclose(plain, 100 * 20 / 32)
+
+
+def test_an_answer_that_is_not_finite_is_told_of_each_network():
+  """The largest of numbers that are none is some class too."""
+  model, labels = Dense(3), np.zeros(32, np.int32)
+  variables = calibrated(model)
+  reference = model, variables
+  unbounded = np.float32(np.inf)  # no bound for the clip, and no potential for neurons
+  broken = {**variables, "clipping": {"act1": {**variables["clipping"]["act1"]}}}
+  broken["clipping"]["act1"]["raw_threshold"] = unbounded
+  for name, given in (
+    ("spiking", broken),
+    ("clipped", jax.tree.map(lambda a: a * np.nan, variables)),
+  ):
+    with pytest.raises(ValueError, match=rf"the {name} network's output is not finite for 32 of"):
+      tcljax.evaluate(model, given, inputs(), labels, tcljax.SpikingConfig(4), reference=reference)
+
+
+def test_a_reference_with_other_classes_is_told():
+  model, other = Dense(3), Dense(5)
+  reference = other, other.init(jax.random.key(0), inputs())
+  with pytest.raises(ValueError, match="the reference tells 5 classes apart, the model 3"):
+    tcljax.evaluate(
+      model,
+      calibrated(model),
+      inputs(),
+      np.zeros(32, np.int32),
+      tcljax.SpikingConfig(4),
+      reference=reference,
+    )
+
+
+def test_an_evaluation_prints_in_a_line():
+  steps = np.arange(1, 11)
+  found = accuracy.Evaluation(9, 200 / 3, 50.0, steps / 3, steps * 1.0, steps / 10, {"a/b": 0.125})
+  assert repr(found) == (
+    "Evaluation(images=9, ann=66.67, clipped=50.00, "
+    "snn={1: 0.33, 2: 0.67, 4: 1.33, 8: 2.67, 10: 3.33}, "
+    "agreement={1: 1.00, 2: 2.00, 4: 4.00, 8: 8.00, 10: 10.00}, "
+    "spikes_per_neuron={1: 0.10, 2: 0.20, 4: 0.40, 8: 0.80, 10: 1.00}, firing_rates={'a/b': 0.12})"
+  )
 
 
 def test_bad_data(case):

@@ -34,6 +34,18 @@ def test_integers_are_not_clipped_to_integers():
   np.testing.assert_array_equal(clipping.quantized_clip(np.array([1, 3]), 1.5, 1), [1.5, 1.5])
 
 
+def test_the_quantized_clip_counts_in_float32():
+  x = np.array([0.25, 0.5, 0.75])
+  for dtype in (jnp.bfloat16, jnp.float16):
+    found = clipping.quantized_clip(jnp.asarray(x, dtype), 1.0, 10_001)
+    assert found.dtype == dtype
+    # 0.5 * 10001 + 0.5 is 5001 spikes; in bfloat16 it would be some multiple of 32
+    wide = clipping.quantized_clip(jnp.asarray(x, dtype), jnp.float32(1.0), 10_001)
+    np.testing.assert_allclose(wide * 10_001, [2500, 5001, 7501], rtol=1e-6)
+  large = clipping.quantized_clip(np.array([300_000]), 1e6, 10_000)  # beyond int32
+  np.testing.assert_allclose(large, 300_000)
+
+
 def test_clip_per_channel():
   x = jnp.full((2, 3, 3, 2), 5.0)
   tau = jnp.array([1.0, 7.0])

@@ -69,6 +69,41 @@ def test_integer_currents_keep_the_initial_potential():
   np.testing.assert_array_equal(v, [1.0])
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("way", ["integrate_and_fire", "integrate", "if_step"])
+def test_counts_of_few_bits_are_exact(rng, dtype, way):
+  """Each current is exact in few bits, and so is the count: sums are in float32."""
+  steps, grid = 2000, 128
+  x = rng.integers(0, grid, 100)
+  currents = jnp.broadcast_to(jnp.asarray(x / grid, dtype), (steps, 100))
+  start = jnp.full(100, 0.5, dtype)
+  if way == "if_step":
+    step = lambda v, current: neurons.if_step(v, current, dtype(1))
+    v, spikes = jax.lax.scan(step, start.astype(jnp.float32), currents)
+  elif way == "integrate":
+    spikes, v = neurons.integrate(currents, start, dtype(1))
+  else:
+    spikes, v = neurons.integrate_and_fire(currents, dtype(1), dtype(0.5))
+  assert spikes.dtype == dtype and v.dtype == jnp.float32
+  counts = np.asarray(spikes, np.float64).sum(axis=0)
+  np.testing.assert_array_equal(counts, (2 * steps * x + grid) // (2 * grid))
+
+
+def test_a_spike_of_few_bits_is_compared_in_float32():
+  # 1 in bfloat16 is below 1.001, which rounds to 1
+  assert neurons.spike(jnp.bfloat16(1), 1.001) == 0
+  assert neurons.spike(jnp.bfloat16(1), 1.001).dtype == jnp.bfloat16
+  assert neurons.spike(jnp.bfloat16(1), 0.999) == 1
+
+
+def test_float64_stays_where_it_is_enabled(rng):
+  with jax.enable_x64(True):
+    spikes, v = neurons.integrate_and_fire(rng.normal(0.3, 1, (6, 4)), 1.0)
+    assert spikes.dtype == v.dtype == jnp.float64
+    spikes, v = neurons.integrate_and_fire(jnp.ones((6, 4), jnp.float32), np.float32(1.0), 0.5)
+    assert spikes.dtype == v.dtype == jnp.float32
+
+
 def test_soft_reset_conserves_charge(rng):
   # On a dyadic grid the identity spikes * tau = v[0] - v[T] + sum of currents is exact.
   currents = rng.integers(-64, 128, (20, 500)).astype(np.float32) / 64
@@ -237,6 +272,41 @@ def test_errors_name_the_argument_and_the_remedy_in_one_line(call, message):
     with pytest.raises(ValueError, match=message) as told:
       run()
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+  "threshold, bad", [(0.0, 0), (-1, -1), (math.nan, "nan"), (math.inf, "inf"), (np.float32(-2), -2)]
+)
+def test_thresholds_that_are_not_positive_are_told(threshold, bad):
+  x = jnp.ones((2, 3))
+  calls = [
+    lambda tau: neurons.spike(x, tau),
+    lambda tau: neurons.if_step(x, x, tau),
+    lambda tau: neurons.integrate(x, x[0], tau),
+    lambda tau: neurons.integrate_and_fire(x, tau),
+    lambda tau: tcljax.clip(x, tau),
+    lambda tau: tcljax.quantized_clip(x, tau, 4),
+    lambda tau: tcljax.raw_from_threshold(tau),
+  ]
+  for call in calls:
+    with pytest.raises(ValueError, match=rf"threshold={bad}\S* and must be finite and above 0"):
+      call(threshold)
+    for several in (np.array([1.0, threshold, 2.0]), jnp.array([1.0, threshold, 2.0])):
+      with pytest.raises(ValueError, match=rf"threshold holds {bad}\S* and must be finite and abo"):
+        call(several)
+    jax.jit(call)(threshold)  # traced, it has no value to be looked at
+  with pytest.raises(ValueError, match=rf"threshold={bad}.* and must be finite and above 0"):
+    tcljax.TCL(name="a", threshold=threshold).init(jax.random.key(0), x)
+
+
+def test_initial_potentials_that_are_not_finite_are_told():
+  x = jnp.ones((2, 3))
+  with pytest.raises(ValueError, match="v_init=nan and must be finite"):
+    neurons.integrate_and_fire(x, 1.0, math.nan)
+  with pytest.raises(ValueError, match="v_init holds inf and must be finite"):
+    neurons.integrate_and_fire(x, 1.0, np.array([0.5, np.inf, 0.5]))
+  with pytest.raises(ValueError, match="v_init=nan and must be finite"):
+    tcljax.quantized_clip(x, 1.0, 4, math.nan)
 
 
 def test_a_neuron_can_be_compared_hashed_and_stored():

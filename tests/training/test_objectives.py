@@ -32,6 +32,24 @@ def test_cross_entropy_and_distillation_by_hand():
   np.testing.assert_array_equal(to_teacher, 0)
 
 
+def test_the_losses_of_one_output_by_hand():
+  """Of logits whose sigmoids are 1/2 and 3/4, where the teacher's are 3/4 and 1/4."""
+  z, teacher = jnp.log(jnp.array([[1.0], [3.0]])), jnp.log(jnp.array([[3.0], [1 / 3]]))
+  np.testing.assert_allclose(
+    objectives.cross_entropy(z, jnp.array([1, 0])), (np.log(2) + np.log(4)) / 2, rtol=1e-6
+  )
+  first = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
+  second = 0.25 * np.log(0.25 / 0.75) + 0.75 * np.log(0.75 / 0.25)
+  np.testing.assert_allclose(objectives.distillation(z, teacher), (first + second) / 2, rtol=1e-5)
+  # d/dz of the divergence is sigmoid(z) - sigmoid(teacher); the mean is over two examples
+  gradient = jax.grad(objectives.distillation)(z, teacher)
+  np.testing.assert_allclose(gradient, [[-0.125], [0.25]], rtol=1e-5)
+  np.testing.assert_allclose(
+    objectives.squared_error(z, teacher), (np.log(3) ** 2 + np.log(9) ** 2) / 2, rtol=1e-6
+  )
+  np.testing.assert_array_equal(jax.grad(objectives.squared_error, argnums=1)(z, teacher), 0)
+
+
 @pytest.mark.slow
 def test_the_loss_is_the_geometric_mean_over_the_steps_asked_for(case):
   model, variables, images, labels = case

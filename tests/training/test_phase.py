@@ -4,6 +4,7 @@ import functools
 import itertools
 
 import chex
+import jax
 import pytest
 from states import as_it_is
 
@@ -17,7 +18,7 @@ from tcljax.training import feeds, loop, objectives, phase
 
 @pytest.mark.slow
 def test_as_many_steps_as_fit_into_a_time(case, monkeypatch):
-  """The clock is replaced: a second a reading, so a step of the trial takes one, compiling too."""
+  """The clock is replaced: a second a reading, so a step of the trial takes one."""
   model, variables, images, labels = case
   seconds = itertools.count()
   monkeypatch.setattr(phase.time, "perf_counter", lambda: next(seconds))
@@ -32,11 +33,38 @@ def test_as_many_steps_as_fit_into_a_time(case, monkeypatch):
     batch_size=16,
     on_metrics=lambda step, metrics: seen.append(step),
   )
-  run(minutes=0.25)  # 15 seconds: 4 for the trial, 1 to compile again, 10 steps
-  assert seen == list(range(1, 11))
+  run(minutes=0.35)  # 21 seconds
+  assert seen == list(range(1, 22))
   seen.clear()
-  run(minutes=0.01)
+  with pytest.warns(UserWarning, match=r"1 tuning steps fit into 0\.01 minutes; fewer than 20"):
+    run(minutes=0.01)
   assert seen == [1]
+
+
+@pytest.mark.parametrize("minutes, steps", [(1.0, 30), (0.5, 15), (0.01, 1)])
+def test_compiling_takes_nothing_off_the_time(case, monkeypatch, minutes, steps):
+  """By a clock on which tracing takes an hour and a step of the trial two seconds."""
+  _, variables, images, labels = case
+  now = 0.0
+
+  def pass_time(seconds):
+    nonlocal now
+    now += seconds
+
+  def objective(variables, batch, key):
+    pass_time(3600)
+    return sum((a**2).sum() for a in jax.tree.leaves(variables["clipping"])), ({}, {})
+
+  ready = jax.block_until_ready
+  monkeypatch.setattr(phase.jax, "block_until_ready", lambda a: (pass_time(2), ready(a))[1])
+  monkeypatch.setattr(phase.time, "perf_counter", lambda: now)
+  adam = {"clipping": tcljax.OptimizerConfig("adamw")}
+  asked = phase.Phase("tune", 7, 16, objective, adam)
+  found = phase.within(asked, minutes, variables, Split(images, labels), parallel.data_mesh())
+  assert found.steps == steps
+  told = phase.fitting_steps(found.steps, minutes)
+  assert told.startswith(f"{steps} tuning steps fit into {minutes:g} minutes")
+  assert ("hardly move a threshold" in told) == (steps < 20)
 
 
 @pytest.mark.slow

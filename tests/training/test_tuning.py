@@ -1,11 +1,14 @@
 """`tune` moves thresholds and nothing else, and tells what it cannot use."""
 
+import functools
+
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from running import calibrate_plainly
+from small_networks import Dense, calibrated, inputs
 from states import bits
 
 import tcljax
@@ -87,3 +90,75 @@ def test_bad_tuning_input(case):
     tcljax.tune(model, variables, images, labels[:5])
   with pytest.raises(ValueError, match="no images to train on"):
     tcljax.tune(model, variables, images[:0], labels[:0])
+
+
+class TestOneOutput:
+  """Of a network with one output, a binary classifier or a regression."""
+
+  labels = np.arange(32, dtype=np.int32) % 2
+  run = functools.partial(
+    tcljax.tune, spiking=SpikingConfig(time_steps=4), steps=25, optimizer=ADAM
+  )
+
+  @pytest.mark.parametrize("objective", ["distillation", "squared_error", "cross_entropy"])
+  def test_every_objective_sees_its_errors(self, objective):
+    model, seen = Dense(1, scale=3.0), []
+    variables = calibrated(model, method="maximum")
+    labels = np.asarray(model.apply(variables, inputs())[:, 0] > 0, np.int32)
+    tuned = self.run(
+      model,
+      variables,
+      inputs(),
+      labels,
+      objective=objective,
+      on_metrics=lambda step, metrics: seen.append(metrics),
+    )
+    assert seen[0]["loss"] > 1e-3 and seen[-1]["loss"] < 0.9 * seen[0]["loss"]
+    assert seen[0]["accuracy"] < 100  # before tuning some signs differ from the ANN's
+    assert bits(tuned["clipping"]) != bits(variables["clipping"])
+
+  def test_labels_are_0_and_1(self):
+    model = Dense(1)
+    for wrong in (self.labels + 1, self.labels - 1):
+      with pytest.raises(ValueError, match=r"labels run from -?\d to \d, .* has classes 0 to 1"):
+        self.run(model, calibrated(model), inputs(), wrong)
+    with pytest.raises(ValueError, match=r"integers \[N\]; of one column labels\[:, 0\]"):
+      self.run(model, calibrated(model), inputs(), self.labels[:, None])
+
+  def test_an_objective_that_sees_no_error_is_told(self):
+    """All outputs are far above 0, as those of a regression may be: their sigmoids are all 1."""
+    model = Dense(1)
+    variables = calibrated(model)
+    variables["params"]["Dense_1"]["bias"] = np.full(1, 60.0, np.float32)
+    with pytest.warns(
+      UserWarning, match="nothing was learned: the loss by 'distillation' was .*sq"
+    ):
+      self.run(model, variables, inputs(), self.labels)
+    tuned = self.run(model, variables, inputs(), self.labels, objective="squared_error")
+    assert bits(tuned["clipping"]) != bits(variables["clipping"])
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    {"optimizer": tcljax.OptimizerConfig("sgd", learning_rate=0.0)},
+    {"optimizer": tcljax.OptimizerConfig("adamw", 0.02, warmup_steps=5), "steps": 1},
+  ],
+  ids=["no learning rate", "nothing but warm-up"],
+)
+def test_an_optimizer_that_moves_nothing_is_told(options):
+  model = Dense(3)
+  variables = calibrated(model)
+  labels = np.zeros(32, np.int32)
+  with pytest.warns(UserWarning, match="nothing was learned: no step moved a threshold, with loss"):
+    tcljax.tune(model, variables, inputs(), labels, SpikingConfig(2), **{"steps": 3, **options})
+
+
+def test_a_time_for_few_steps_is_told():
+  model = Dense(3)
+  with pytest.warns(
+    UserWarning, match=r"^1 tuning steps fit into 1e-09 minutes; fewer than 20 hard"
+  ):
+    tcljax.tune(
+      model, calibrated(model), inputs(), np.zeros(32, np.int32), SpikingConfig(2), minutes=1e-9
+    )

@@ -1,0 +1,86 @@
+"""Classes and margins by hand, of one output and of several; outputs that tell no classes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_networks import Dense, calibrated, inputs
+
+import tcljax
+from tcljax.simulation import outputs
+
+T4 = tcljax.SpikingConfig(time_steps=4)
+
+
+@pytest.mark.parametrize("numpy", [np, jnp])
+def test_one_output_chooses_between_two_classes(numpy):
+  z = numpy.array([[-2.0], [0.0], [0.5], [3.0]])
+  np.testing.assert_array_equal(outputs.answers(z), [0, 0, 1, 1])
+  np.testing.assert_array_equal(outputs.class_logits(z)[:, 1:], z)
+  assert type(outputs.class_logits(z)) is type(z)  # what lies on the host stays there
+  probability = jax.nn.softmax(outputs.class_logits(z))[:, 1]
+  np.testing.assert_allclose(probability, jax.nn.sigmoid(z[:, 0]), rtol=1e-6)
+  np.testing.assert_array_equal(outputs.margins(np.asarray(z)), [2, 0, 0.5, 3])
+
+
+def test_several_outputs_are_taken_as_they_are():
+  logits = np.array([[[1.0, 4.0, 2.0], [3.0, 3.0, 0.0]]])
+  assert outputs.class_logits(logits) is logits
+  np.testing.assert_array_equal(outputs.answers(logits), [[1, 0]])
+  np.testing.assert_array_equal(outputs.margins(logits), [[2, 0]])
+
+
+@pytest.mark.parametrize(
+  "shape, message",
+  [
+    ((2, 8, 8, 5), r"shape \(2, 8, 8, 5\) for 2 inputs, expected \[batch, classes\]"),
+    ((2,), r"shape \(2,\) for 2 inputs, expected"),
+    ((1, 5), r"shape \(1, 5\) for 2 inputs, expected"),
+    ((2, 0), r"shape \(2, 0\) for 2 inputs, expected"),
+  ],
+)
+def test_an_output_that_tells_no_classes_is_told(shape, message):
+  with pytest.raises(ValueError, match=message):
+    outputs.check_classes(jax.ShapeDtypeStruct(shape, jnp.float32), 2)
+
+
+def test_classes_are_counted():
+  x = jax.ShapeDtypeStruct((2, 6), jnp.float32)
+  for width, classes in ((1, 2), (2, 2), (5, 5)):
+    model = Dense(width)
+    assert outputs.count_classes(model, model.init(jax.random.key(0), inputs()), x) == classes
+
+
+def test_a_model_with_two_outputs_is_told():
+  model = Dense(3, parts=2)
+  variables, x, labels = calibrated(model), inputs(), np.zeros(32, np.int32)
+  for call in (
+    lambda: tcljax.evaluate(model, variables, x, labels, T4),
+    lambda: tcljax.tune(model, variables, x, labels, T4),
+    lambda: tcljax.simulate(model, variables, x, T4),
+    lambda: tcljax.diagnose(model, variables, x, T4),
+  ):
+    with pytest.raises(ValueError, match="the model's output is of type tuple and must be one arr"):
+      call()
+
+
+@pytest.mark.parametrize(
+  "images, message",
+  [
+    (inputs()[:, None], r"output has shape \(2, 1, 3\) for 2 inputs, expected \[batch, classes\]"),
+    (inputs()[:, :5], r"fails on inputs of shape \(2, 5\) and type float32: .*kernel"),
+    (inputs()[:, 0], r"fails on inputs of shape \(2,\) and type float32: "),
+    (inputs().astype(str), r"images have shape \(32, 6\) and type <U32: give real numbers"),
+    (inputs().astype(object), r"images have shape \(32, 6\) and type object: give real numbers"),
+    (inputs().astype(complex), r"images have shape \(32, 6\) and type complex128: give real num"),
+    (np.float32(1), r"images have shape \(\) and type float32: give real numbers"),
+    (inputs(31), "31 images have 32 labels: give one each"),
+  ],
+)
+def test_images_that_do_not_fit_are_told(images, message):
+  model, labels = Dense(3), np.zeros(32, np.int32)
+  variables = calibrated(model)
+  for call in (tcljax.evaluate, tcljax.tune):
+    with pytest.raises(ValueError, match=message) as told:
+      call(model, variables, images, labels, T4)
+    assert "\n" not in str(told.value)
