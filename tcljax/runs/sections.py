@@ -143,7 +143,7 @@ class JointConfig:
       of where training started and where each of them ended. 0 for no mean: the result is where
       training ends.
     batch_size: over all hosts.
-    objective: cross_entropy, or distillation from the ANN that training starts from.
+    objective: cross_entropy, or distillation or squared_error from the ANN at the start.
     label_smoothing: from 0 to below 1, for cross_entropy.
     optimizer: of the weights.
     threshold_optimizer: of the thresholds.
@@ -240,7 +240,7 @@ class TuneConfig:
     minutes: if positive, as many steps as fit into this time take the place of `steps`.
     batch_size: over all hosts.
     augment: whether tuning sees augmented images, as phase 1 does.
-    objective: distillation or cross_entropy.
+    objective: distillation, cross_entropy or squared_error.
     at: time steps whose answers are to be good, also in joint training through the SNN; empty for
       `snn.time_steps` alone.
     optimizer: of the thresholds.
