@@ -19,13 +19,17 @@ def saving_memory() -> dict[str, str | bool]:
   """For `jax.jit(..., compiler_options=)` of functions that no other compiled function calls.
 
   Returns:
-    The options, or none where the devices are no CPUs or the compiler does not know them: they are
-    no part of XLA's public interface.
+    Those of the options that the compiler knows, for they are no part of XLA's public interface;
+    none where the devices are no CPUs.
   """
   if jax.default_backend() != "cpu":
     return {}
+  return {option: value for option, value in _ON_CPUS.items() if _is_known(option, value)}
+
+
+def _is_known(option: str, value: str | bool) -> bool:
   try:
-    jax.jit(lambda: 0, compiler_options=_ON_CPUS).lower().compile()
+    jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()
   except jax.errors.JaxRuntimeError:
-    return {}
-  return dict(_ON_CPUS)
+    return False
+  return True
