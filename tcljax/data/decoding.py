@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tcljax.data.orders import TrainingOrder
 
@@ -92,6 +92,8 @@ def decode(
     left, top, w, h = choose_box(width, height)
     image.draft(MODES[channels], (math.ceil(columns * width / w), math.ceil(rows * height / h)))
     image.load()
+  except UnidentifiedImageError as error:
+    raise UnreadableImage("it is no image that Pillow knows") from error
   except Exception as error:  # of many kinds, by the format and the damage
     raise UnreadableImage(str(error).partition("\n")[0] or type(error).__name__) from error
   x, y = image.width / width, image.height / height
@@ -112,7 +114,9 @@ def decode_named(
   try:
     return decode(example["image"], choose_box, shape)
   except UnreadableImage as error:
-    raise UnreadableImage(f"image {_name(number, example)} cannot be read: {error}") from None
+    raise UnreadableImage(
+      f"image {_name(number, example)} cannot be read: {error}{_where(example)}"
+    ) from None
 
 
 class Batches:
@@ -186,7 +190,7 @@ class Batches:
         box = functools.partial(random_box, rng)
         return decode(example["image"], box, self._shape), example["label"]
       except UnreadableImage as error:
-        unreadable.append((_name(row, example), str(error)))
+        unreadable.append((_name(row, example), f"{error}{_where(example)}"))
       row = int(self._rows[rng.integers(len(self._rows))])
       example = self._source[row]
     raise UnreadableImage(
@@ -208,10 +212,11 @@ def end_with_parent(worker: int, workers: int) -> None:
 
 def check_label(number: int, example: dict[str, Any], num_classes: int) -> None:
   """Raises BadExample if the label of an example is that of no class."""
-  if not 0 <= example["label"] < num_classes:
+  label = example["label"]
+  if not hasattr(label, "__index__") or np.ndim(label) or not 0 <= label < num_classes:
     raise BadExample(
-      f"image {_name(number, example)} has label {example['label']}, classes are 0 "
-      f"to {num_classes - 1}: choose splits that have labels"
+      f"image {_name(number, example)} has label {label}, classes are 0 "
+      f"to {num_classes - 1}: choose splits that have labels{_where(example)}"
     )
 
 
@@ -222,3 +227,8 @@ def _name(number: int, example: dict[str, Any]) -> str:
       name = example[feature]
       return repr(name.decode(errors="replace") if isinstance(name, bytes) else name)
   return f"number {number}"
+
+
+def _where(example: dict[str, Any]) -> str:
+  """The file that the example lies in, if it is known."""
+  return f" (in {example['shard']})" if "shard" in example else ""

@@ -5,23 +5,19 @@ straight from their directory, without TensorFlow and without a network.
 """
 
 import dataclasses
-import difflib
 import functools
-import os
-import pathlib
-import re
 from typing import Any, cast
 
 import numpy as np
 
-from tcljax.data.decoding import MODES, check_label, covering_box, decode_named
+from tcljax.data.decoding import check_label, covering_box, decode_named
+from tcljax.data.prepared import open_prepared
+from tcljax.data.records import Records
 from tcljax.data.splits import Examples, Split
 from tcljax.data.streaming import AUTOMATIC, StreamedSplit, resolve_workers
 
 # Above this a set is streamed.
 _MEMORY_LIMIT = 8 << 30
-# What has to be fetched by hand, behind a registration, before a set can be prepared.
-_BY_HAND = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
 # Which examples are set aside must not depend on the seed of a run: a choice made on them holds
 # for every seed.
 _SPLIT_SEED = 0
@@ -126,138 +122,38 @@ def _tfds(
   stream: bool,
   workers: int,
 ) -> tuple[Examples, Examples, int]:
-  # Read from the directory, never by the builder's own name: that would look for TensorFlow, and
-  # for the network where the set is not prepared.
-  import tensorflow_datasets as tfds
-
-  root = pathlib.Path(
-    data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-  ).expanduser()
-  # TFDS declares neither the features of a set nor, behind decorators, what its methods take.
-  builder: Any = tfds.builder_from_directory(str(_version_directory(name, root)))
-  if builder.info.file_format is None or builder.info.file_format.value != "array_record":
-    raise ValueError(
-      f"data set {name!r} in {root} is not stored as ArrayRecord, which is what can "
-      f"be read without TensorFlow; {_prepare_command(name, root)}"
-    )
-  features = builder.info.features
-  missing = {"image", "label"} - set(features)
-  if missing or not hasattr(features["label"], "num_classes"):
-    raise ValueError(
-      f"data set {name!r} is not for image classification: its features are "
-      f"{', '.join(features)}; 'image' and 'label' are needed"
-    )
-  _check_disjoint(tfds, builder, train_split, test_split)
-  height, width, channels = features["image"].shape
-  if features["image"].np_dtype != np.uint8 or channels not in MODES:
-    raise ValueError(
-      f"data set {name!r} has images of {channels} channels of type "
-      f"{np.dtype(features['image'].np_dtype)}: 1, 3 or 4 of uint8 can be read"
-    )
+  prepared = open_prepared(name, data_dir)
+  prepared.check_disjoint(train_split, test_split)
+  sources = [prepared.records(split) for split in (train_split, test_split)]
+  height, width, channels = prepared.image_shape
   if image_size:
     height = width = image_size
-  if None in (height, width):
+  if height is None or width is None:
     raise ValueError(f"the images of {name!r} differ in size: set image_size")
-  classes, splits = features["label"].num_classes, (train_split, test_split)
-  total = sum(builder.info.splits[s].num_examples for s in splits) * height * width * channels
+  total = sum(map(len, sources)) * height * width * channels
   if stream or total > _MEMORY_LIMIT:
     if not image_size:
       raise ValueError(
         f"image_size=0: the images of {name!r} ({total / 2**30:.1f} GiB) are "
         "streamed, and cropped to one size; set it, for example to 224"
       )
-    make = functools.partial(
-      _stream, shape=(height, width, channels), classes=classes, workers=workers
-    )
+    make = functools.partial(_stream, workers=workers)
   else:
-    make = functools.partial(_read, shape=(height, width, channels))
-  # Left encoded by TFDS: it decodes whole images, and as many channels as they happen to have.
-  sources = builder.as_data_source(
-    split=list(splits), decoders={"image": tfds.decode.SkipDecoding()}
-  )
-  train, test = map(make, sources)
+    make = _read
+  shape, classes = (height, width, channels), prepared.num_classes
+  train, test = (make(source, shape, classes) for source in sources)
   return train, test, classes
 
 
-def _version_directory(name: str, root: pathlib.Path) -> pathlib.Path:
-  """The newest version of a prepared set, or a ValueError that says how to get one."""
-  base = root / name
-  versions = (
-    [
-      d
-      for d in base.glob("*")
-      if re.fullmatch(r"\d+\.\d+\.\d+", d.name) and (d / "dataset_info.json").exists()
-    ]
-    if base.is_dir()
-    else []
-  )
-  if versions:
-    return max(versions, key=lambda d: tuple(map(int, d.name.split("."))))
-  import tensorflow_datasets as tfds
-
-  known = tfds.list_builders(with_community_datasets=False)
-  prepared = [d.name for d in root.iterdir() if d.is_dir()] if root.is_dir() else []
-  if name.split("/")[0] in known:
-    raise ValueError(f"data set {name!r} is not prepared in {root}; {_prepare_command(name, root)}")
-  nearest = difflib.get_close_matches(
-    name, ["digits", *prepared], n=1
-  ) or difflib.get_close_matches(name, ["digits", *known], n=1, cutoff=0.0)
-  raise ValueError(
-    f"data set {name!r} is unknown; the nearest is {nearest[0]!r}. A config reads 'digits' or a "
-    "set of TFDS; give arrays of your own to tcljax.calibrate, tune and evaluate"
-  )
-
-
-def _prepare_command(name: str, root: pathlib.Path) -> str:
-  files = _BY_HAND.get(name.split("/")[0], ())
-  first = (
-    f"put {' and '.join(files)}, which need a registration, into "
-    f"{root / 'downloads' / 'manual'}/ and then "
-    if files
-    else ""
-  )
-  return (
-    f"{first}run: pip install 'tcljax[prepare]' && "
-    f"tfds build {name} --file_format=array_record --data_dir={root}"
-  )
-
-
-def _check_disjoint(tfds: Any, builder: Any, *specs: str) -> None:
-  """No image may serve both for training and for the reported numbers."""
-  infos = dict(builder.info.splits)
-  taken = []
-  for spec in specs:
-    try:
-      parts = tfds.core.ReadInstruction.from_spec(spec).to_absolute(infos)
-    except Exception as error:  # TFDS raises ValueError, KeyError or AssertionError by the spec
-      raise ValueError(
-        f"data split {spec!r} is not understood; there are "
-        f"{', '.join(infos)}, and parts such as 'train[:80%]'"
-      ) from error
-    ranges = [
-      (
-        part.splitname,
-        part.from_ or 0,
-        infos[part.splitname].num_examples if part.to is None else part.to,
-      )
-      for part in parts
-    ]
-    if sum(stop - start for _, start, stop in ranges) <= 0:
-      raise ValueError(f"data split {spec!r} is empty")
-    for split, start, stop in ranges:
-      for other_spec, other_split, low, high in taken:
-        if split == other_split and start < high and low < stop:
-          raise ValueError(f"data splits {other_spec!r} and {spec!r} share images")
-    taken += [(spec, *part) for part in ranges]
-
-
-def _stream(source: Any, shape: tuple[int, int, int], classes: int, workers: int) -> StreamedSplit:
+def _stream(
+  source: Records, shape: tuple[int, int, int], classes: int, workers: int
+) -> StreamedSplit:
   """A split in the order in which it is stored, its images left encoded."""
   check_label(0, source[0], classes)  # some test splits have none, which is better told at once
   return StreamedSplit(source, np.arange(len(source)), shape, classes, workers)
 
 
-def _read(source: Any, shape: tuple[int, int, int]) -> Split:
+def _read(source: Records, shape: tuple[int, int, int], classes: int) -> Split:
   """A split in the order of its examples' ids, which is the official one; else as it is stored.
 
   TFDS shuffles what it stores. The first images of a set should be those that others mean by it.
@@ -266,9 +162,13 @@ def _read(source: Any, shape: tuple[int, int, int]) -> Split:
   labels = np.empty(len(source), np.int32)
   ids = []
   box = functools.partial(covering_box, target=(shape[1], shape[0]))
-  for i, example in enumerate(source):
+  for i in range(len(source)):
+    example = source[i]
+    check_label(i, example, classes)
     images[i] = decode_named(i, example, box, shape)
     labels[i] = example["label"]
     ids.append(example.get("id", i))
+  if len({type(one) for one in ids}) > 1 or np.ndim(ids[0]):  # they have no order
+    return Split(images, labels)
   order = sorted(range(len(ids)), key=ids.__getitem__)
   return Split(images[order], labels[order])

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from tcljax.data.decoding import Batches, end_with_parent
+from tcljax.data.decoding import BadExample, Batches, end_with_parent
 from tcljax.data.orders import TrainingOrder
+from tcljax.data.records import one_line
 from tcljax.data.splits import BatchStream
 
 AUTOMATIC = -1
@@ -18,6 +19,10 @@ AUTOMATIC = -1
 # their number.
 _MOST_WORKERS = 32
 _log = logging.getLogger(__name__)
+
+
+class LostWorker(BadExample):
+  """A process that reads examples was ended from outside."""
 
 
 def resolve_workers(workers: int) -> int:
@@ -121,5 +126,12 @@ class StreamedSplit:
               len(named),
             )
         yield batch
+    except RuntimeError as error:  # what Grain makes of a process that is no longer there
+      if not self.workers:
+        raise
+      raise LostWorker(
+        f"a process that reads images has ended: {one_line(error)}. Is there enough memory, also "
+        "in /dev/shm? Fewer workers take less"
+      ) from error
     finally:
       iterator.close()
