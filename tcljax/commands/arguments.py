@@ -1,7 +1,6 @@
 """What the commands share: flags, and bad input told in one line."""
 
 import logging
-import pathlib
 import re
 import sys
 import traceback
@@ -11,6 +10,8 @@ import ml_collections
 from absl import flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
+
+from tcljax.runs import config_files
 
 
 class Command:
@@ -57,7 +58,8 @@ class Command:
     config_flags.DEFINE_config_file(
       "config",
       None,
-      "Path of a config file; --config.FIELD=VALUE overrides a field.",
+      f"Name of a config ({', '.join(config_files.shipped())}) or path of a config file; what "
+      "follows a colon are variants. --config.FIELD=VALUE overrides a field.",
       flag_values=self.flags,
       sys_argv=self.argv,
     )
@@ -69,7 +71,7 @@ class Command:
       ValueError: on what cannot be understood, or a flag that is required and missing.
     """
     if "config" in self.flags:
-      self._check_config_path()
+      self._find_config()
     try:
       rest = self.flags(self.argv)[1:]
       for name in required:
@@ -92,13 +94,14 @@ class Command:
       raise ValueError(f"{rest[0]!r} is not a flag; see --help")
     return self.flags
 
-  def _check_config_path(self) -> None:
-    """Raises ValueError if --config names no file; ml_collections says so in many words."""
-    for argument, following in zip(self.argv, [*self.argv[1:], ""]):
-      given = re.fullmatch(r"--?config(?:=(.*))?", argument)
-      path = (following if given[1] is None else given[1]).partition(":")[0] if given else ""
-      if given and not pathlib.Path(path).is_file():
-        raise ValueError(f"--config={path} is no file")
+  def _find_config(self) -> None:
+    """Puts the path of the config that --config names into argv; ValueError if there is none."""
+    for i, argument in enumerate(self.argv):
+      flag, equals, given = argument.partition("=")
+      if flag in ("-config", "--config"):
+        end = i + (1 if equals else 2)
+        path = config_files.find_config(given if equals else "".join(self.argv[i + 1 : end]))
+        self.argv[i:end] = [f"{flag}={path}"]
 
   def _lock_config(self) -> None:
     config = self.flags.config

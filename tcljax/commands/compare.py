@@ -1,11 +1,12 @@
 """Compares methods for the thresholds of one network: accuracy against the number of steps T.
 
-    tcljax-compare --config=configs/resnet20.py --time_steps=4,8,16 [--config.pretrained=PATH]
+    tcljax-compare --config=resnet20 --time_steps=4,8,16 [--config.pretrained=PATH]
 
 Prints a table and writes compare.json and .png, or with --validation validation.json and .png, to
 the workdir. Started again with the same workdir it goes on where it stopped.
 """
 
+import sys
 from collections.abc import Sequence
 
 from tcljax.commands.arguments import Command
@@ -45,3 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return lambda: compare.compare(made, folder, pretrained, time_steps, methods, flags.validation)
 
   return command.run(prepare)
+
+
+if __name__ == "__main__":
+  sys.exit(main())

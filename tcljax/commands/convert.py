@@ -8,6 +8,7 @@ settled.
 """
 
 import pathlib
+import sys
 from collections.abc import Sequence
 
 from tcljax.commands.arguments import Command
@@ -43,3 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return lambda: conversion_run.convert_and_verify(made, variables, output, flags.early_exit)
 
   return command.run(prepare)
+
+
+if __name__ == "__main__":
+  sys.exit(main())

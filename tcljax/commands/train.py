@@ -1,10 +1,13 @@
 """Trains a network and the thresholds of its spiking twin.
 
-    train.py --config=configs/digits.py [--workdir=D] [--config.FIELD=VALUE ...]
+    tcljax-train --config=digits [--workdir=D] [--config.FIELD=VALUE ...]
+
+In a clone, `python train.py` is the same command.
 
 Started again with the same workdir it goes on where it stopped.
 """
 
+import sys
 from collections.abc import Sequence
 
 from tcljax.commands.arguments import Command
@@ -31,3 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return lambda: stages.train_and_evaluate(made, folder, pretrained)
 
   return command.run(prepare)
+
+
+if __name__ == "__main__":
+  sys.exit(main())

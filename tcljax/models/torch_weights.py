@@ -113,8 +113,8 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
     tensors = read(path)
   except ImportError as error:
     raise ValueError(
-      f"{path} takes PyTorch to read: pip install 'tcljax[torch]', or save the "
-      "weights as .safetensors or .npz"
+      f"{path} takes PyTorch to read: pip install torch, or save the weights as .safetensors or "
+      ".npz"
     ) from error
   except Exception as error:  # damage shows as errors of many kinds
     raise ValueError(

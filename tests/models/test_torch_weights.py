@@ -184,7 +184,7 @@ def test_other_faults_of_a_file(tmp_path, state, monkeypatch):
   with pytest.raises(ValueError, match=r"fc\.bias holds values that are not finite"):
     read_state_dict(tmp_path / "nan.npz")
   monkeypatch.setitem(sys.modules, "torch", None)
-  with pytest.raises(ValueError, match=r"takes PyTorch to read: pip install 'tcljax\[torch\]'"):
+  with pytest.raises(ValueError, match=r"takes PyTorch to read: pip install torch,"):
     read_state_dict(tmp_path / "empty.pth")
 
 
