@@ -1,6 +1,7 @@
 """Files that are never there half written: written beside their place, then renamed."""
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -20,3 +21,14 @@ def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a whole text file."""
   with written_beside(path) as beside:
     beside.write_text(text)
+
+
+def sync(path: pathlib.Path) -> None:
+  """Waits until a file or a directory is on the disk and not in its cache alone."""
+  if path.is_dir() and os.name == "nt":  # which opens no directories
+    return
+  descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)

@@ -12,14 +12,16 @@ import numpy as np
 
 from tcljax.graph import Graph, GraphNetwork, fold, trace
 from tcljax.kernels import convolution
-from tcljax.layers.activations import TCL, ReLU, with_activation
+from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import (
+  MEMBRANE,
   PARAMS,
   Variables,
   no_threshold,
   thresholds_by_path,
   with_thresholds,
 )
+from tcljax.layers.integrate_and_fire import IF
 from tcljax.models.precision import in_float32
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
@@ -110,7 +112,7 @@ class SpikingNetwork:
         or TypeError.
     """
     jax.eval_shape(
-      self.model.clone(act=TCL).apply,
+      functools.partial(self.model.clone(act=IF).apply, mutable=[MEMBRANE]),
       self.variables,
       jax.ShapeDtypeStruct((1, *self.input_shape), np.float32),
     )

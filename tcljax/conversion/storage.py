@@ -1,29 +1,41 @@
-"""Spiking networks on disk: network.json and arrays.npz in a directory; nothing there is run."""
+"""Spiking networks on disk: a directory of network.json and weights.safetensors.
 
+Nothing there is run, and nothing there is believed: `load` reads two regular files of sizes that it
+knows beforehand, and hands back a network that can be called, or raises one ValueError.
+"""
+
+import contextlib
 import dataclasses
-import json
+import io
+import os
 import pathlib
 import shutil
+import stat
 import tempfile
-import zipfile
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from flax import traverse_util
 
+from tcljax.conversion.checking import check_description, check_range, check_weights
+from tcljax.conversion.description import WEIGHTS, Description, from_text, to_text
 from tcljax.conversion.network import SpikingNetwork
-from tcljax.graph import Graph, Node
-from tcljax.simulation.settings import SpikingConfig
+from tcljax.conversion.strict_json import LARGEST
+from tcljax.conversion.weights import read_arrays, write_arrays
+from tcljax.files import sync
 
-_FORMAT = 3  # of the files; other numbers are refused
-_DESCRIPTION, _ARRAYS = "network.json", "arrays.npz"
-# All that a directory of ours may hold; convert.py adds the last two.
-_FILES = {_DESCRIPTION, _ARRAYS, "results.json", "accuracy.png"}
+_DESCRIPTION = "network.json"
+# All that a directory of ours may hold, which `save` may replace. `load` reads the first two alone:
+# convert.py adds the next two for people, and earlier formats had the last.
+_FILES = {_DESCRIPTION, WEIGHTS, "results.json", "accuracy.png", "arrays.npz"}
 _REPLACED = ".replaced"  # the network that was there, until the new one is in its place
+_LONGEST = 400  # letters of an error that tells of a text somebody else wrote
 
 
 def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path:
-  """Writes a spiking network as a directory of network.json and arrays.npz.
+  """Writes a spiking network as a directory of network.json and weights.safetensors.
+
+  docs/network-format.md describes the two files.
 
   Args:
     network: from `convert`.
@@ -33,8 +45,8 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path
     The directory's path.
 
   Raises:
-    ValueError: if the directory holds something else, or cannot be written, or the metadata are
-      not JSON; what was there stays.
+    ValueError: if the directory holds something else, or cannot be written, if the metadata are not
+      JSON, or if `load` would refuse the network; what was there stays.
 
   Examples:
     >>> import tempfile
@@ -46,32 +58,39 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path
     >>> network = tcljax.convert(model, variables, (4, 4, 1))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...   sorted(file.name for file in tcljax.save(network, f"{folder}/snn").iterdir())
-    ['arrays.npz', 'network.json']
+    ['network.json', 'weights.safetensors']
   """
   path = check_output(directory)
   beside, replaced = (path.with_name(path.name + end) for end in (".partial", _REPLACED))
-  description = {
-    "format": _FORMAT,
-    "nodes": [dataclasses.asdict(node) for node in network.graph.nodes],
-    "output": network.graph.output,
-    "input_shape": network.input_shape,
-    "spiking": dataclasses.asdict(network.spiking),
-    "metadata": network.metadata,
-  }
-  try:
-    text = json.dumps(description, indent=1) + "\n"
-  except TypeError as error:
-    raise ValueError(f"the metadata of a network must be JSON: {error}") from error
-  flat = traverse_util.flatten_dict(network.variables, sep="/")
-  arrays: dict[str, Any] = {str(name): np.asarray(array) for name, array in flat.items()}
+  # Numbers are float32 wherever the network computes; NumPy's own float64 may have come in between.
+  with np.errstate(over="ignore"):
+    arrays = {
+      "/".join(map(str, name)): np.asarray(array, np.float32)
+      for name, array in traverse_util.flatten_dict(dict(network.variables)).items()
+    }
+  described = Description(
+    network.graph,
+    network.input_shape,
+    network.spiking,
+    network.metadata,
+    {name: array.shape for name, array in arrays.items()},
+    0,
+    "",
+  )
+  _checked(from_text(to_text(described).encode()), lambda _: arrays)
   try:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    (beside / _DESCRIPTION).write_text(text)
-    np.savez(beside / _ARRAYS, **arrays)
+    with (beside / WEIGHTS).open("wb") as file:
+      size, sha256 = write_arrays(file, arrays)
+    described = dataclasses.replace(described, size=size, sha256=sha256)
+    (beside / _DESCRIPTION).write_text(to_text(described))
+    for written in (beside / WEIGHTS, beside / _DESCRIPTION, beside):
+      sync(written)
     if path.exists():
       path.rename(replaced)
     beside.rename(path)
+    sync(path.parent)
     shutil.rmtree(replaced, ignore_errors=True)
   except OSError as error:
     shutil.rmtree(beside, ignore_errors=True)
@@ -98,10 +117,12 @@ def check_output(directory: str | pathlib.Path) -> pathlib.Path:
         replaced.rename(path)
     with tempfile.TemporaryDirectory(dir=path.parent):
       pass
-    found = {f.name for f in path.iterdir()} if path.exists() else set()
+    entries = list(path.iterdir()) if path.exists() else []
+    found = {entry.name for entry in entries}
+    # A directory by such a name is none of ours.
+    foreign = sorted(found - _FILES | {entry.name for entry in entries if entry.is_dir()})
   except OSError as error:
     raise ValueError(f"output {path} cannot be written: {error.strerror}") from error
-  foreign = sorted(found - _FILES)
   if foreign or (found and _DESCRIPTION not in found):
     raise ValueError(
       f"output {path} holds {', '.join(foreign or sorted(found))} and is not (only) "
@@ -113,6 +134,9 @@ def check_output(directory: str | pathlib.Path) -> pathlib.Path:
 def load(directory: str | pathlib.Path) -> SpikingNetwork:
   """Reads what `save` wrote.
 
+  A folder from elsewhere may hold anything. What is loaded can be called: its shapes fit, its
+  numbers are finite and stay so, and it takes no more steps or memory than its files say.
+
   Args:
     directory: of a spiking network.
 
@@ -120,7 +144,7 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
     The network, the same to the bit.
 
   Raises:
-    ValueError: if it is not there, damaged, or of another version.
+    ValueError: if it is not there, damaged, changed, of another version, or too large to be run.
 
   Examples:
     >>> import tempfile
@@ -136,34 +160,75 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
     True
   """
   path = pathlib.Path(directory).absolute()
+  name = _DESCRIPTION
   try:
-    description = json.loads((path / _DESCRIPTION).read_text())
-    if (found := description["format"]) != _FORMAT:
-      raise ValueError(
-        f"it has format {found}, this version reads {_FORMAT}: convert the network again"
-      )
-    with (path / _ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-      flat = {name: arrays[name] for name in arrays.files}
-    nodes = tuple(
-      Node(node["name"], node["op"], tuple(node["inputs"]), _tuples(node["settings"]))
-      for node in description["nodes"]
-    )
-    network = SpikingNetwork(
-      Graph(nodes, description["output"]),
-      traverse_util.unflatten_dict(flat, sep="/"),
-      tuple(description["input_shape"]),
-      SpikingConfig(**description["spiking"]),
-      description["metadata"],
-    )
-    network.check_shapes()
+    with _regular(path / name) as (file, size):
+      if size > LARGEST:
+        raise ValueError(f"it has {size} bytes, and {LARGEST} are the most")
+      description = from_text(file.read(LARGEST + 1))
+
+    def arrays(description):
+      nonlocal name
+      name = WEIGHTS
+      with _regular(path / name) as (file, size):
+        if size != description.size:
+          raise ValueError(f"it has {size} bytes in place of {description.size}")
+        return read_arrays(file, size, description.sha256, description.arrays)
+
+    return _checked(description, arrays)
   except FileNotFoundError as error:
     raise ValueError(f"{path} is not a spiking network: {error.filename} is missing") from error
-  except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    reason = str(error).partition("\n")[0]
-    raise ValueError(f"spiking network {path} cannot be read: {reason}") from error
+  except (OSError, ValueError, MemoryError) as error:
+    raise ValueError(f"spiking network {path} cannot be read: {name}: {_told(error)}") from error
+
+
+def _checked(
+  description: Description, arrays: Callable[[Description], dict[str, np.ndarray]]
+) -> SpikingNetwork:
+  """The network of a description that can be run.
+
+  Args:
+    description: of any network.
+    arrays: gives its arrays, by path; called when the description has been found sound.
+
+  Raises:
+    ValueError: if it cannot be run.
+  """
+  graph, shape, spiking = description.graph, description.input_shape, description.spiking
+  forms = check_description(graph, shape, spiking, description.arrays)
+  flat = {tuple(name.split("/")): array for name, array in arrays(description).items()}
+  variables = traverse_util.unflatten_dict(flat)
+  check_weights(variables)
+  check_range(graph, forms, variables, spiking.time_steps)
+  network = SpikingNetwork(graph, variables, shape, spiking, description.metadata)
+  try:
+    network.check_shapes()
+  except Exception as error:
+    # The forms leave nothing known to be refused here but names that Flax cannot give. What Flax
+    # and JAX raise of a graph that somebody else wrote has no common class.
+    raise ValueError(_told(error)) from error
   return network
 
 
-def _tuples(value: Any) -> Any:
-  """JSON knows no tuples, and the settings of nodes nothing else."""
-  return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+@contextlib.contextmanager
+def _regular(path: pathlib.Path) -> Iterator[tuple[io.BufferedReader, int]]:
+  """Opens a regular file, or a link to one, and tells its size.
+
+  Raises:
+    ValueError: if it is something else; pipes and devices, which may never end, are not waited for.
+  """
+  # Of Unix alone; on Windows a file is opened as text without the last.
+  flags = [getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")]
+  with open(os.open(path, os.O_RDONLY | sum(flags)), "rb") as file:
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode):
+      raise ValueError("it is not a regular file")
+    yield file, found.st_size
+
+
+def _told(error: BaseException) -> str:
+  """The first line of an error, no longer than people read."""
+  if isinstance(error, OSError):
+    return str(error.strerror)
+  line = str(error).partition("\n")[0] or type(error).__name__
+  return line if len(line) <= _LONGEST else line[:_LONGEST] + "..."

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcljax.graph import forms
 from tcljax.graph.record import Kind, Made, Operation, Refused, Symbol, integers
 from tcljax.kernels.convolution import convolve
 
@@ -174,6 +175,7 @@ OPERATIONS = (
   Operation(
     name="conv",
     run=_run_conv,
+    form=forms.conv,
     read={"conv_general_dilated": _read_conv},
     kind=Kind.SYNAPSES,
     fold=_fold_into_weights,
@@ -181,6 +183,7 @@ OPERATIONS = (
   Operation(
     name="dense",
     run=_run_dense,
+    form=forms.dense,
     read={"dot_general": _read_dot_general},
     kind=Kind.SYNAPSES,
     fold=_fold_into_weights,
@@ -188,6 +191,7 @@ OPERATIONS = (
   Operation(
     name=AFFINE,
     run=lambda x, *, scale, shift: x * scale[None] + shift[None],
+    form=forms.affine,
     read={
       "add": _read_add_constant,
       "sub": _read_sub_constant,
@@ -206,6 +210,7 @@ OPERATIONS = (
   Operation(
     name="add",
     run=lambda x, y: x + y,
+    form=forms.add,
     read={"add": _read_add, "sub": _read_sub},
   ),
 )

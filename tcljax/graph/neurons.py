@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 from jax.extend import core
 
+from tcljax.graph import forms
 from tcljax.graph.record import Kind, Made, Operation
 from tcljax.layers.activations import Activation
 from tcljax.maths import max_pooling
@@ -56,6 +57,7 @@ OPERATIONS = (
   Operation(
     name="neurons",
     run=_run_neurons,
+    form=forms.neurons,
     read={PRIMITIVE.name: _read_neurons},
     kind=Kind.NEURONS,
   ),

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tcljax.graph import forms
 from tcljax.graph.record import Kind, Made, Operation, Refused, integers
 
 _WINDOW = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
@@ -43,12 +44,23 @@ def _read_sum(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
 
 
 OPERATIONS = (
-  Operation(name="sum_pool", run=_sum_pool, read={"reduce_window_sum": _read_window_sum}),
+  Operation(
+    name="sum_pool",
+    run=_sum_pool,
+    form=forms.sum_pool,
+    read={"reduce_window_sum": _read_window_sum},
+  ),
   Operation(
     name="max_pool",
     run=_max_pool,
+    form=forms.max_pool,
     read={"reduce_window_max": _read_window_max},
     kind=Kind.MAXIMUM,
   ),
-  Operation(name="sum", run=lambda x, *, axes: x.sum(axis=axes), read={"reduce_sum": _read_sum}),
+  Operation(
+    name="sum",
+    run=lambda x, *, axes: x.sum(axis=axes),
+    form=forms.total,
+    read={"reduce_sum": _read_sum},
+  ),
 )

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from tcljax.graph.forms import Form
+
 
 @dataclasses.dataclass(frozen=True)
 class Symbol:
@@ -75,6 +77,9 @@ class Operation:
   Attributes:
     name: stands in graphs and files as `Node.op`.
     run: `run(*inputs, **arrays, **settings)`: its output [B, ...] from its inputs [B, ...].
+    form: `form(inputs, settings, listed)`: from the shapes of its inputs, its settings, and the
+      shapes that its arrays are said to have, what must hold of them; see `tcljax.graph.forms`. It
+      raises ValueError where they do not fit together. None for an operation that cannot be stored.
     read: for each JAX primitive that makes it, by name, the reader that turns one use of the
       primitive into a node. It raises `Refused` for a use that is not this operation, as one that
       mixes examples; other operations may read the same primitive.
@@ -100,6 +105,7 @@ class Operation:
   run: Callable[..., jax.Array]
   read: Mapping[str, Reader]
   kind: Kind = Kind.PASSAGE
+  form: Callable[..., Form] | None = None
   fold: Callable[..., dict[str, np.ndarray]] | None = None
   synaptic_operations: Callable[..., jax.Array] | None = None
   nir: Callable[..., Any] | None = None

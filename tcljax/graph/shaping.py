@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcljax.graph import forms
 from tcljax.graph.record import Made, Operation, Refused, Symbol, integers
 
 
@@ -79,6 +80,7 @@ OPERATIONS = (
   Operation(
     name="reshape",
     run=lambda x, *, shape: x.reshape(-1, *shape),
+    form=forms.reshape,
     read={
       "reshape": _read_reshape,
       "squeeze": _read_squeeze,
@@ -88,13 +90,15 @@ OPERATIONS = (
   Operation(
     name="transpose",
     run=lambda x, *, permutation: x.transpose(permutation),
+    form=forms.transpose,
     read={"transpose": _read_transpose},
   ),
-  Operation(name="slice", run=_run_slice, read={"slice": _read_slice}),
-  Operation(name="pad", run=_run_pad, read={"pad": _read_pad}),
+  Operation(name="slice", run=_run_slice, form=forms.cut, read={"slice": _read_slice}),
+  Operation(name="pad", run=_run_pad, form=forms.pad, read={"pad": _read_pad}),
   Operation(
     name="concatenate",
     run=lambda *xs, axis: jnp.concatenate(xs, axis),
+    form=forms.concatenate,
     read={"concatenate": _read_concatenate},
   ),
 )

@@ -1,0 +1,179 @@
+"""What a converted network must be, wherever it comes from, so that it can be run.
+
+`check_description` looks at numbers of a description alone, so that a network that somebody else
+wrote is refused before anything is allocated, traced or compiled. `check_weights` looks at arrays.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from tcljax.graph import Graph
+from tcljax.graph.forms import Form, Shape, check_shape
+from tcljax.graph.nodes import INPUT
+from tcljax.graph.operations import find
+from tcljax.graph.record import Kind
+from tcljax.layers.collections import CLIPPING, PARAMS, Variables
+from tcljax.simulation.settings import SpikingConfig
+
+# Each leaves room above the largest networks that people convert: a ResNet-152 on 224x224 pixels
+# has some 500 nodes, 0.8 million numbers in a value, and 11 thousand million operations a step.
+_MOST_NODES = 2048
+_MOST_INPUTS = 8192  # of all nodes together
+_LARGEST_VALUE = 2**24  # numbers that one example makes of a value, once it is padded
+_LARGEST_CHUNK = 2**27  # the same of K steps
+_MOST_OPERATIONS = 2**36  # multiplications or additions in a step, for one example
+_SLOW = 64  # how many of these one of a window takes, as no matrix product serves it
+_LARGEST_WEIGHTS = 2**31  # numbers in all arrays, 8 GiB
+_MOST_TIME_STEPS = 2**16
+_LARGEST_INPUT = 2.0**20  # a normalised image holds far less
+_NAME = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff]{1,256}")
+
+Forms = dict[str, Form]
+
+
+def check_weights(variables: Variables) -> None:
+  """Raises ValueError unless all arrays are finite and all thresholds are above 0.
+
+  Args:
+    variables: `params` by node or module and `clipping` by population.
+  """
+  for (collection, *path, name), array in traverse_util.flatten_dict(dict(variables)).items():
+    node = ".".join(map(str, path))
+    array = np.asarray(array)
+    # Sums of float32 are infinite or NaN where an element is; where they alone are, look closer.
+    with np.errstate(over="ignore", invalid="ignore"):
+      finite = np.isfinite(array.sum()) or np.isfinite(array).all()
+    if not finite:
+      bad = array.size - np.count_nonzero(np.isfinite(array))
+      raise ValueError(f"{name} of {node!r} holds {bad} NaN or infinite numbers of {array.size}")
+    if collection == CLIPPING and name == "raw_threshold":
+      tau = np.logaddexp(np.asarray(array, np.float64), 0)
+      if not (tau >= np.finfo(np.float32).tiny).all():
+        raise ValueError(
+          f"{node!r} has a threshold of 0, as raw_threshold={array.min():.4g} is too far below 0: "
+          "calibrate it anew"
+        )
+
+
+def check_description(
+  graph: Graph, input_shape: Shape, spiking: SpikingConfig, listed: Mapping[str, Shape]
+) -> Forms:
+  """What follows from a graph: the form of each of its nodes, by name.
+
+  Args:
+    graph: what the network computes.
+    input_shape: of one input, without the batch.
+    spiking: how it is simulated.
+    listed: the shapes of its arrays, by path: "params/conv:1/kernel".
+
+  Raises:
+    ValueError: if a node is unknown, or reads what comes after it, or has settings that it cannot
+      have, if there are other arrays than it needs, or if it is too large to be run.
+  """
+  check_shape("input_shape", input_shape)
+  if len(graph.nodes) > _MOST_NODES:
+    raise ValueError(f"it has {len(graph.nodes)} nodes, and {_MOST_NODES} are the most")
+  if (count := sum(len(node.inputs) for node in graph.nodes)) > _MOST_INPUTS:
+    raise ValueError(f"its nodes read {count} inputs, and {_MOST_INPUTS} are the most")
+  of_node: dict[str, dict[str, Shape]] = {}
+  for path, shape in listed.items():
+    prefix, _, name = path.rpartition("/")
+    of_node.setdefault(prefix, {})[name] = shape
+  shapes, forms, expected = {INPUT: input_shape}, {}, {}
+  largest, operations = math.prod(input_shape), 0
+  for node in graph.nodes:
+    if not _NAME.fullmatch(node.name) or node.name in shapes:
+      raise ValueError(f"the name {node.name!r} of a node is empty, too long, odd or used twice")
+    for name in node.inputs:
+      if name not in shapes:
+        raise ValueError(f"node {node.name!r} reads {name!r}, which no node before it makes")
+    operation, prefix = find(node.op), path_of(node)
+    if operation.form is None:
+      raise ValueError(f"operation {node.op!r} has no form, so it cannot be stored")
+    if len(settings := dict(node.settings)) != len(node.settings):
+      raise ValueError(f"node {node.name!r} has a setting twice")
+    try:
+      form = operation.form(
+        [shapes[name] for name in node.inputs], settings, of_node.get(prefix, {})
+      )
+    except ValueError as error:
+      raise ValueError(f"node {node.name!r}: {error}") from None
+    shapes[node.name], forms[node.name] = form.output, form
+    expected |= {f"{prefix}/{name}": shape for name, shape in form.arrays.items()}
+    values = math.prod(form.output)
+    largest = max(largest, values, form.padded)
+    slow = 1 if operation.kind is Kind.SYNAPSES else _SLOW
+    operations += values * form.terms * slow
+    if largest > _LARGEST_VALUE or operations > _MOST_OPERATIONS:
+      raise ValueError(f"node {node.name!r} makes the network too large to be run")
+  if graph.output not in shapes:
+    raise ValueError(f"the output {graph.output!r} is not a node")
+  _check_arrays(expected, listed)
+  if sum(map(math.prod, listed.values())) > _LARGEST_WEIGHTS:
+    raise ValueError("its arrays are too large to be read")
+  if spiking.time_steps > _MOST_TIME_STEPS:
+    raise ValueError(
+      f"time_steps={spiking.time_steps} is above {_MOST_TIME_STEPS}: store less, and give more "
+      "where the network is called"
+    )
+  if spiking.chunk * largest > _LARGEST_CHUNK:
+    raise ValueError(f"chunk={spiking.chunk} makes the network too large to be run: choose 0")
+  return forms
+
+
+def path_of(node: Any) -> str:
+  """Where the arrays of a node stand in the variables of a network: "params/conv:1"."""
+  collection = CLIPPING if find(node.op).kind is Kind.NEURONS else PARAMS
+  return f"{collection}/{node.name}"
+
+
+def _check_arrays(expected, listed):
+  """Raises ValueError unless exactly these arrays are there."""
+  for name in [*expected, *listed]:
+    if name not in listed:
+      raise ValueError(f"array {name!r} is missing")
+    if name not in expected:
+      raise ValueError(f"array {name!r} belongs to no node")
+    if listed[name] != expected[name]:
+      raise ValueError(f"array {name!r} has shape {listed[name]} in place of {expected[name]}")
+
+
+def check_range(graph: Graph, forms: Forms, variables: Variables, time_steps: int) -> None:
+  """Raises ValueError if a value might leave the range of float32 while the network runs.
+
+  What it looks at is a bound for inputs up to 2**20, far above what sound weights can reach.
+
+  Args:
+    graph: what the network computes.
+    forms: from `check_description`.
+    variables: its arrays, which `check_weights` has passed.
+    time_steps: T, over which currents are added up.
+  """
+  most = float(np.finfo(np.float32).max) / (4 * time_steps)  # a potential adds up several
+  bounds = {INPUT: _LARGEST_INPUT}
+  for node in graph.nodes:
+    bound = forms[node.name].terms * max((bounds[name] for name in node.inputs), default=0.0)
+    collection, name = path_of(node).split("/")
+    arrays = variables.get(collection, {}).get(name, {})
+    if find(node.op).kind is Kind.NEURONS:
+      reached = max(bounds[name] for name in node.inputs)
+      tau = float(np.logaddexp(np.float64(np.max(arrays["raw_threshold"])), 0))
+      bound = tau
+      reached = max(reached, tau, tau * _largest(arrays["v_init"]))
+    else:
+      if arrays:
+        factor = max(map(_largest, arrays.values()))
+        bound = bound * factor + factor
+      reached = bound
+    if not reached <= most:
+      raise ValueError(f"the arrays of {node.name!r} are so large that numbers may overflow")
+    bounds[node.name] = bound
+
+
+def _largest(array: Any) -> float:
+  return max(float(np.max(array)), -float(np.min(array)))

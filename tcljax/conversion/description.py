@@ -1,0 +1,168 @@
+"""The description of a converted network, network.json: written, and read strictly.
+
+docs/network-format.md says what each field means.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from tcljax.conversion.strict_json import LARGEST, from_json, to_json
+from tcljax.graph import Graph, Node
+from tcljax.graph.forms import Shape, check_shape
+from tcljax.maths.neurons import Neuron
+from tcljax.simulation.settings import SpikingConfig
+
+FORMAT = 4  # of the files; other numbers are refused
+WEIGHTS = "weights.safetensors"
+_DTYPE = "float32"
+_NODE = {"name": str, "op": str, "inputs": list, "settings": dict}
+_SPIKING = {"time_steps": int, "chunk": int, "neuron": dict, "delay": int, "encoding": str}
+_NEURON = {"reset": str, "surrogate": str, "width": float}
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+  """All that is known of a network but the numbers in its arrays.
+
+  Attributes:
+    graph: what it computes.
+    input_shape: of one input, without the batch.
+    spiking: how it is simulated.
+    metadata: whatever else belongs to it.
+    arrays: the shape of each array, by path: "params/conv:1/kernel".
+    size: bytes of the file of weights.
+    sha256: of the file of weights.
+  """
+
+  graph: Graph
+  input_shape: Shape
+  spiking: SpikingConfig
+  metadata: dict[str, Any]
+  arrays: Mapping[str, Shape]
+  size: int
+  sha256: str
+
+
+def to_text(description: Description) -> str:
+  """The text of network.json, with its own SHA-256.
+
+  Raises:
+    ValueError: if the metadata are not JSON, or the text becomes longer than is read.
+  """
+  tree = {
+    "format": FORMAT,
+    "nodes": [
+      {
+        "name": node.name,
+        "op": node.op,
+        "inputs": node.inputs,
+        "settings": dict(node.settings),
+      }
+      for node in description.graph.nodes
+    ],
+    "output": description.graph.output,
+    "input_shape": description.input_shape,
+    "spiking": dataclasses.asdict(description.spiking),
+    "metadata": description.metadata,
+    "arrays": {
+      name: {"shape": shape, "dtype": _DTYPE} for name, shape in description.arrays.items()
+    },
+    "files": {WEIGHTS: {"bytes": description.size, "sha256": description.sha256}},
+  }
+  try:
+    # Read once, as keys that are no strings become strings, and two may become one.
+    tree = from_json(to_json(tree).encode())
+    text = to_json(tree | {"sha256": digest(tree)}, indent=1) + "\n"
+    from_json(text.encode())
+  except ValueError as error:
+    raise ValueError(
+      f"the metadata of a network must be JSON of at most {LARGEST} bytes in all: {error}"
+    ) from error
+  return text
+
+
+def from_text(raw: bytes) -> Description:
+  """What `to_text` wrote.
+
+  Raises:
+    ValueError: if it is something else, of another version, or was changed since.
+  """
+  tree = from_json(raw)
+  if not isinstance(tree, dict) or type(found := tree.get("format")) is not int:
+    raise ValueError("it does not name the number of its format")
+  if found != FORMAT:
+    raise ValueError(
+      f"it has format {found}, this version reads {FORMAT}: convert the network again"
+    )
+  fields = {
+    "format": int,
+    "nodes": list,
+    "output": str,
+    "input_shape": list,
+    "spiking": dict,
+    "metadata": dict,
+    "arrays": dict,
+    "files": dict,
+    "sha256": str,
+  }
+  _check_fields("the description", tree, fields)
+  if tree["sha256"] != digest(tree):
+    raise ValueError("it was changed after it was written: its SHA-256 is another")
+  _check_fields("files", tree["files"], {WEIGHTS: dict})
+  weights = tree["files"][WEIGHTS]
+  _check_fields(WEIGHTS, weights, {"bytes": int, "sha256": str})
+  return Description(
+    Graph(tuple(map(_node, tree["nodes"])), tree["output"]),
+    _tuples(tree["input_shape"]),
+    _spiking(tree["spiking"]),
+    tree["metadata"],
+    {name: _listed(name, entry) for name, entry in tree["arrays"].items()},
+    weights["bytes"],
+    weights["sha256"],
+  )
+
+
+def digest(tree: Mapping[str, Any]) -> str:
+  """The SHA-256 of a description, its field `sha256` left out, in the form without choices."""
+  rest = {key: value for key, value in tree.items() if key != "sha256"}
+  return hashlib.sha256(to_json(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _node(entry: Any) -> Node:
+  _check_fields("a node", entry, _NODE)
+  if not all(isinstance(name, str) for name in entry["inputs"]):
+    raise ValueError(f"inputs={entry['inputs']!r} of {entry['name']!r} must be names of nodes")
+  settings = tuple(sorted((key, _tuples(value)) for key, value in entry["settings"].items()))
+  return Node(entry["name"], entry["op"], tuple(entry["inputs"]), settings)
+
+
+def _spiking(entry: Any) -> SpikingConfig:
+  _check_fields("spiking", entry, _SPIKING)
+  _check_fields("neuron", entry["neuron"], _NEURON)
+  return SpikingConfig(**entry | {"neuron": Neuron(**entry["neuron"])})
+
+
+def _listed(name: str, entry: Any) -> Shape:
+  _check_fields(f"array {name!r}", entry, {"shape": list, "dtype": str})
+  if entry["dtype"] != _DTYPE:
+    raise ValueError(f"array {name!r} is of type {entry['dtype']!r} and must be {_DTYPE}")
+  shape = _tuples(entry["shape"])
+  check_shape(f"the shape of array {name!r}", shape)
+  return shape
+
+
+def _check_fields(what: str, entry: Any, fields: Mapping[str, type]) -> None:
+  """Raises ValueError unless this is an object of exactly these fields, of these types."""
+  if not isinstance(entry, dict) or set(entry) != set(fields):
+    found = sorted(entry) if isinstance(entry, dict) else entry
+    raise ValueError(f"{what} must have the fields {', '.join(fields)} and has {found!r}")
+  for field, wanted in fields.items():
+    if type(entry[field]) is not wanted:  # not isinstance, as true and false are integers too
+      raise ValueError(f"{field}={entry[field]!r} of {what} must be of type {wanted.__name__}")
+
+
+def _tuples(value: Any) -> Any:
+  """JSON knows no tuples, and the settings of nodes nothing else."""
+  return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
