@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from tcljax.graph import Graph
+from tcljax.graph import Graph, Node
 from tcljax.graph.forms import Form, Shape, check_shape
 from tcljax.graph.nodes import INPUT
 from tcljax.graph.operations import find
@@ -24,12 +24,13 @@ from tcljax.simulation.settings import SpikingConfig
 # has some 500 nodes, 0.8 million numbers in a value, and 11 thousand million operations a step.
 _MOST_NODES = 2048
 _MOST_INPUTS = 8192  # of all nodes together
+_MOST_PATHS = 2**12  # to a value from the weights and neurons before it; XLA may write out each
 _LARGEST_VALUE = 2**24  # numbers that one example makes of a value, once it is padded
 _LARGEST_CHUNK = 2**27  # the same of K steps
 _MOST_OPERATIONS = 2**36  # multiplications or additions in a step, for one example
 _SLOW = 64  # how many of these one of a window takes, as no matrix product serves it
 _LARGEST_WEIGHTS = 2**31  # numbers in all arrays, 8 GiB
-_MOST_TIME_STEPS = 2**16
+_MOST_TIME_STEPS = 2**14
 _LARGEST_INPUT = 2.0**20  # a normalised image holds far less
 _NAME = re.compile(r"[^/\x00-\x1f\x7f\ud800-\udfff]{1,256}")
 
@@ -76,57 +77,98 @@ def check_description(
       have, if there are other arrays than it needs, or if it is too large to be run.
   """
   check_shape("input_shape", input_shape)
-  if len(graph.nodes) > _MOST_NODES:
-    raise ValueError(f"it has {len(graph.nodes)} nodes, and {_MOST_NODES} are the most")
-  if (count := sum(len(node.inputs) for node in graph.nodes)) > _MOST_INPUTS:
-    raise ValueError(f"its nodes read {count} inputs, and {_MOST_INPUTS} are the most")
+  sizes = _Sizes(graph, input_shape)
   of_node: dict[str, dict[str, Shape]] = {}
   for path, shape in listed.items():
     prefix, _, name = path.rpartition("/")
     of_node.setdefault(prefix, {})[name] = shape
   shapes, forms, expected = {INPUT: input_shape}, {}, {}
-  largest, operations = math.prod(input_shape), 0
   for node in graph.nodes:
     if not _NAME.fullmatch(node.name) or node.name in shapes:
       raise ValueError(f"the name {node.name!r} of a node is empty, too long, odd or used twice")
-    for name in node.inputs:
-      if name not in shapes:
-        raise ValueError(f"node {node.name!r} reads {name!r}, which no node before it makes")
-    operation, prefix = find(node.op), path_of(node)
-    if operation.form is None:
-      raise ValueError(f"operation {node.op!r} has no form, so it cannot be stored")
-    if len(settings := dict(node.settings)) != len(node.settings):
-      raise ValueError(f"node {node.name!r} has a setting twice")
     try:
-      form = operation.form(
-        [shapes[name] for name in node.inputs], settings, of_node.get(prefix, {})
-      )
+      form = _form(node, shapes, of_node.get(path_of(node), {}))
     except ValueError as error:
       raise ValueError(f"node {node.name!r}: {error}") from None
+    sizes.add(node, form)
     shapes[node.name], forms[node.name] = form.output, form
-    expected |= {f"{prefix}/{name}": shape for name, shape in form.arrays.items()}
-    values = math.prod(form.output)
-    largest = max(largest, values, form.padded)
-    slow = 1 if operation.kind is Kind.SYNAPSES else _SLOW
-    operations += values * form.terms * slow
-    if largest > _LARGEST_VALUE or operations > _MOST_OPERATIONS:
-      raise ValueError(f"node {node.name!r} makes the network too large to be run")
+    expected |= {f"{path_of(node)}/{name}": shape for name, shape in form.arrays.items()}
   if graph.output not in shapes:
     raise ValueError(f"the output {graph.output!r} is not a node")
   _check_arrays(expected, listed)
-  if sum(map(math.prod, listed.values())) > _LARGEST_WEIGHTS:
-    raise ValueError("its arrays are too large to be read")
-  if spiking.time_steps > _MOST_TIME_STEPS:
-    raise ValueError(
-      f"time_steps={spiking.time_steps} is above {_MOST_TIME_STEPS}: store less, and give more "
-      "where the network is called"
-    )
-  if spiking.chunk * largest > _LARGEST_CHUNK:
-    raise ValueError(f"chunk={spiking.chunk} makes the network too large to be run: choose 0")
+  sizes.check_arrays(listed)
+  sizes.check_spiking(spiking)
   return forms
 
 
-def path_of(node: Any) -> str:
+def _form(node: Node, shapes: Mapping[str, Shape], listed: Mapping[str, Shape]) -> Form:
+  """The form of a node, after the nodes of these shapes."""
+  for name in node.inputs:
+    if name not in shapes:
+      raise ValueError(f"it reads {name!r}, which no node before it makes")
+  form_of = find(node.op).form
+  if form_of is None:
+    raise ValueError(f"operation {node.op!r} has no form, so that it cannot be stored")
+  return form_of([shapes[name] for name in node.inputs], dict(node.settings), listed)
+
+
+class _Sizes:
+  """What a network takes to be run, added up node by node.
+
+  Attributes:
+    largest: numbers of the largest value, for one example.
+    operations: in one step, for one example.
+    paths: by node, how many ways lead to it from the weights and neurons before it.
+  """
+
+  def __init__(self, graph: Graph, input_shape: Shape) -> None:
+    _check_most("nodes", len(graph.nodes), _MOST_NODES)
+    _check_most("inputs of nodes", sum(len(node.inputs) for node in graph.nodes), _MOST_INPUTS)
+    self.largest, self.operations, self.paths = 0, 0, {INPUT: 1}
+    self._grow("the input", math.prod(input_shape))
+
+  def add(self, node: Node, form: Form) -> None:
+    """Adds a node.
+
+    Raises:
+      ValueError: if it makes the network too large.
+    """
+    kind, values, where = find(node.op).kind, math.prod(form.output), f"node {node.name!r}"
+    self._grow(where, max(values, form.padded))
+    self.operations += values * form.terms * (1 if kind is Kind.SYNAPSES else _SLOW)
+    _check_most(f"operations in a step up to {where}", self.operations, _MOST_OPERATIONS)
+    begins = kind in (Kind.SYNAPSES, Kind.NEURONS)
+    self.paths[node.name] = 1 if begins else sum(self.paths[name] for name in node.inputs)
+    _check_most(f"paths to {where}", self.paths[node.name], _MOST_PATHS)
+
+  def _grow(self, where, numbers):
+    _check_most(f"numbers in {where}", numbers, _LARGEST_VALUE)
+    self.largest = max(self.largest, numbers)
+
+  def check_arrays(self, listed: Mapping[str, Shape]) -> None:
+    """Raises ValueError if all arrays together are too large."""
+    _check_most("numbers in its arrays", sum(map(math.prod, listed.values())), _LARGEST_WEIGHTS)
+
+  def check_spiking(self, spiking: SpikingConfig) -> None:
+    """Raises ValueError if it is simulated over too many steps, or too many at a time."""
+    if spiking.time_steps > _MOST_TIME_STEPS:
+      raise ValueError(
+        f"time_steps={spiking.time_steps} is above {_MOST_TIME_STEPS}: store fewer, and give more "
+        "where the network is called"
+      )
+    if spiking.chunk * self.largest > _LARGEST_CHUNK:
+      raise ValueError(
+        f"chunk={spiking.chunk} makes values of {spiking.chunk * self.largest} numbers, and "
+        f"{_LARGEST_CHUNK} are the most: choose 0 for an automatic one"
+      )
+
+
+def _check_most(what: str, count: int, most: int) -> None:
+  if count > most:
+    raise ValueError(f"it has {count} {what}, and {most} are the most")
+
+
+def path_of(node: Node) -> str:
   """Where the arrays of a node stand in the variables of a network: "params/conv:1"."""
   collection = CLIPPING if find(node.op).kind is Kind.NEURONS else PARAMS
   return f"{collection}/{node.name}"

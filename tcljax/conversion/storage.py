@@ -77,7 +77,7 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path
     0,
     "",
   )
-  _checked(from_text(to_text(described).encode()), lambda _: arrays)
+  _checked(from_text(to_text(described).encode()), lambda: arrays)
   try:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
@@ -160,30 +160,28 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
     True
   """
   path = pathlib.Path(directory).absolute()
-  name = _DESCRIPTION
   try:
-    with _regular(path / name) as (file, size):
+    with _regular(path / _DESCRIPTION) as (file, size):
       if size > LARGEST:
         raise ValueError(f"it has {size} bytes, and {LARGEST} are the most")
       description = from_text(file.read(LARGEST + 1))
-
-    def arrays(description):
-      nonlocal name
-      name = WEIGHTS
-      with _regular(path / name) as (file, size):
-        if size != description.size:
-          raise ValueError(f"it has {size} bytes in place of {description.size}")
-        return read_arrays(file, size, description.sha256, description.arrays)
-
-    return _checked(description, arrays)
+    return _checked(description, lambda: _arrays(path / WEIGHTS, description))
   except FileNotFoundError as error:
     raise ValueError(f"{path} is not a spiking network: {error.filename} is missing") from error
   except (OSError, ValueError, MemoryError) as error:
-    raise ValueError(f"spiking network {path} cannot be read: {name}: {_told(error)}") from error
+    raise ValueError(f"spiking network {path} cannot be read: {_told(error)}") from error
+
+
+def _arrays(path: pathlib.Path, description: Description) -> dict[str, np.ndarray]:
+  """The arrays of a file of weights, which must be that of the description."""
+  with _regular(path) as (file, size):
+    if size != description.size:
+      raise ValueError(f"it has {size} bytes in place of {description.size}")
+    return read_arrays(file, size, description.sha256, description.arrays)
 
 
 def _checked(
-  description: Description, arrays: Callable[[Description], dict[str, np.ndarray]]
+  description: Description, arrays: Callable[[], dict[str, np.ndarray]]
 ) -> SpikingNetwork:
   """The network of a description that can be run.
 
@@ -196,7 +194,7 @@ def _checked(
   """
   graph, shape, spiking = description.graph, description.input_shape, description.spiking
   forms = check_description(graph, shape, spiking, description.arrays)
-  flat = {tuple(name.split("/")): array for name, array in arrays(description).items()}
+  flat = {tuple(name.split("/")): array for name, array in arrays().items()}
   variables = traverse_util.unflatten_dict(flat)
   check_weights(variables)
   check_range(graph, forms, variables, spiking.time_steps)
@@ -215,15 +213,24 @@ def _regular(path: pathlib.Path) -> Iterator[tuple[io.BufferedReader, int]]:
   """Opens a regular file, or a link to one, and tells its size.
 
   Raises:
-    ValueError: if it is something else; pipes and devices, which may never end, are not waited for.
+    ValueError: naming the file, if it is something else, or what is read in it raises ValueError.
+      Pipes and devices, which may never end, are not waited for.
+    FileNotFoundError: if it is not there.
   """
   # Of Unix alone; on Windows a file is opened as text without the last.
   flags = [getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY")]
-  with open(os.open(path, os.O_RDONLY | sum(flags)), "rb") as file:
-    found = os.fstat(file.fileno())
-    if not stat.S_ISREG(found.st_mode):
-      raise ValueError("it is not a regular file")
-    yield file, found.st_size
+  with contextlib.ExitStack() as opened:
+    try:
+      descriptor = os.open(path, os.O_RDONLY | sum(flags))
+      opened.callback(os.close, descriptor)
+      found = os.fstat(descriptor)
+      if not stat.S_ISREG(found.st_mode):
+        raise ValueError("it is not a regular file")
+      yield opened.enter_context(open(descriptor, "rb", closefd=False)), found.st_size
+    except FileNotFoundError:
+      raise
+    except (OSError, ValueError) as error:
+      raise ValueError(f"{path.name}: {_told(error)}") from error
 
 
 def _told(error: BaseException) -> str:

@@ -49,8 +49,7 @@ def conv(inputs: Sequence[Shape], settings: Mapping[str, Any], listed: Mapping[s
   axes = len(x) - 1
   if not 1 <= axes <= 3:
     raise ValueError(f"a convolution takes images of 1 to 3 axes and channels, not {x}")
-  kernel = listed.get("kernel", ())
-  _integers("kernel", kernel, axes + 2, 1)
+  kernel = _kernel(listed, axes + 2)
   _integer("feature_group_count", groups, 1)
   if kernel[-2] * groups != x[-1] or kernel[-1] % groups:
     raise ValueError(f"a kernel {kernel} in {groups} groups does not fit {x[-1]} channels")
@@ -69,8 +68,7 @@ def dense(
   """Of a product of the last axis with weights; its bias may be missing."""
   (x,) = _count(inputs, 1)
   _values(settings, ())
-  kernel = listed.get("kernel", ())
-  _integers("kernel", kernel, 2, 1)
+  kernel = _kernel(listed, 2)
   if not x or kernel[0] != x[-1]:
     raise ValueError(f"a kernel {kernel} does not fit an input of shape {x}")
   return Form((*x[:-1], kernel[1]), _with_bias(kernel, listed), kernel[0])
@@ -232,6 +230,14 @@ def neurons(
     x[:-1], (window,) * axes, (stride,) * axes, ((padding, padding),) * axes, *[(1,) * axes] * 2
   )
   return Form((*pixels, x[-1]), arrays, window**axes, math.prod(padded) * x[-1])
+
+
+def _kernel(listed, axes):
+  """The shape of a kernel that has so many axes."""
+  if "kernel" not in listed:
+    raise ValueError("its array 'kernel' is missing")
+  _integers("kernel", listed["kernel"], axes, 1)
+  return listed["kernel"]
 
 
 def _with_bias(kernel, listed):

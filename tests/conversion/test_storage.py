@@ -1,13 +1,19 @@
 """Networks on disk: what saving and loading keep, replace and refuse."""
 
+import dataclasses
 import json
+import pathlib
 
+import jax
 import numpy as np
 import pytest
+import safetensors.numpy
+from flax import traverse_util
 from running import calibrate_plainly
 
 import tcljax
 from tcljax.conversion import storage
+from tcljax.conversion.description import digest
 
 
 def test_round_trip_gives_the_same_bits(network, images, tmp_path):
@@ -38,7 +44,7 @@ def test_a_failed_write_leaves_the_old_network(network, images, tmp_path, monkey
   def full_disk(*args, **kwargs):
     raise OSError(28, "No space left on device")
 
-  monkeypatch.setattr(storage.np, "savez", full_disk)
+  monkeypatch.setattr(storage, "write_arrays", full_disk)
   with pytest.raises(ValueError, match="cannot be written: No space left"):
     tcljax.save(network, path)
   np.testing.assert_array_equal(tcljax.load(path)(images), network(images))
@@ -77,33 +83,112 @@ def test_metadata_must_be_json(vgg, images, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_what_is_written_is_on_the_disk_before_it_is_renamed(network, tmp_path, monkeypatch):
+  synced, rename = [], pathlib.Path.rename
+  monkeypatch.setattr(storage, "sync", lambda path: synced.append(path.name))
+  monkeypatch.setattr(
+    pathlib.Path, "rename", lambda path, to: (synced.append("renamed"), rename(path, to))[1]
+  )
+  tcljax.save(network, tmp_path / "net")
+  files = ["weights.safetensors", "network.json", "net.partial"]
+  assert synced == [*files, "renamed", tmp_path.name]
+
+
+def test_other_programs_read_the_weights(network, tmp_path):
+  path = tcljax.save(network, tmp_path / "net")
+  found = safetensors.numpy.load_file(path / "weights.safetensors")
+  expected = traverse_util.flatten_dict(network.variables, sep="/")
+  assert set(found) == set(expected)
+  for name, array in expected.items():
+    assert found[name].dtype == np.float32
+    np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_network_of_an_earlier_format_is_replaced(network, tmp_path):
+  path = tmp_path / "net"
+  path.mkdir()
+  (path / "network.json").write_text('{"format": 3, "nodes": []}')
+  (path / "arrays.npz").write_bytes(b"PK")
+  with pytest.raises(ValueError, match="it has format 3, this version reads 4: convert the net"):
+    tcljax.load(path)
+  assert sorted(f.name for f in tcljax.save(network, path).iterdir()) == [
+    "network.json",
+    "weights.safetensors",
+  ]
+
+
+def test_a_directory_by_the_name_of_our_file_is_not_deleted(network, tmp_path):
+  path = tcljax.save(network, tmp_path / "net")
+  (path / "results.json").mkdir()
+  (path / "results.json" / "thesis.tex").write_text("precious")
+  with pytest.raises(ValueError, match=r"holds results\.json and is not \(only\)"):
+    tcljax.save(network, path)
+  assert (path / "results.json" / "thesis.tex").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    ({"metadata": {"x": float("nan")}}, "metadata of a network must be JSON .*Out of range"),
+    ({"metadata": {1: "a", "1": "b"}}, "metadata of a network must be JSON .*'1' twice"),
+    ({"metadata": {"x": "y" * 2**22}}, "metadata of a network must be JSON of at most 4194304"),
+    ({"spiking": tcljax.SpikingConfig(10**6)}, "time_steps=1000000 is above 16384: store fewer"),
+    ({"variables": {"params": {}}}, "node 'conv:1': its array 'kernel' is missing"),
+  ],
+)
+def test_what_could_not_be_loaded_is_not_saved(network, tmp_path, change, message):
+  with pytest.raises(ValueError, match=message):
+    tcljax.save(dataclasses.replace(network, **change), tmp_path / "net")
+  assert not list(tmp_path.iterdir())
+
+
+def test_arrays_of_numpys_own_type_are_stored_as_they_are_computed(network, images, tmp_path):
+  wide = jax.tree.map(lambda a: np.asarray(a, np.float64), dict(network.variables))
+  loaded = tcljax.load(tcljax.save(dataclasses.replace(network, variables=wide), tmp_path / "net"))
+  np.testing.assert_array_equal(loaded(images), network(images))
+
+
 def test_damaged_files_are_told(network, tmp_path):
   path = tcljax.save(network, tmp_path / "net")
-  arrays, description = path / "arrays.npz", path / "network.json"
-  whole, text = arrays.read_bytes(), description.read_text()
+  weights, description = path / "weights.safetensors", path / "network.json"
+  whole, text = weights.read_bytes(), description.read_text()
 
   def told(match):
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ValueError, match=f"^spiking network {path} .*{match}"):
       tcljax.load(path)
 
+  def changed(**fields):
+    tree = json.loads(text) | fields
+    description.write_text(json.dumps(tree | {"sha256": digest(tree)}))
+
   for size in (0, 10, len(whole) // 2, len(whole) - 1):
-    arrays.write_bytes(whole[:size])
-    told("cannot be read")
-  arrays.unlink()
-  told("arrays.npz is missing")
-  arrays.write_bytes(whole)
+    weights.write_bytes(whole[:size])
+    told(f"weights.safetensors: it has {size} bytes in place of {len(whole)}")
+  weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+  told("weights.safetensors: it was changed after it was written: its SHA-256 is another")
+  weights.unlink()
+  with pytest.raises(ValueError, match=r"is not a spiking network: .*weights\.safetensors is m"):
+    tcljax.load(path)
+  weights.write_bytes(whole)
   description.write_text(text[:100])
-  told("cannot be read")
-  for other in (1, 2, 99):
-    description.write_text(json.dumps(json.loads(text) | {"format": other}))
-    told(f"it has format {other}, this version reads 3: convert the network again")
-  parts = json.loads(text)
-  parts["spiking"]["neuron"]["reset"] = "slow"
-  description.write_text(json.dumps(parts))
-  told("cannot be read: reset='slow' is unknown")
-  parts = json.loads(text)
-  parts["nodes"][0]["op"] = "fourier"
-  description.write_text(json.dumps(parts))
-  told("cannot be read: unknown operation 'fourier'")
+  told("network.json: it is not JSON: ")
+  description.write_text(text.replace('"delay": 0', '"delay": 1'))
+  told("network.json: it was changed after it was written: its SHA-256 is another")
+  for other in (1, 2, 3, 99):
+    changed(format=other)
+    told(f"it has format {other}, this version reads 4: convert the network again")
+  spiking = json.loads(text)["spiking"]
+  changed(spiking=spiking | {"neuron": spiking["neuron"] | {"reset": "slow"}})
+  told("cannot be read: network.json: reset='slow' is unknown")
+  nodes = json.loads(text)["nodes"]
+  changed(nodes=[nodes[0] | {"op": "fourier"}, *nodes[1:]])
+  told("cannot be read: node 'conv:1': unknown operation 'fourier'")
+  changed(nodes=[nodes[0] | {"settings": {}}, *nodes[1:]])
+  told(r"cannot be read: node 'conv:1': its settings are \[\] and must be \['feature_group")
+  changed(input_shape=[8, 8, 4])
+  told(
+    r"cannot be read: node 'conv:1': a kernel \(3, 3, 3, 8\) in 1 groups does not fit 4 channels"
+  )
   description.unlink()
-  told("is not a spiking network: .*network.json is missing")
+  with pytest.raises(ValueError, match=r"is not a spiking network: .*network\.json is missing"):
+    tcljax.load(path)

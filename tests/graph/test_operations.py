@@ -11,6 +11,7 @@ from graphs import both, randomized
 
 import tcljax
 from tcljax.graph import affine, fold, neurons, pooling, shaping, trace
+from tcljax.graph.forms import Form
 from tcljax.graph.operations import OPERATIONS
 from tcljax.graph.record import Kind, Made, Operation, Refused
 from tcljax.layers.activations import ReLU
@@ -75,7 +76,12 @@ def fold_rows(arrays, scale, shift):
   return {"kernel": arrays["kernel"] * scale.reshape(-1)}
 
 
-REV = Operation(name="rev", run=lambda x, *, axes: jax.lax.rev(x, axes), read={"rev": read_rev})
+REV = Operation(
+  name="rev",
+  run=lambda x, *, axes: jax.lax.rev(x, axes),
+  read={"rev": read_rev},
+  form=lambda inputs, settings, listed: Form(inputs[0]),
+)
 # Reads what "dense" refuses.
 ROWS = Operation(
   name="rows",
@@ -83,6 +89,9 @@ ROWS = Operation(
   read={"dot_general": read_rows},
   kind=Kind.SYNAPSES,
   fold=fold_rows,
+  form=lambda inputs, settings, listed: Form(
+    (inputs[0][1], listed["kernel"][1]), {"kernel": (inputs[0][0], listed["kernel"][1])}
+  ),
 )
 
 
@@ -123,7 +132,7 @@ def test_an_operation_is_added_by_its_record_alone(rng, monkeypatch, tmp_path, s
   expected = tcljax.simulate(model, variables, x, spiking).logits
   np.testing.assert_allclose(tcljax.load(path)(x), expected, rtol=1e-4, atol=1e-4)
   monkeypatch.delitem(OPERATIONS, "rev")
-  with pytest.raises(ValueError, match="cannot be read: unknown operation 'rev'"):
+  with pytest.raises(ValueError, match="cannot be read: node 'rev:1': unknown operation 'rev'"):
     tcljax.load(path)
 
 

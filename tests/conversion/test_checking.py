@@ -1,0 +1,122 @@
+"""Weights and thresholds that a spiking network may have, and how large it may be."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from flax import traverse_util
+
+import tcljax
+from tcljax.conversion.checking import check_description, check_range, check_weights
+from tcljax.graph import Graph, Node
+
+
+def with_array(network, path, value):
+  flat = {name: np.array(a) for name, a in traverse_util.flatten_dict(network.variables).items()}
+  flat[path].reshape(-1)[-1] = value
+  return traverse_util.unflatten_dict(flat)
+
+
+def listed(network):
+  flat = traverse_util.flatten_dict(network.variables, sep="/")
+  return {name: np.shape(array) for name, array in flat.items()}
+
+
+def check(network, **changes):
+  network = dataclasses.replace(network, **changes)
+  return check_description(network.graph, network.input_shape, network.spiking, listed(network))
+
+
+@pytest.mark.parametrize(
+  "path, value, message",
+  [
+    (("params", "conv:1", "kernel"), np.nan, "kernel of 'conv:1' holds 1 NaN or infinite numbers"),
+    (("params", "dense:1", "bias"), -np.inf, "bias of 'dense:1' holds 1 NaN or infinite numbers"),
+    (("clipping", "act1_1", "v_init"), np.inf, "v_init of 'act1_1' holds 1 NaN"),
+    (("clipping", "act1_1", "raw_threshold"), np.nan, "raw_threshold of 'act1_1' holds 1 NaN"),
+    (("clipping", "act1_1", "raw_threshold"), -104, "'act1_1' has a threshold of 0, as raw_"),
+    # Above 0 in float32, but not for a device that takes so small numbers for 0.
+    (("clipping", "act1_1", "raw_threshold"), -90, "'act1_1' has a threshold of 0, as raw_"),
+  ],
+)
+def test_numbers_that_are_none_are_told_by_node(network, path, value, message):
+  check_weights(network.variables)
+  with pytest.raises(ValueError, match=message):
+    check_weights(with_array(network, path, value))
+
+
+def test_large_sums_of_finite_numbers_are_finite():
+  check_weights({"params": {"a": {"kernel": np.full((4, 4), 3e38, np.float32)}}})
+
+
+@pytest.mark.parametrize(
+  "path, value",
+  [
+    (("params", "conv:2", "kernel"), 1e37),
+    (("params", "conv:2", "bias"), -3e38),
+    (("clipping", "act1_1", "raw_threshold"), 1e38),
+    (("clipping", "act1_1", "v_init"), -1e38),
+  ],
+)
+def test_numbers_that_may_overflow_are_told(network, path, value):
+  forms = check(network)
+  check_range(network.graph, forms, network.variables, 2**14)
+  with pytest.raises(ValueError, match="are so large that numbers may overflow"):
+    check_range(network.graph, forms, with_array(network, path, value), 6)
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    ({"input_shape": (8, 8)}, r"node 'conv:1': kernel=\(3, 3, 3, 8\) must be 3 whole numbers"),
+    ({"input_shape": (8, -8, 3)}, "input_shape=-8 must be a whole number from 1"),
+    ({"input_shape": (2**20, 2**20, 3)}, "it has 3298534883328 numbers in the input, and 16777216"),
+    ({"input_shape": (2000, 2000, 3)}, "numbers in node 'conv:1', and 16777216 are the most"),
+    (
+      {"spiking": tcljax.SpikingConfig(2**14, chunk=2**14), "input_shape": (2048, 2048, 3)},
+      "numbers in node 'conv:1'",
+    ),
+    ({"spiking": tcljax.SpikingConfig(2**14 + 1)}, "time_steps=16385 is above 16384"),
+  ],
+)
+def test_what_does_not_fit_or_is_too_large_is_told(network, change, message):
+  check(network)
+  with pytest.raises(ValueError, match=message):
+    check(network, **change)
+
+
+def test_many_steps_at_a_time_are_told():
+  graph = Graph((Node("reshape:1", "reshape", ("input:0",), (("shape", (2**20,)),)),), "reshape:1")
+  check_description(graph, (2**10, 2**10), tcljax.SpikingConfig(512, chunk=128), {})
+  with pytest.raises(ValueError, match="chunk=256 makes values of 268435456 numbers, and 134217"):
+    check_description(graph, (2**10, 2**10), tcljax.SpikingConfig(512, chunk=256), {})
+
+
+def chain(op, count, settings=()):
+  """Nodes that read the one before them twice, as far as they read two."""
+  names = ["input:0", *(f"{op}:{i}" for i in range(count))]
+  return Graph(
+    tuple(
+      Node(name, op, (before,) * (1 if op == "transpose" else 2), settings)
+      for before, name in itertools.pairwise(names)
+    ),
+    names[-1],
+  )
+
+
+@pytest.mark.parametrize(
+  "graph, message",
+  [
+    (chain("transpose", 2049, (("permutation", (0, 1)),)), "it has 2049 nodes, and 2048 are"),
+    (chain("add", 13), "it has 8192 paths to node 'add:12', and 4096 are the most"),
+    (chain("concatenate", 13, (("axis", 1),)), "it has 8192 paths to node 'concatenate:12'"),
+    (Graph((Node("a", "concatenate", ("input:0",) * 8193, (("axis", 1),)),), "a"), "8193 inputs"),
+    (Graph((Node("a", "add", ("a", "a")),), "a"), "node 'a': it reads 'a', which no node before"),
+    (Graph((Node("a/b", "add", ("input:0",) * 2),), "a/b"), "the name 'a/b' of a node is empty"),
+    (Graph((), "a"), "the output 'a' is not a node"),
+  ],
+)
+def test_graphs_that_cannot_be_run_are_told(graph, message):
+  with pytest.raises(ValueError, match=message):
+    check_description(graph, (3,), tcljax.SpikingConfig(), {})

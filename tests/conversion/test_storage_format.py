@@ -1,0 +1,173 @@
+"""The files of a network are what docs/network-format.md says: a reader of NumPy, written from it.
+
+Nothing of tcljax is used in `Reader`, so that the page is what it follows.
+"""
+
+import json
+
+import numpy as np
+import pytest
+from networks import everything
+
+import tcljax
+
+
+class Reader:
+  """Reads a folder and runs it, as docs/network-format.md says and no other way."""
+
+  def __init__(self, folder):
+    self.about = json.loads((folder / "network.json").read_text(encoding="utf-8"))
+    raw = (folder / "weights.safetensors").read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    self.arrays = {
+      name: np.frombuffer(raw[8 + length :][slice(*at["data_offsets"])], "<f4").reshape(at["shape"])
+      for name, at in json.loads(raw[8 : 8 + length]).items()
+    }
+
+  def run(self, x, time_steps):
+    """The mean output, and how often the neurons of each population have fired, by step."""
+    self.v, self.counts, spiking = {}, {}, self.about["spiking"]
+    outputs, fired = [], []
+    for step in range(time_steps):
+      values = {"input:0": x}
+      for node in self.about["nodes"]:
+        inputs = [values[name] for name in node["inputs"]]
+        if node["op"] == "neurons":
+          value = self.neurons(node, inputs[0], step, spiking["neuron"]["reset"])
+        else:
+          arrays = [f"params/{node['name']}/{key}" for key in ("kernel", "scale", "bias", "shift")]
+          arrays = [self.arrays[name] for name in arrays if name in self.arrays]
+          value = OPERATIONS[node["op"]](*inputs, *arrays, **node["settings"])
+        values[node["name"]] = value.astype(np.float32)
+      outputs.append(values[self.about["output"]])
+      fired.append({name: count.sum() for name, count in self.counts.items()})
+    return np.mean(outputs[spiking["delay"] :], axis=0), fired
+
+  def neurons(self, node, current, step, reset):
+    name = node["name"]
+    raw, v_init = (self.arrays[f"clipping/{name}/{key}"] for key in ("raw_threshold", "v_init"))
+    tau = np.logaddexp(raw, np.float32(0))
+    parts = v_init if v_init.ndim > raw.ndim else v_init[None]
+    if step == 0:
+      self.v[name] = np.broadcast_to(parts[0] * tau, current.shape)
+      self.counts[name] = np.zeros(current.shape, np.float32)
+    elif step < len(parts):
+      current = current + parts[step] / np.float32(len(parts)) * tau
+    v = self.v[name] + current
+    spikes = (v >= tau).astype(np.float32)
+    self.v[name] = v - spikes * tau if reset == "soft" else v * (1 - spikes)
+    before, self.counts[name] = self.counts[name], self.counts[name] + spikes
+    if not node["settings"]:
+      return spikes * tau
+    highest = [gate_maximum(c, **node["settings"]) for c in (before, self.counts[name])]
+    return (highest[1] > highest[0]) * tau
+
+
+def windows(x, size, strides, padding, dilation, window_dilation, filled=0.0):
+  """Each window of `x` along its first axes: [..., windows..., rest..., size...]."""
+  axes = range(len(size))
+  for axis in axes:
+    wide = list(x.shape)
+    wide[axis] = (wide[axis] - 1) * dilation[axis] + 1
+    spread = np.full(wide, filled, np.float32)
+    spread[(*[slice(None)] * axis, slice(None, None, dilation[axis]))] = x
+    x = spread
+  x = np.pad(x, [*padding, *[(0, 0)] * (x.ndim - len(size))], constant_values=filled)
+  reach = tuple((n - 1) * d + 1 for n, d in zip(size, window_dilation))
+  x = np.lib.stride_tricks.sliding_window_view(x, reach, tuple(axes))
+  x = x[tuple(slice(None, None, s) for s in strides)]
+  return x[(..., *(slice(None, None, d) for d in window_dilation))]
+
+
+def conv(
+  x, kernel, bias=0.0, *, window_strides, padding, lhs_dilation, rhs_dilation, feature_group_count
+):
+  axes, groups = kernel.ndim - 2, feature_group_count
+  seen = windows(
+    np.moveaxis(x, 0, -2), kernel.shape[:axes], window_strides, padding, lhs_dilation, rhs_dilation
+  )  # [H', W', B, C, h, w]
+  seen = np.moveaxis(seen, axes, 0)
+  parts = [
+    np.tensordot(part, weights, ([*range(axes + 2, 2 * axes + 2), axes + 1], range(axes + 1)))
+    for part, weights in zip(np.split(seen, groups, axes + 1), np.split(kernel, groups, -1))
+  ]
+  return np.concatenate(parts, -1) + bias
+
+
+def pool(reduce, filled):
+  def run(x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
+    settings = (window_dimensions, window_strides, padding, base_dilation, window_dilation)
+    return reduce(windows(x, *settings, filled), tuple(range(-x.ndim, 0)))
+
+  return run
+
+
+def gate_maximum(counts, *, window, stride, padding):
+  axes = counts.ndim - 2
+  every = lambda inner, outer: [outer, *[inner] * axes, outer]
+  return pool(np.max, -np.inf)(
+    counts,
+    window_dimensions=every(window, 1),
+    window_strides=every(stride, 1),
+    padding=every((padding, padding), (0, 0)),
+    base_dilation=every(1, 1),
+    window_dilation=every(1, 1),
+  )
+
+
+def pad(x, *, padding):
+  for axis, (low, high, between) in enumerate(padding, 1):
+    assert between == 0 and min(low, high) >= 0
+    x = np.pad(x, [(low, high) if a == axis else (0, 0) for a in range(x.ndim)])
+  return x
+
+
+def cut(x, *, start, limit, strides):
+  return x[(slice(None), *map(slice, start, limit, strides))]
+
+
+OPERATIONS = {
+  "conv": conv,
+  "dense": lambda x, kernel, bias=0.0: x @ kernel + bias,
+  "affine": lambda x, scale, shift: x * scale + shift,
+  "add": np.add,
+  "sum_pool": pool(np.sum, 0.0),
+  "max_pool": pool(np.max, -np.inf),
+  "sum": lambda x, *, axes: x.sum(tuple(axes)),
+  "reshape": lambda x, *, shape: x.reshape(len(x), *shape),
+  "transpose": lambda x, *, permutation: x.transpose(permutation),
+  "slice": cut,
+  "pad": pad,
+  "concatenate": lambda *xs, axis: np.concatenate(xs, axis),
+}
+
+
+def spikes_of(network, images, time_steps):
+  """Of tcljax: the logits, and the spikes of each population summed over examples and steps."""
+  spiking = tcljax.SpikingConfig(**vars(network.spiking) | {"time_steps": time_steps})
+  found = tcljax.simulate(
+    network.model, network.variables, images, spiking, observe=lambda chunk: chunk.spikes
+  )
+  spikes = {
+    name: np.cumsum(np.asarray(of["count"]).sum(axis=1)) for name, of in found.observed.items()
+  }
+  return found.logits, spikes
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [{"delay": 1}, {"neuron": tcljax.Neuron(reset="hard")}],
+  ids=["soft", "hard"],
+)
+def test_a_reader_that_knows_the_page_alone_finds_the_same_spikes(tmp_path, settings):
+  network, images = everything(time_steps=6, **settings)
+  reader = Reader(tcljax.save(network, tmp_path / "net"))
+  assert {node["op"] for node in reader.about["nodes"]} == {*OPERATIONS, "neurons"}
+  parts = reader.arrays["clipping/branch/v_init"]
+  assert parts.shape == (3, 4) and np.std(parts) > 0.05
+  logits, spikes = spikes_of(network, images, 6)
+  found, fired = reader.run(images, 6)
+  for name, counts in spikes.items():
+    assert counts[0] > 0
+    np.testing.assert_array_equal([step[name] for step in fired], counts)
+  np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,49 @@
+"""A network that holds every operation of the graph, for what must hold of each."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from graphs import alive
+
+import tcljax
+
+SHAPE = (8, 8, 2)
+
+
+class Everything(nn.Module):
+  """A gate, a maximum of currents, branches, and all that moves numbers."""
+
+  act: object = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    a = nn.BatchNorm(use_running_average=True)(nn.Conv(4, (3, 3), use_bias=False)(x))
+    a = self.act(name="gate", max_pool=tcljax.MaxPool(3, 2, 1))(a)
+    b = nn.Conv(4, (3, 2), padding="VALID", kernel_dilation=(1, 2), feature_group_count=2)(
+      jnp.pad(a, ((0, 0), (1, 1), (2, 0), (0, 0)))
+    )
+    b = self.act(name="branch")(nn.BatchNorm(use_running_average=True)(b))
+    c = nn.Conv(4, (3, 3), strides=2, name="strided")(x)
+    c = self.act(name="maximum")(nn.max_pool(c, (2, 2), (1, 1), "SAME"))
+    d = jnp.concatenate([a + b, c], axis=-1)
+    e = nn.avg_pool(d, (2, 2), (2, 2), "SAME")
+    f = e.transpose(0, 3, 1, 2)[:, 1:7:2].reshape(x.shape[0], -1)
+    g = self.act(name="last")(nn.Dense(12)(f))
+    return nn.Dense(5)(jnp.concatenate([g, e.mean((1, 2))], axis=-1))
+
+
+def everything(**spiking):
+  """The network converted, with instalments that differ, and images for it."""
+  rng = np.random.default_rng(0)
+  images = rng.normal(size=(6, *SHAPE)).astype(np.float32)
+  model = Everything()
+  variables = dict(alive(model, images, per_channel=True, instalments=3))
+  variables["clipping"] = jax.tree_util.tree_map_with_path(
+    lambda path, a: (
+      np.asarray(a + rng.uniform(-0.3, 0.3, a.shape), np.float32) if path[-1].key == "v_init" else a
+    ),
+    variables["clipping"],
+  )
+  network = tcljax.convert(model, variables, SHAPE, tcljax.SpikingConfig(**spiking), made="here")
+  return network, images
