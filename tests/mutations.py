@@ -351,14 +351,16 @@ def names_of_settings(tree, arrays, rng, choice):
 
 
 @said(
-  {"window": 10**6, "stride": 1, "padding": 10**6 - 1},
-  {"window": 3000, "stride": 1, "padding": 2999},
-  {"window": 2, "stride": 10**12, "padding": 0},
-  {"window": 2, "stride": 1, "padding": 2},
-  {"window": 0, "stride": 1, "padding": 0},
-  {"window": 9, "stride": 9, "padding": 0},
-  {"window": 3, "stride": 1, "padding": 1},
+  {"window": 10**6, "stride": 1, "padding": 10**6 - 1, "of": "spikes"},
+  {"window": 3000, "stride": 1, "padding": 2999, "of": "spikes"},
+  {"window": 2, "stride": 10**12, "padding": 0, "of": "spikes"},
+  {"window": 2, "stride": 1, "padding": 2, "of": "spikes"},
+  {"window": 0, "stride": 1, "padding": 0, "of": "spikes"},
+  {"window": 9, "stride": 9, "padding": 0, "of": "spikes"},
+  {"window": 3, "stride": 1, "padding": 1, "of": "spikes"},
   {"window": 2, "stride": 2},
+  {"window": 2, "stride": 2, "padding": 0},
+  {"window": 2, "stride": 2, "padding": 0, "of": "pixels"},
 )
 def a_gate(tree, arrays, rng, choice):
   node(tree, rng, "neurons")["settings"] = dict(choice)

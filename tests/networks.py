@@ -1,5 +1,7 @@
 """A network that holds every operation of the graph, for what must hold of each."""
 
+import warnings
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ SHAPE = (8, 8, 2)
 
 
 class Everything(nn.Module):
-  """A gate, a maximum of currents, branches, and all that moves numbers."""
+  """Maxima of spikes and of currents, branches, and all that moves numbers."""
 
   act: object = tcljax.ReLU
 
@@ -26,6 +28,8 @@ class Everything(nn.Module):
     b = self.act(name="branch")(nn.BatchNorm(use_running_average=True)(b))
     c = nn.Conv(4, (3, 3), strides=2, name="strided")(x)
     c = self.act(name="maximum")(nn.max_pool(c, (2, 2), (1, 1), "SAME"))
+    pooled = tcljax.MaxPool(2, of="currents")
+    c = c + self.act(name="currents", max_pool=pooled)(nn.Conv(4, (3, 3), name="pooled")(x))
     d = jnp.concatenate([a + b, c], axis=-1)
     e = nn.avg_pool(d, (2, 2), (2, 2), "SAME")
     f = e.transpose(0, 3, 1, 2)[:, 1:7:2].reshape(x.shape[0], -1)
@@ -38,12 +42,16 @@ def everything(**spiking):
   rng = np.random.default_rng(0)
   images = rng.normal(size=(6, *SHAPE)).astype(np.float32)
   model = Everything()
-  variables = dict(alive(model, images, per_channel=True, instalments=3))
+  with warnings.catch_warnings():  # of the maximum that stands in the model
+    warnings.simplefilter("ignore")
+    variables = dict(alive(model, images, per_channel=True, instalments=3))
   variables["clipping"] = jax.tree_util.tree_map_with_path(
     lambda path, a: (
       np.asarray(a + rng.uniform(-0.3, 0.3, a.shape), np.float32) if path[-1].key == "v_init" else a
     ),
     variables["clipping"],
   )
-  network = tcljax.convert(model, variables, SHAPE, tcljax.SpikingConfig(**spiking), made="here")
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    network = tcljax.convert(model, variables, SHAPE, tcljax.SpikingConfig(**spiking), made="here")
   return network, images

@@ -13,7 +13,7 @@ import numpy as np
 from flax import traverse_util
 
 from tcljax.graph import Graph, Node
-from tcljax.graph.forms import Form, Shape, check_shape
+from tcljax.graph.forms import Form, Shape, check_integers
 from tcljax.graph.nodes import INPUT
 from tcljax.graph.operations import find
 from tcljax.graph.record import Kind
@@ -25,9 +25,9 @@ from tcljax.simulation.settings import SpikingConfig
 _MOST_NODES = 2048
 _MOST_INPUTS = 8192  # of all nodes together
 _MOST_PATHS = 2**12  # to a value from the weights and neurons before it; XLA may write out each
-_LARGEST_VALUE = 2**24  # numbers that one example makes of a value, once it is padded
-_LARGEST_CHUNK = 2**27  # the same of K steps
-_MOST_OPERATIONS = 2**36  # multiplications or additions in a step, for one example
+_LARGEST_VALUE = 2**26  # numbers that one example makes of a value, once it is padded
+_LARGEST_CHUNK = 2**29  # the same of K steps
+_MOST_OPERATIONS = 2**40  # multiplications or additions in a step, for one example
 _SLOW = 64  # how many of these one of a window takes, as no matrix product serves it
 _LARGEST_WEIGHTS = 2**31  # numbers in all arrays, 8 GiB
 _MOST_TIME_STEPS = 2**14
@@ -76,7 +76,7 @@ def check_description(
     ValueError: if a node is unknown, or reads what comes after it, or has settings that it cannot
       have, if there are other arrays than it needs, or if it is too large to be run.
   """
-  check_shape("input_shape", input_shape)
+  check_integers("input_shape", input_shape, None, 1)
   sizes = _Sizes(graph, input_shape)
   of_node: dict[str, dict[str, Shape]] = {}
   for path, shape in listed.items():

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcljax.conversion.checking import check_weights
 from tcljax.graph import Graph, GraphNetwork, fold, trace
 from tcljax.kernels import convolution
 from tcljax.layers.activations import ReLU, with_activation
@@ -154,8 +155,9 @@ def convert(
     rounding (that of the model's own precision, if it computes in less).
 
   Raises:
-    ValueError: if the model does what spikes cannot carry, thresholds are missing, or the ANN of
-      what was read of the model answers otherwise than the model, on random inputs.
+    ValueError: if the model does what spikes cannot carry, a weight is not finite or a threshold
+      not above 0 or missing, or if the ANN of what was read of the model answers otherwise than the
+      model on random inputs.
 
   Examples:
     >>> import jax
@@ -184,6 +186,7 @@ def convert(
   network = SpikingNetwork(
     graph, with_thresholds({PARAMS: arrays}, thresholds), input_shape, spiking, metadata
   )
+  check_weights(network.variables)
   network.check_shapes()
   _check_against(in_float32(model), variables, network)
   return network

@@ -9,9 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tcljax.maths.max_pooling import POOLED
+
 Shape = tuple[int, ...]
 
-_LARGEST_INTEGER = 2**31 - 1  # what XLA takes for a size
+_LARGEST = 2**31 - 1  # what XLA takes for a size
 _MOST_AXES = 12
 _WINDOW = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
 
@@ -107,7 +109,7 @@ def sum_pool(
   for name, value, neutral in zip(_WINDOW, values, (1, 1, (0, 0), 1, 1)):
     if not isinstance(value, tuple) or len(value) != len(x) + 1 or value[0] != neutral:
       raise ValueError(f"{name}={value} must have {len(x) + 1} entries, the first {neutral}")
-  _integers("window_dimensions", window, len(x) + 1, 1)
+  check_integers("window_dimensions", window, len(x) + 1, 1)
   pixels, padded = _windows(
     x, window[1:], strides[1:], padding[1:], dilation[1:], window_dilation[1:]
   )
@@ -134,7 +136,7 @@ def total(
   """Of a sum over whole axes, which count the batch as axis 0."""
   (x,) = _count(inputs, 1)
   (axes,) = _values(settings, ("axes",))
-  _integers("axes", axes, None, 1, len(x))
+  check_integers("axes", axes, None, 1, len(x))
   if len(set(axes)) != len(axes):
     raise ValueError(f"axes={axes} names an axis twice")
   return Form(
@@ -149,7 +151,7 @@ def reshape(
   """Of the same numbers in another shape."""
   (x,) = _count(inputs, 1)
   (shape,) = _values(settings, ("shape",))
-  _integers("shape", shape, None, 1)
+  check_integers("shape", shape, None, 1)
   if math.prod(shape) != math.prod(x):
     raise ValueError(f"an input of shape {x} cannot have the shape {shape}")
   return Form(shape)
@@ -161,7 +163,7 @@ def transpose(
   """Of axes in another order, the batch, axis 0, staying the first."""
   (x,) = _count(inputs, 1)
   (permutation,) = _values(settings, ("permutation",))
-  _integers("permutation", permutation, len(x) + 1, 0)
+  check_integers("permutation", permutation, len(x) + 1, 0)
   if permutation[0] != 0 or sorted(permutation) != list(range(len(x) + 1)):
     raise ValueError(f"permutation={permutation} must order {len(x) + 1} axes, 0 as the first")
   return Form(tuple(x[axis - 1] for axis in permutation[1:]))
@@ -172,7 +174,7 @@ def cut(inputs: Sequence[Shape], settings: Mapping[str, Any], listed: Mapping[st
   (x,) = _count(inputs, 1)
   start, limit, strides = _values(settings, ("start", "limit", "strides"))
   for name, value, least in (("start", start, 0), ("limit", limit, 1), ("strides", strides, 1)):
-    _integers(name, value, len(x), least)
+    check_integers(name, value, len(x), least)
   if not all(a < b <= n for a, b, n in zip(start, limit, x)):
     raise ValueError(f"a slice from {start} to {limit} does not lie within {x}")
   return Form(tuple(-(-(b - a) // step) for a, b, step in zip(start, limit, strides)))
@@ -186,7 +188,7 @@ def pad(inputs: Sequence[Shape], settings: Mapping[str, Any], listed: Mapping[st
   for _, _, between in padding:
     _integer("padding", between, 0)
   sizes = [n + (n - 1) * between + low + high for n, (low, high, between) in zip(x, padding)]
-  _integers("the size after padding", tuple(sizes), None, 1)
+  check_integers("the size after padding", tuple(sizes), None, 1)
   largest = [n + (n - 1) * p[2] + max(p[0], 0) + max(p[1], 0) for n, p in zip(x, padding)]
   return Form(tuple(sizes), padded=math.prod(largest))
 
@@ -220,7 +222,9 @@ def neurons(
   arrays = {"raw_threshold": threshold, "v_init": parts + threshold}
   if not settings:
     return Form(x, arrays)
-  padding, stride, window = _values(settings, ("padding", "stride", "window"))
+  of, padding, stride, window = _values(settings, ("of", "padding", "stride", "window"))
+  if of not in POOLED:
+    raise ValueError(f"of={of!r} must be one of {POOLED}")
   _integer("window", window, 1)
   _integer("padding", padding, 0, window - 1)
   if len(x) < 2:
@@ -236,7 +240,7 @@ def _kernel(listed, axes):
   """The shape of a kernel that has so many axes."""
   if "kernel" not in listed:
     raise ValueError("its array 'kernel' is missing")
-  _integers("kernel", listed["kernel"], axes, 1)
+  check_integers("kernel", listed["kernel"], axes, 1)
   return listed["kernel"]
 
 
@@ -247,12 +251,9 @@ def _with_bias(kernel, listed):
 def _windows(sizes, window, strides, padding, dilation, window_dilation):
   """How often windows fit along each axis, and its size once padded and dilated."""
   axes = len(sizes)
-  for name, value in (
-    ("window_strides", strides),
-    ("dilation of the image", dilation),
-    ("dilation of the window", window_dilation),
-  ):
-    _integers(name, value, axes, 1)
+  steps = {"strides": strides, "dilation": dilation, "window dilation": window_dilation}
+  for name, value in steps.items():
+    check_integers(name, value, axes, 1)
   _entries("padding", padding, axes, 2)
   dilated = [(n - 1) * between + 1 for n, between in zip(sizes, dilation)]
   padded = [n + low + high for n, (low, high) in zip(dilated, padding)]
@@ -261,11 +262,6 @@ def _windows(sizes, window, strides, padding, dilation, window_dilation):
     raise ValueError(f"a window that reaches over {reach} does not fit into {padded}")
   largest = [n + max(low, 0) + max(high, 0) for n, (low, high) in zip(dilated, padding)]
   return tuple((n - m) // step + 1 for n, m, step in zip(padded, reach, strides)), largest
-
-
-def check_shape(name: str, shape: Any) -> None:
-  """Raises ValueError unless this is a tuple of sizes, each at least 1."""
-  _integers(name, shape, None, 1)
 
 
 def _count(inputs, count):
@@ -281,20 +277,19 @@ def _values(settings, names):
   return [settings[name] for name in names]
 
 
-def _integer(name, value, least, most=_LARGEST_INTEGER):
+def _integer(name, value, least, most=_LARGEST):
   if type(value) is not int or not least <= value <= most:
     raise ValueError(f"{name}={value!r} must be a whole number from {least} to {most}")
 
 
-def _integers(name, values, count, least, most=_LARGEST_INTEGER):
+def check_integers(name: str, values: Any, count: int | None, *limits: int) -> None:
   """Raises ValueError unless these are so many integers; None: as many as an array has axes."""
-  if not isinstance(values, tuple) or len(values) not in (
-    range(_MOST_AXES + 1) if count is None else (count,)
-  ):
+  counts = range(_MOST_AXES + 1) if count is None else (count,)
+  if not isinstance(values, tuple) or len(values) not in counts:
     wanted = f"at most {_MOST_AXES}" if count is None else count
     raise ValueError(f"{name}={values!r} must be {wanted} whole numbers")
   for value in values:
-    _integer(name, value, least, most)
+    _integer(name, value, *limits)
 
 
 def _entries(name, values, count, length):
@@ -302,4 +297,4 @@ def _entries(name, values, count, length):
   if not isinstance(values, tuple) or len(values) != count:
     raise ValueError(f"{name}={values!r} must have {count} entries")
   for value in values:
-    _integers(name, value, length, -_LARGEST_INTEGER)
+    check_integers(name, value, length, -_LARGEST)

@@ -71,10 +71,10 @@ def test_numbers_that_may_overflow_are_told(network, path, value):
   [
     ({"input_shape": (8, 8)}, r"node 'conv:1': kernel=\(3, 3, 3, 8\) must be 3 whole numbers"),
     ({"input_shape": (8, -8, 3)}, "input_shape=-8 must be a whole number from 1"),
-    ({"input_shape": (2**20, 2**20, 3)}, "it has 3298534883328 numbers in the input, and 16777216"),
-    ({"input_shape": (2000, 2000, 3)}, "numbers in node 'conv:1', and 16777216 are the most"),
+    ({"input_shape": (2**20, 2**20, 3)}, "it has 3298534883328 numbers in the input, and 67108864"),
+    ({"input_shape": (4000, 4000, 3)}, "numbers in node 'conv:1', and 67108864 are the most"),
     (
-      {"spiking": tcljax.SpikingConfig(2**14, chunk=2**14), "input_shape": (2048, 2048, 3)},
+      {"spiking": tcljax.SpikingConfig(2**14, chunk=2**14), "input_shape": (4096, 4096, 3)},
       "numbers in node 'conv:1'",
     ),
     ({"spiking": tcljax.SpikingConfig(2**14 + 1)}, "time_steps=16385 is above 16384"),
@@ -88,9 +88,9 @@ def test_what_does_not_fit_or_is_too_large_is_told(network, change, message):
 
 def test_many_steps_at_a_time_are_told():
   graph = Graph((Node("reshape:1", "reshape", ("input:0",), (("shape", (2**20,)),)),), "reshape:1")
-  check_description(graph, (2**10, 2**10), tcljax.SpikingConfig(512, chunk=128), {})
-  with pytest.raises(ValueError, match="chunk=256 makes values of 268435456 numbers, and 134217"):
-    check_description(graph, (2**10, 2**10), tcljax.SpikingConfig(512, chunk=256), {})
+  check_description(graph, (2**10, 2**10), tcljax.SpikingConfig(512, chunk=512), {})
+  with pytest.raises(ValueError, match="chunk=1024 makes values of 1073741824 numbers, and 53687"):
+    check_description(graph, (2**10, 2**10), tcljax.SpikingConfig(1024, chunk=1024), {})
 
 
 def chain(op, count, settings=()):

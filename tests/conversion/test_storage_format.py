@@ -26,7 +26,7 @@ class Reader:
 
   def run(self, x, time_steps):
     """The mean output, and how often the neurons of each population have fired, by step."""
-    self.v, self.counts, spiking = {}, {}, self.about["spiking"]
+    self.v, self.counts, self.sums, spiking = {}, {}, {}, self.about["spiking"]
     outputs, fired = [], []
     for step in range(time_steps):
       values = {"input:0": x}
@@ -48,6 +48,10 @@ class Reader:
     raw, v_init = (self.arrays[f"clipping/{name}/{key}"] for key in ("raw_threshold", "v_init"))
     tau = np.logaddexp(raw, np.float32(0))
     parts = v_init if v_init.ndim > raw.ndim else v_init[None]
+    pool = dict(node["settings"])
+    of = pool.pop("of", None)
+    if of == "currents":
+      current = self.growth(name, current, pool)
     if step == 0:
       self.v[name] = np.broadcast_to(parts[0] * tau, current.shape)
       self.counts[name] = np.zeros(current.shape, np.float32)
@@ -56,11 +60,13 @@ class Reader:
     v = self.v[name] + current
     spikes = (v >= tau).astype(np.float32)
     self.v[name] = v - spikes * tau if reset == "soft" else v * (1 - spikes)
-    before, self.counts[name] = self.counts[name], self.counts[name] + spikes
-    if not node["settings"]:
-      return spikes * tau
-    highest = [gate_maximum(c, **node["settings"]) for c in (before, self.counts[name])]
-    return (highest[1] > highest[0]) * tau
+    self.counts[name] = self.counts[name] + spikes
+    return (self.growth(name, spikes, pool) if of == "spikes" else spikes) * tau
+
+  def growth(self, name, x, pool):
+    before = self.sums.get(name, np.zeros_like(x))
+    self.sums[name] = before + x
+    return maximum(self.sums[name], **pool) - maximum(before, **pool)
 
 
 def windows(x, size, strides, padding, dilation, window_dilation, filled=0.0):
@@ -102,11 +108,11 @@ def pool(reduce, filled):
   return run
 
 
-def gate_maximum(counts, *, window, stride, padding):
-  axes = counts.ndim - 2
+def maximum(sums, *, window, stride, padding):
+  axes = sums.ndim - 2
   every = lambda inner, outer: [outer, *[inner] * axes, outer]
   return pool(np.max, -np.inf)(
-    counts,
+    sums,
     window_dimensions=every(window, 1),
     window_strides=every(stride, 1),
     padding=every((padding, padding), (0, 0)),

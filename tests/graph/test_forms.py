@@ -138,7 +138,7 @@ def test_a_form_refuses_what_jax_refuses_and_nothing_else(op, drawn):
     (
       forms.neurons,
       [(4, 4, 2)],
-      {"window": 2, "stride": 1, "padding": 2},
+      {"window": 2, "stride": 1, "padding": 2, "of": "spikes"},
       "padding=2 must be a whole number from 0 to 1",
     ),
   ],

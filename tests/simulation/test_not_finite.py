@@ -57,3 +57,31 @@ def test_a_weight_reaches_the_answers_of_a_simulation(images):
   bad["params"]["conv1_1"]["kernel"][0, 0, 0, 0] = np.nan
   found = tcljax.simulate(model, bad, images, tcljax.SpikingConfig(4)).logits
   assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize(
+  "path, value, message",
+  [
+    (
+      ("params", "conv1_1", "kernel"),
+      np.nan,
+      "kernel of 'conv:1' holds .* NaN or infinite numbers",
+    ),
+    (
+      ("params", "conv1_1", "kernel"),
+      np.inf,
+      "kernel of 'conv:1' holds .* NaN or infinite numbers",
+    ),
+    (("batch_stats", "norm1_1", "var"), np.nan, "kernel of 'conv:1' holds"),
+    (("clipping", "act1_1", "raw_threshold"), -110.0, "'act1_1' has a threshold of 0"),
+    (("clipping", "act1_1", "raw_threshold"), -np.inf, "raw_threshold of 'act1_1' holds"),
+    (("clipping", "act1_1", "v_init"), np.nan, "v_init of 'act1_1' holds"),
+  ],
+)
+def test_convert_refuses_what_is_no_number(images, path, value, message):
+  model = tcljax.CNN(num_classes=5, stages=((4,),), dense=())
+  variables = jax.tree.map(np.array, alive(model, images, per_channel=True))
+  collection, module, name = path
+  variables[collection][module][name][..., 0] = value
+  with pytest.raises(ValueError, match=message):
+    tcljax.convert(model, variables, (8, 8, 3))
