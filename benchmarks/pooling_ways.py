@@ -156,7 +156,8 @@ def markdown(found):
   lines += [
     "",
     "`average`: means in place of the maxima. `before`: one neuron for each window, driven by "
-    "the largest of its input currents added up so far. `gate`: as many spikes as the neuron that fired most.",
+    "the largest of its input currents added up so far. `gate`: as many spikes as the neuron that "
+    "fired most.",
   ]
   return "\n".join(lines)
 

@@ -27,6 +27,7 @@ from tcljax.kernels import convolution
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import Variables
 from tcljax.maths.max_pooling import CURRENTS
+from tcljax.models.precision import in_float32
 
 # What runs the operations inside it once, as they stand; loops do not.
 _CALLS = (
@@ -79,6 +80,16 @@ def trace(
     )
   _check_maxima(graph, tracer.made_by)
   return graph, tracer.arrays
+
+
+def check_convertible(model: nn.Module, variables: Variables, input_shape: tuple[int, ...]) -> None:
+  """Raises ValueError if `tcljax.convert` would refuse the model; asked before it is trained."""
+  graph, _ = trace(in_float32(model), variables, input_shape)
+  if not graph.populations():
+    raise ValueError(
+      f"{type(model).__name__} applies its field act nowhere: write self.act(name='act1')(x) "
+      "after each layer, in place of nn.relu"
+    )
 
 
 def _traced(

@@ -19,7 +19,7 @@ from tcljax.checks import (
   check_number,
   check_percentile,
 )
-from tcljax.graph import trace
+from tcljax.graph import check_convertible
 from tcljax.kernels import xla_options
 from tcljax.layers.activations import Activation, with_activation
 from tcljax.layers.collections import (
@@ -38,7 +38,6 @@ from tcljax.maths.histogram import (
   least_squares_threshold,
   percentile_threshold,
 )
-from tcljax.models.precision import in_float32
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 
 METHODS = ("percentile", "maximum", "least_squares")
@@ -148,7 +147,7 @@ def calibrate(
   for number, batch in enumerate(batches):
     check_inputs(batch)
     if not number:
-      _check_convertible(model, variables, batch.shape[1:])
+      check_convertible(model, variables, batch.shape[1:])
     observed: dict[Path, Any] = traverse_util.flatten_dict(
       jax.device_get(observe(variables, batch))
     )
@@ -190,18 +189,6 @@ def calibrate(
     tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)
     found[path] = new_thresholds(clipping.raw_from_threshold(tau), v_init, instalments)
   return with_thresholds(variables, found)
-
-
-def _check_convertible(
-  model: nn.Module, variables: Variables, input_shape: tuple[int, ...]
-) -> None:
-  """Raises ValueError if `tcljax.convert` would refuse the model, before anything is trained."""
-  graph, _ = trace(in_float32(model), variables, input_shape)
-  if not graph.populations():
-    raise ValueError(
-      f"{type(model).__name__} applies its field act nowhere: write self.act(name='act1')(x) "
-      "after each layer, in place of nn.relu"
-    )
 
 
 def thresholds(variables: Variables) -> dict[str, np.ndarray]:

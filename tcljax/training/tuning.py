@@ -12,6 +12,7 @@ from flax.core import unfreeze
 from tcljax.checks import check_count, check_finite
 from tcljax.data import Split
 from tcljax.distributed import parallel
+from tcljax.graph import check_convertible
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import CLIPPING, Variables, require_clipping
 from tcljax.simulation.outputs import count_classes
@@ -79,7 +80,8 @@ def tune(
   Raises:
     ValueError: on an unknown objective, a batch size that the devices cannot share, images that
       are not numbers in a shape that the model takes, an output that is not [B, C], labels that are
-      not class numbers of this network, or thresholds that are missing.
+      not class numbers of this network, thresholds that are missing, or a model that
+      `tcljax.convert` would refuse.
     TrainingDiverged: if the loss stops being finite.
 
   Examples:
@@ -109,6 +111,7 @@ def tune(
     jax.eval_shape(jax.random.key, 0),
   )
   split.check_classes(count_classes(with_activation(model, ReLU), variables, example))
+  check_convertible(model, variables, example.shape[1:])
   variables = unfreeze(dict(variables))
   mesh = parallel.data_mesh()
   loss = snn_objective(model, preprocess, spiking, mesh, objective, at=at)
