@@ -109,7 +109,7 @@ def sign_folder(folder):
   """The same of files, where they are such."""
   weights, description = folder / WEIGHTS, folder / DESCRIPTION
   try:
-    if description.is_file() and weights.is_file() and description.stat().st_size < 10**6:
+    if description.is_file() and weights.is_file() and 0 < description.stat().st_size < 10**6:
       text = description.read_text()
       before, tree = json.loads(text), json.loads(text)
       if weights.stat().st_size < 10**8:

@@ -13,10 +13,11 @@ import numpy as np
 from flax import traverse_util
 
 from tcljax.graph import Graph, Node
-from tcljax.graph.forms import Form, Shape, check_integers
+from tcljax.graph.forms import Form
 from tcljax.graph.nodes import INPUT
 from tcljax.graph.operations import find
 from tcljax.graph.record import Kind
+from tcljax.graph.whole_numbers import Shape, check_shape
 from tcljax.layers.collections import CLIPPING, PARAMS, Variables
 from tcljax.simulation.settings import SpikingConfig
 
@@ -76,7 +77,7 @@ def check_description(
     ValueError: if a node is unknown, or reads what comes after it, or has settings that it cannot
       have, if there are other arrays than it needs, or if it is too large to be run.
   """
-  check_integers("input_shape", input_shape, None, 1)
+  check_shape("input_shape", input_shape)
   sizes = _Sizes(graph, input_shape)
   of_node: dict[str, dict[str, Shape]] = {}
   for path, shape in listed.items():

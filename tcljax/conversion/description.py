@@ -10,7 +10,7 @@ from typing import Any
 
 from tcljax.conversion.strict_json import LARGEST, from_json, to_json
 from tcljax.graph import Graph, Node
-from tcljax.graph.forms import Shape, check_integers
+from tcljax.graph.whole_numbers import Shape, check_shape
 from tcljax.maths.neurons import Neuron
 from tcljax.simulation.settings import SpikingConfig
 
@@ -149,7 +149,7 @@ def _listed(name: str, entry: Any) -> Shape:
   if entry["dtype"] != _DTYPE:
     raise ValueError(f"array {name!r} is of type {entry['dtype']!r} and must be {_DTYPE}")
   shape = _tuples(entry["shape"])
-  check_integers(f"the shape of array {name!r}", shape, None, 1)
+  check_shape(f"the shape of array {name!r}", shape)
   return shape
 
 

@@ -164,7 +164,8 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
     with _regular(path / _DESCRIPTION) as (file, size):
       if size > LARGEST:
         raise ValueError(f"it has {size} bytes, and {LARGEST} are the most")
-      description = from_text(file.read(LARGEST + 1))
+      # Not to its end: what the kernel makes up while it is read has no size, and may wait.
+      description = from_text(file.read(size))
     return _checked(description, lambda: _arrays(path / WEIGHTS, description))
   except FileNotFoundError as error:
     raise ValueError(f"{path} is not a spiking network: {error.filename} is missing") from error

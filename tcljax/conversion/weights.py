@@ -47,7 +47,7 @@ def read_arrays(
   length = 4 * sum(map(math.prod, shapes.values()))
   if not 8 < size - length <= 8 + LARGEST:
     raise ValueError(f"it has {size} bytes, and the arrays listed take {length} and a header")
-  start = file.read(size - length)
+  start = file.read(size - length) or b""
   data = bytearray(length)
   if len(start) != size - length or not _filled(file, data):
     raise ValueError("it ends before its arrays do")

@@ -9,12 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tcljax.graph.whole_numbers import Shape, check_entries, check_integer, check_integers
 from tcljax.maths.max_pooling import POOLED
 
-Shape = tuple[int, ...]
-
-_LARGEST = 2**31 - 1  # what XLA takes for a size
-_MOST_AXES = 12
 _WINDOW = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
 
 
@@ -52,7 +49,7 @@ def conv(inputs: Sequence[Shape], settings: Mapping[str, Any], listed: Mapping[s
   if not 1 <= axes <= 3:
     raise ValueError(f"a convolution takes images of 1 to 3 axes and channels, not {x}")
   kernel = _kernel(listed, axes + 2)
-  _integer("feature_group_count", groups, 1)
+  check_integer("feature_group_count", groups, 1)
   if kernel[-2] * groups != x[-1] or kernel[-1] % groups:
     raise ValueError(f"a kernel {kernel} in {groups} groups does not fit {x[-1]} channels")
   pixels, padded = _windows(x[:-1], kernel[:axes], strides, padding, dilation, kernel_dilation)
@@ -184,9 +181,9 @@ def pad(inputs: Sequence[Shape], settings: Mapping[str, Any], listed: Mapping[st
   """Of zeros before, after and between what each axis holds; less than none cuts off."""
   (x,) = _count(inputs, 1)
   (padding,) = _values(settings, ("padding",))
-  _entries("padding", padding, len(x), 3)
+  check_entries("padding", padding, len(x), 3)
   for _, _, between in padding:
-    _integer("padding", between, 0)
+    check_integer("padding", between, 0)
   sizes = [n + (n - 1) * between + low + high for n, (low, high, between) in zip(x, padding)]
   check_integers("the size after padding", tuple(sizes), None, 1)
   largest = [n + (n - 1) * p[2] + max(p[0], 0) + max(p[1], 0) for n, p in zip(x, padding)]
@@ -201,7 +198,7 @@ def concatenate(
     raise ValueError("it reads nothing")
   first, *others = inputs
   (axis,) = _values(settings, ("axis",))
-  _integer("axis", axis, 1, len(first))
+  check_integer("axis", axis, 1, len(first))
   before, after = first[: axis - 1], first[axis:]
   for x in others:
     if len(x) != len(first) or (x[: axis - 1], x[axis:]) != (before, after):
@@ -212,7 +209,7 @@ def concatenate(
 def neurons(
   inputs: Sequence[Shape], settings: Mapping[str, Any], listed: Mapping[str, Shape]
 ) -> Form:
-  """Of a population: thresholds are one or one a channel; those that gate have a `MaxPool`."""
+  """Of a population: thresholds are one or one a channel; those that pool have a `MaxPool`."""
   (x,) = _count(inputs, 1)
   if not x:
     raise ValueError("neurons need an axis of channels")
@@ -225,8 +222,8 @@ def neurons(
   of, padding, stride, window = _values(settings, ("of", "padding", "stride", "window"))
   if of not in POOLED:
     raise ValueError(f"of={of!r} must be one of {POOLED}")
-  _integer("window", window, 1)
-  _integer("padding", padding, 0, window - 1)
+  check_integer("window", window, 1)
+  check_integer("padding", padding, 0, window - 1)
   if len(x) < 2:
     raise ValueError(f"windows of maxima need images, not {x}")
   axes = len(x) - 1
@@ -251,10 +248,13 @@ def _with_bias(kernel, listed):
 def _windows(sizes, window, strides, padding, dilation, window_dilation):
   """How often windows fit along each axis, and its size once padded and dilated."""
   axes = len(sizes)
-  steps = {"strides": strides, "dilation": dilation, "window dilation": window_dilation}
-  for name, value in steps.items():
+  for name, value in (
+    ("window_strides", strides),
+    ("dilation of the image", dilation),
+    ("dilation of the window", window_dilation),
+  ):
     check_integers(name, value, axes, 1)
-  _entries("padding", padding, axes, 2)
+  check_entries("padding", padding, axes, 2)
   dilated = [(n - 1) * between + 1 for n, between in zip(sizes, dilation)]
   padded = [n + low + high for n, (low, high) in zip(dilated, padding)]
   reach = [(n - 1) * between + 1 for n, between in zip(window, window_dilation)]
@@ -275,26 +275,3 @@ def _values(settings, names):
   if set(settings) != set(names):
     raise ValueError(f"its settings are {sorted(settings)} and must be {sorted(names)}")
   return [settings[name] for name in names]
-
-
-def _integer(name, value, least, most=_LARGEST):
-  if type(value) is not int or not least <= value <= most:
-    raise ValueError(f"{name}={value!r} must be a whole number from {least} to {most}")
-
-
-def check_integers(name: str, values: Any, count: int | None, *limits: int) -> None:
-  """Raises ValueError unless these are so many integers; None: as many as an array has axes."""
-  counts = range(_MOST_AXES + 1) if count is None else (count,)
-  if not isinstance(values, tuple) or len(values) not in counts:
-    wanted = f"at most {_MOST_AXES}" if count is None else count
-    raise ValueError(f"{name}={values!r} must be {wanted} whole numbers")
-  for value in values:
-    _integer(name, value, *limits)
-
-
-def _entries(name, values, count, length):
-  """Raises ValueError unless these are so many tuples of `length` integers of either sign."""
-  if not isinstance(values, tuple) or len(values) != count:
-    raise ValueError(f"{name}={values!r} must have {count} entries")
-  for value in values:
-    check_integers(name, value, length, -_LARGEST)

@@ -66,6 +66,7 @@ def test_a_mutation_is_refused_in_one_line_or_loads_what_was_saved(base, mutatio
     ("no_file", 4, "network.json: it is not a regular file"),
     ("no_file", 7, "weights.safetensors: "),
     ("a_link", 0, "network.json: it is not a regular file"),
+    ("a_link", 6, "network.json: it is not JSON"),  # /proc/kmsg, which waits for the kernel
     ("foreign", 2, "weights.safetensors: "),
   ],
 )
