@@ -20,14 +20,14 @@ def plain(value: Any) -> Any:
   """The same as JSON can hold it and read it back: NumPy's numbers as Python's, lists as tuples.
 
   Raises:
-    TypeError: if it is neither text, a number, a truth value, None, nor a sequence of these.
+    ValueError: if it is neither text, a number, a truth value, None, nor a sequence of these.
   """
   if isinstance(value, (tuple, list)):
     return tuple(map(plain, value))
   if isinstance(value, np.generic):
     value = value.item()
   if not isinstance(value, (str, bool, int, float, None.__class__)):
-    raise TypeError(f"{value!r} is no plain data, which is all that a graph may hold")
+    raise ValueError(f"{value!r} is no plain data, which is all that a graph may hold")
   return value
 
 

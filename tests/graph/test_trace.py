@@ -272,5 +272,5 @@ def test_a_graph_holds_plain_data_alone(rng, tmp_path):
   assert node.settings == (("padding", (1, (True, 2.0))),)
   assert [type(v) for v in node.settings[0][1][1]] == [bool, float]
   for value in (jnp.ones(()), object(), {1}):
-    with pytest.raises(TypeError, match="no plain data"):
+    with pytest.raises(ValueError, match="no plain data"):
       Node("pad:1", "pad", ("input:0",), (("padding", value),))
