@@ -1,17 +1,28 @@
-"""What the commands share: flags, and bad input told in one line."""
+"""What the commands share: flags, and whatever ends them told in one line, with a status."""
 
+import contextlib
 import logging
+import os
 import re
+import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import ml_collections
 from absl import flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from tcljax.runs import config_files
+from tcljax.commands import config_errors, supervision
+from tcljax.files import FileError, why
+from tcljax.runs import config_files, stopping
+
+_Held = TypeVar("_Held")
+
+
+class _Done(Exception):
+  """The child of this process has done the command's work; holds its status."""
 
 
 class Command:
@@ -20,12 +31,15 @@ class Command:
   Args:
     name: shown before messages.
     description: first lines of --help; None where Python runs without docstrings.
-    argv: command line, the program first.
+    argv: command line, the program first; None for that of this process, which the command then
+      may end.
   """
 
   def __init__(self, name: str, description: str | None, argv: Sequence[str] | None) -> None:
     self.name, self.description = name, description or name
     self.argv = list(sys.argv if argv is None else argv)
+    self._is_process = argv is None
+    self._held = contextlib.ExitStack()
     self.flags = flags.FlagValues()
     self._paths: list[str] = []
     flags.DEFINE_bool(
@@ -82,14 +96,8 @@ class Command:
           raise ValueError(f"--{name}= is empty: give a path, or leave the flag out")
       if "config" in required:
         self._lock_config()
-    except (AttributeError, KeyError) as error:
-      if not _raised_by_ml_collections(error):
-        raise ValueError(_unreadable(error)) from error
-      raise ValueError(_unknown_field(str(error))) from error
-    except (flags.Error, OSError, TypeError, ValueError) as error:
-      raise ValueError(_without_traceback(str(error))) from error
     except (Exception, SystemExit) as error:  # whatever a config file may raise
-      raise ValueError(_unreadable(error)) from error
+      raise ValueError(config_errors.told(error, self._config_given(), self.flags)) from error
     if rest:
       raise ValueError(f"{rest[0]!r} is not a flag; see --help")
     return self.flags
@@ -103,6 +111,14 @@ class Command:
         path = config_files.find_config(given if equals else "".join(self.argv[i + 1 : end]))
         self.argv[i:end] = [f"{flag}={path}"]
 
+  def _config_given(self) -> str:
+    """The value of --config, with its variants; empty where there is none."""
+    if "config" in self.flags:
+      for argument, following in zip(self.argv, [*self.argv[1:], ""]):
+        if given := re.fullmatch(r"--?config(?:=(.*))?", argument):
+          return following if given[1] is None else given[1]
+    return ""
+
   def _lock_config(self) -> None:
     config = self.flags.config
     if not type(config).__module__.startswith(f"{ml_collections.__name__}."):
@@ -111,71 +127,100 @@ class Command:
       )
     config.lock()  # a file that failed to load raises at this first use
 
+  def hold(self, context: contextlib.AbstractContextManager[_Held]) -> _Held:
+    """Enters a context that is left when the command ends."""
+    return self._held.enter_context(context)
+
+  def join_hosts(self) -> None:
+    """Joins the processes of a job, as a child of this process, which sees how it ends."""
+    from tcljax.distributed import parallel
+
+    if self._is_process and not supervision.is_child():
+      raise _Done(supervision.run_as_child(self.name))
+    if supervision.is_child():
+      supervision.end_with_parent()
+    try:
+      parallel.initialize_hosts()
+    except RuntimeError as error:
+      raise ValueError(f"--multihost: the job cannot be joined: {why(error)}") from error
+
   def run(self, prepare: Callable[[], Callable[[], object]]) -> int:
     """Runs the command and gives its exit status.
 
     Args:
       prepare: checks all input and returns what does the work. Its ValueErrors are the user's
-        to mend: one line, status 2. Afterwards only unreadable checkpoints and images are; training
-        that diverges and a conversion that fails its check end in one line and status 1.
+        to mend: one line, status 2. Afterwards only files and images that cannot be read or written
+        are; training that diverges and a conversion that fails its check end in one line and status
+        1.
     """
+    with self._held:
+      if self._is_process:
+        self.hold(stopping.watching(self.name))
+      try:
+        status = self._run(prepare)
+        sys.stdout.flush()
+      except BrokenPipeError:
+        _write_to_nowhere()
+        status = self._complain(
+          f"nobody reads the output any more: stopped; {stopping.HOW_TO_GO_ON}",
+          128 + signal.SIGPIPE,
+        )
+      except _Done as done:
+        [status] = done.args
+      except OSError as error:  # of the data, or of stdout
+        _write_to_nowhere()
+        status = self._complain(f"{error.filename or 'output'}: {error.strerror or error}", 2)
+    if status and self._is_process and supervision.is_child():
+      os._exit(status)  # the others would be waited for
+    return status
+
+  def _run(self, prepare: Callable[[], Callable[[], object]]) -> int:
     if {"--help", "-h", "-help"} & set(self.argv):
       own = (name for name in sorted(self.flags) if name not in ("flagfile", "undefok"))
       print(self.description, *(f"  --{name}: {self.flags[name].help}" for name in own), sep="\n")
       return 0
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax logs at length what it then raises.
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
       work = prepare()
     except ValueError as error:
       return self._complain(error, 2)
     # Imported late: with these come Orbax and TensorBoard, which bad input need not wait for.
     from tcljax.data import BadExample
-    from tcljax.distributed.checkpoints import CheckpointError
     from tcljax.runs.conversion_run import ConversionFailed
     from tcljax.training.calibration import CalibrationError
-    from tcljax.training.loop import TrainingDiverged
+    from tcljax.training.loop import Stopped, TrainingDiverged
 
     try:
       work()
-    except (BadExample, CheckpointError) as error:
+    except (BadExample, FileError) as error:
       return self._complain(error, 2)
+    except ValueError as error:
+      if not isinstance(error.__cause__, OSError):
+        raise
+      return self._complain(error, 2)  # a network that could not be written
     except (CalibrationError, ConversionFailed, TrainingDiverged) as error:
       return self._complain(error, 1)
+    except Stopped as stopped:
+      return self._complain(f"{stopped}; {stopping.HOW_TO_GO_ON}", 128 + (stopping.asked() or 0))
     return 0
 
-  def _complain(self, error: Exception, status: int) -> int:
+  def _complain(self, error: Exception | str, status: int) -> int:
     from tcljax.runs.config import ConfigError
 
     text, flag = " ".join(str(error).split()), ""
     named = re.match(r"(\w+)[=:]", text)  # the argument of a function, which a flag may be
     if isinstance(error, ConfigError):
       flag = "--config." if "config" in self.flags else ""
-    elif named and named[1] in self.flags:
+    elif isinstance(error, ValueError) and named and named[1] in self.flags:
       flag = "--"
-    print(f"{self.name}: {flag}{text}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+      print(f"{self.name}: {flag}{text}", file=sys.stderr)
     return status
 
 
-def _raised_by_ml_collections(error: BaseException) -> bool:
-  """Whether a config said that it has no such field; else a config file itself went wrong."""
-  *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-  return frame.f_globals.get("__name__", "").startswith(f"{ml_collections.__name__}.")
-
-
-def _unreadable(error: BaseException) -> str:
-  return f"the config cannot be read: {type(error).__name__}: {error}"
-
-
-def _without_traceback(text: str) -> str:
-  """What absl says of a config file that raised: what it was doing, and the error alone."""
-  doing, trace, lines = text.partition("Traceback (most recent call last)")
-  return doing + lines.strip().splitlines()[-1] if trace else text
-
-
-def _unknown_field(text: str) -> str:
-  """What ml_collections says of an unknown field, in one line."""
-  field = re.search(r'Key "(\w+)"', text) or re.search(r"'(\w+)'?", text)
-  nearest = re.search(r'Did you mean "(\w+)"', text)
-  meant = f"did you mean {nearest[1]!r}?" if nearest else "see tcljax/runs/config.py for all fields"
-  return f"--config has no field {(field[1] if field else text)!r}; {meant}"
+def _write_to_nowhere() -> None:
+  """What stdout still holds is lost: Python would try it once more at its end, and complain."""
+  with contextlib.suppress(OSError, ValueError):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -28,21 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   def prepare():
     flags = command.parse("config")
-    from tcljax.distributed import parallel
     from tcljax.runs import compare, config_forms, experiment, resume, workdir
 
-    if flags.multihost:
-      parallel.initialize_hosts()
     config = config_forms.parse(flags.config)
-    made, time_steps, methods = compare.check(
-      experiment.make_experiment(config),
-      flags.time_steps,
-      flags.methods,
-      flags.validation,
-      flags.images,
-    )
+    if flags.multihost:
+      command.join_hosts()
+    folder = workdir.check_workdir(flags.workdir or f"runs/{config.name}-compare", config)
+    resume.check_pretrained(config)
+    time_steps, methods = compare.check(config, flags.time_steps, flags.methods, flags.validation)
+    made = compare.measured_on(experiment.make_experiment(config), flags.validation, flags.images)
     pretrained = resume.read_pretrained(config, made, thresholds=False)
-    folder = workdir.prepare_workdir(flags.workdir or f"runs/{config.name}-compare", config)
+    command.hold(workdir.locked(folder))
+    workdir.prepare_workdir(folder, config)
     return lambda: compare.compare(made, folder, pretrained, time_steps, methods, flags.validation)
 
   return command.run(prepare)

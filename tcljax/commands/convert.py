@@ -11,6 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from tcljax import files
 from tcljax.commands.arguments import Command
 
 
@@ -28,18 +29,20 @@ def main(argv: Sequence[str] | None = None) -> int:
   def prepare():
     flags = command.parse("workdir", "output")
     from tcljax.conversion import early_exit, storage
-    from tcljax.distributed import parallel
     from tcljax.runs import config_forms, conversion_run, experiment, resume, workdir
 
     if flags.early_exit is not None:
       early_exit.check_changed("early_exit", flags.early_exit)
       if flags.multihost:
         raise ValueError("--early_exit is measured on one host: leave out --multihost")
-    if flags.multihost:
-      parallel.initialize_hosts()
     folder = pathlib.Path(flags.workdir).absolute()
+    config = config_forms.from_json(folder / workdir.CONFIG)
+    if flags.multihost:
+      command.join_hosts()
+    resume.check_finished(config, folder)
     output = storage.check_output(flags.output)
-    made = experiment.make_experiment(config_forms.from_json(folder / workdir.CONFIG))
+    command.hold(files.locked(output.with_name(f".{output.name}.lock"), f"output {output}"))
+    made = experiment.make_experiment(config)
     variables = resume.restore_trained(made, folder)
     return lambda: conversion_run.convert_and_verify(made, variables, output, flags.early_exit)
 

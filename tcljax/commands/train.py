@@ -14,7 +14,7 @@ from tcljax.commands.arguments import Command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns the exit status (2: bad input, 1: training diverged)."""
+  """Runs the command; returns the exit status (2: bad input, a full disk; 1: training diverged)."""
   command = Command("train", __doc__, argv)
   command.define_config()
   command.define_path("workdir", "Where everything is written; by default runs/<config.name>.")
@@ -22,15 +22,17 @@ def main(argv: Sequence[str] | None = None) -> int:
   def prepare():
     flags = command.parse("config")
     # Slow: bad flags are told without it.
-    from tcljax.distributed import parallel
     from tcljax.runs import config_forms, experiment, resume, stages, workdir
 
-    if flags.multihost:
-      parallel.initialize_hosts()
     config = config_forms.parse(flags.config)
+    if flags.multihost:
+      command.join_hosts()
+    folder = workdir.check_workdir(flags.workdir or f"runs/{config.name}", config)
+    resume.check_pretrained(config)
     made = experiment.make_experiment(config)
     pretrained = resume.read_pretrained(config, made)
-    folder = workdir.prepare_workdir(flags.workdir or f"runs/{config.name}", config)
+    command.hold(workdir.locked(folder))
+    workdir.prepare_workdir(folder, config)
     return lambda: stages.train_and_evaluate(made, folder, pretrained)
 
   return command.run(prepare)

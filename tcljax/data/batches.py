@@ -36,19 +36,26 @@ def training_batches(
     An iterator of dictionaries of `image` and `label`, the part of this host.
 
   Raises:
-    ValueError: if the split is empty.
+    ValueError: if the split is empty, or a batch larger than it.
   """
   return split.training(training_order(split, batch_size, seed), start_step)
+
+
+def check_enough(field: str, batch_size: int, count: int) -> None:
+  """Raises ValueError unless a batch of this size can be drawn from so many training images."""
+  if not count:
+    raise ValueError("there are no images to train on")
+  if batch_size > count:
+    raise ValueError(f"{field}={batch_size} is more than the {count} training images there are")
 
 
 def training_order(split: Examples, batch_size: int, seed: int) -> TrainingOrder:
   """Which examples of a split this host takes in each step.
 
   Raises:
-    ValueError: if the split is empty.
+    ValueError: if the split is empty, or a batch larger than it.
   """
-  if not len(split):
-    raise ValueError("there are no images to train on")
+  check_enough("batch_size", batch_size, len(split))
   return TrainingOrder(len(split), batch_size, seed, _local(batch_size))
 
 

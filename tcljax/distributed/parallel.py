@@ -16,7 +16,12 @@ def initialize_hosts() -> None:
 
   TPU pods and Slurm are recognised by JAX; elsewhere set JAX_COORDINATOR_ADDRESS,
   JAX_NUM_PROCESSES and JAX_PROCESS_ID in each process.
+
+  Raises:
+    ValueError: if a variable holds no number, or nothing says where the others are.
   """
+  # It would take the signal by which schedulers end a job, and do nothing about it.
+  jax.config.update("jax_enable_preemption_service", False)
   jax.distributed.initialize(
     num_processes=_number_from("JAX_NUM_PROCESSES"), process_id=_number_from("JAX_PROCESS_ID")
   )
@@ -25,6 +30,8 @@ def initialize_hosts() -> None:
 def _number_from(variable: str) -> int | None:
   """The number in an environment variable; None where it is not set."""
   value = os.environ.get(variable)
+  if value is not None and not value.isdecimal():
+    raise ValueError(f"{variable}={value} must be a whole number")
   return None if value is None else int(value)
 
 

@@ -5,12 +5,18 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import tqdm
-from tensorboardX import SummaryWriter
+from tensorboardX import event_file_writer, summary
+from tensorboardX.proto import event_pb2
 
 from tcljax.distributed import parallel
-from tcljax.files import write_text
+from tcljax.files import FileError, read_text, write_text, writing
+
+_FLUSHED_EVERY = 30  # seconds, for TensorBoard
+_PROTOS: Any = event_pb2  # made when it is imported, so that nothing declares what is in it
 
 
 def say(text: str) -> None:
@@ -37,6 +43,9 @@ class PhaseLog:
   def begin(self, done: int) -> None:
     """Opens the files for the steps that are still to come.
 
+    Raises:
+      FileError: if they cannot be written, or the records so far are none.
+
     Args:
       done: steps that are done already; lines written after them by a run that was stopped are
         dropped, so that each step stands in the file once.
@@ -47,18 +56,23 @@ class PhaseLog:
     if not self._active:
       return
     self._last = (done, time.perf_counter())
-    path = self.workdir / "metrics.jsonl"
-    if path.exists():
-      write_text(path, "".join(_kept_lines(path.read_text(), self.phase, done)))
-    self._file = self._open.enter_context(path.open("a"))
-    board = SummaryWriter(str(self.workdir / "tensorboard" / self.phase), purge_step=done + 1)
-    self._board = self._open.enter_context(contextlib.closing(board))
+    self._path = self.workdir / "metrics.jsonl"
+    with contextlib.suppress(FileNotFoundError):
+      write_text(self._path, "".join(_kept_lines(self._path, self.phase, done)))
+    self._open.enter_context(writing(self._path))
+    self._file = self._open.enter_context(self._path.open("a", encoding="utf-8"))
+    self._board = _Board(self.workdir / "tensorboard" / self.phase, done + 1)
+    self._open.enter_context(contextlib.closing(self._board))
     # tqdm's `disable=None` shows the bar on a terminal only.
     bar = tqdm.tqdm(total=self.steps, initial=done, desc=self.phase, unit="step", disable=None)
     self._bar = self._open.enter_context(contextlib.closing(bar))
 
   def __call__(self, step: int, metrics: dict[str, float]) -> None:
-    """Takes the metrics of a finished step."""
+    """Takes the metrics of a finished step.
+
+    Raises:
+      FileError: if they cannot be written.
+    """
     if not self._active:
       return
     self._bar.update()
@@ -68,10 +82,10 @@ class PhaseLog:
     self._last = (step, time.perf_counter())
     rate = (step - last_step) / (self._last[1] - last_time)
     record = {"phase": self.phase, "step": step, **metrics, "steps_per_second": rate}
-    self._file.write(json.dumps(record) + "\n")
-    self._file.flush()
-    for name, value in (*metrics.items(), ("steps_per_second", rate)):
-      self._board.add_scalar(name, value, step)
+    with writing(self._path):
+      self._file.write(json.dumps(record) + "\n")
+      self._file.flush()
+    self._board.add(step, {**metrics, "steps_per_second": rate})
     if self._bar.disable:
       say(
         f"{self.phase} {step}/{self.steps}: loss {metrics['loss']:.4g}, "
@@ -85,11 +99,47 @@ class PhaseLog:
     self._open.close()
 
 
-def _kept_lines(text: str, phase: str, start: int):
-  for line in text.splitlines(keepends=True):
+class _Board:
+  """Numbers for TensorBoard, written at once: what goes wrong in a thread nobody hears of."""
+
+  def __init__(self, folder: pathlib.Path, purge_step: int) -> None:
+    self._folder = folder
+    with writing(folder):
+      folder.mkdir(parents=True, exist_ok=True)
+      self._writer = event_file_writer.EventsWriter(str(folder / "events"))
+      # What an earlier run has left of these steps is not to be shown.
+      begin = _PROTOS.SessionLog(status=_PROTOS.SessionLog.START)
+      self._write(step=purge_step, file_version="brain.Event:2")
+      self._write(step=purge_step, session_log=begin)
+    self._flushed = time.time()
+
+  def add(self, step: int, values: dict[str, float]) -> None:
+    with writing(self._folder):
+      for name, value in values.items():
+        self._write(step=step, summary=summary.scalar(name, value))
+      if time.time() - self._flushed > _FLUSHED_EVERY:
+        self._writer.flush()
+        self._flushed = time.time()
+
+  def _write(self, **fields: Any) -> None:
+    self._writer.write_event(_PROTOS.Event(wall_time=time.time(), **fields))
+
+  def close(self) -> None:
+    with writing(self._folder):
+      self._writer.close()
+
+
+def _kept_lines(path: pathlib.Path, phase: str, start: int) -> Iterator[str]:
+  lines = read_text(path).splitlines(keepends=True)
+  for number, line in enumerate(lines, 1):
     try:
       record = json.loads(line)
-    except ValueError:  # cut short when the run was stopped
-      continue
-    if record["phase"] != phase or record["step"] <= start:
-      yield line
+      keep = record["phase"] != phase or record["step"] <= start
+    except (KeyError, RecursionError, TypeError, ValueError):
+      if not line.endswith("\n"):  # cut short when the run was stopped
+        return
+      raise FileError(
+        f"{path} cannot be read: line {number} is no record of a step; remove the line or the file"
+      ) from None
+    if keep:
+      yield line if line.endswith("\n") else f"{line}\n"

@@ -19,14 +19,14 @@ from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import CheckpointError
 from tcljax.evaluation.accuracy import accuracy
 from tcljax.evaluation.diagnosis import diagnose
-from tcljax.files import write_text
+from tcljax.files import FileError, read_json, write_text, writing
 from tcljax.layers.activations import Quantized, with_activation
 from tcljax.layers.collections import Variables
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
 from tcljax.runs import stages
-from tcljax.runs.config import ConfigError, named
-from tcljax.runs.experiment import Experiment
+from tcljax.runs.config import ConfigError, RunConfig, named
+from tcljax.runs.experiment import Experiment, with_time_steps
 
 # One set of thresholds for every T, as published: a threshold for each layer, potentials that start
 # at zero.
@@ -38,30 +38,25 @@ _DIAGNOSED = 512  # images
 
 
 def check(
-  experiment: Experiment,
-  time_steps: Sequence[str],
-  methods: Sequence[str],
-  validation: bool,
-  images: int,
-) -> tuple[Experiment, list[int], list[str]]:
-  """What a command line asks for.
+  config: RunConfig, time_steps: Sequence[str], methods: Sequence[str], validation: bool
+) -> tuple[list[int], list[str]]:
+  """What a command line asks for, as far as it can be checked without the images.
 
   Args:
-    experiment: from `make_experiment`.
+    config: what the methods are compared on.
     time_steps: numbers of steps, as text.
     methods: some of `METHODS`; empty for all.
     validation: whether to measure on the images set aside instead of the test set.
-    images: how many of them, the first ones; 0 for all.
 
   Returns:
-    The experiment with the images to measure on as its test split, the steps and the methods.
+    The steps and the methods.
 
   Raises:
     ValueError: naming what cannot be done, and the remedy.
   """
-  if experiment.joint.through:
+  if config.joint.through:
     raise ConfigError(
-      f"joint.through={experiment.joint.through!r} trains the weights, and "
+      f"joint.through={config.joint.through!r} trains the weights, and "
       "methods for the thresholds are compared on the same weights: leave it out"
     )
   try:
@@ -73,16 +68,26 @@ def check(
   for method in methods:
     check_choice("methods", method, METHODS)
   for t in numbers:
-    named("snn.", experiment.with_time_steps, t)
-  data = experiment.dataset
-  split = data.validation if validation else data.test
-  if not len(split):
+    named("snn.", with_time_steps, config, t)
+  if validation and not config.data.validation:
     raise ValueError(
       "validation: no images are set aside; set data.validation of the config, for example to 5000"
     )
+  return numbers, list(methods) or list(METHODS)
+
+
+def measured_on(experiment: Experiment, validation: bool, images: int) -> Experiment:
+  """The experiment with the images to measure on as its test split.
+
+  Args:
+    experiment: from `make_experiment`.
+    validation: whether these are the images set aside instead of the test set.
+    images: how many of them, the first ones; 0 for all.
+  """
+  data = experiment.dataset
+  split = data.validation if validation else data.test
   chosen = split.take(np.arange(len(split))[: images or None])
-  made = dataclasses.replace(experiment, dataset=dataclasses.replace(data, test=chosen))
-  return made, numbers, list(methods) or list(METHODS)
+  return dataclasses.replace(experiment, dataset=dataclasses.replace(data, test=chosen))
 
 
 def compare(
@@ -186,12 +191,16 @@ class _Ledger:
       say(f"ANN: {ann:.2f} % of {images} images")
 
   def _read(self) -> dict[str, Any]:
+    remedy = "remove it to measure anew, what is tuned is kept"
     try:
-      return dict(json.loads(self.path.read_text())) if self.path.exists() else {}
-    except (OSError, TypeError, ValueError) as error:
-      raise CheckpointError(
-        f"{self.path} cannot be read: {error}; remove it to measure anew, what is tuned is kept"
-      ) from error
+      found = read_json(self.path)
+    except FileNotFoundError:
+      return {}
+    except FileError as error:
+      raise CheckpointError(f"{error}; {remedy}") from error
+    if not _are_results(found):
+      raise CheckpointError(f"{self.path} cannot be read: it holds other things; {remedy}")
+    return found
 
   def lacking(self, method: str, time_steps: Sequence[int]) -> list[int]:
     """Those T that the method was not measured at."""
@@ -207,9 +216,27 @@ class _Ledger:
       write_text(self.path, json.dumps(self.results, indent=2) + "\n")
 
 
+def _are_results(found: Any) -> bool:
+  """Whether this has the form of what `_Ledger` writes."""
+  if not isinstance(found, dict) or set(found) != {"images", "ann", "rows"}:
+    return False
+  rows = found["rows"]
+  return (
+    isinstance(found["images"], int)
+    and isinstance(found["ann"], float)
+    and isinstance(rows, list)
+    and all(isinstance(row, dict) and set(row) == {"method", "T", "accuracy"} for row in rows)
+    and all(
+      row["method"] in METHODS and type(row["T"]) is int and isinstance(row["accuracy"], float)
+      for row in rows
+    )
+  )
+
+
 def _directory(workdir: pathlib.Path, name: str) -> pathlib.Path:
   path = workdir / name
-  path.mkdir(exist_ok=True)
+  with writing(path):
+    path.mkdir(exist_ok=True)
   return path
 
 

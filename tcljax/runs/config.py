@@ -89,6 +89,16 @@ class RunConfig:
   log_every: int = 50
   checkpoint_every: int = 500
 
+  @property
+  def phases(self) -> list[str]:
+    """The sections of the phases that train anything."""
+    runs = {
+      "train": not (self.pretrained or self.joint.from_scratch),
+      "joint": self.joint.through is not None,
+      "tune": self.tune.runs,
+    }
+    return [phase for phase, does in runs.items() if does]
+
   def __post_init__(self) -> None:
     check_count("seed", self.seed, 0)
     if self.seed >= 2**32:  # of more, JAX's keys would take the last 32 bits

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ml_collections import ConfigDict, config_dict
 
+from tcljax.files import read_json, why
 from tcljax.runs.config import ConfigError, RunConfig, named
 
 _Section = TypeVar("_Section")
@@ -80,16 +81,14 @@ def from_json(path: pathlib.Path) -> RunConfig:
     ValueError: if it is not there, not JSON, or its fields are not those of a config.
   """
   try:
-    stored = json.loads(path.read_text())
+    stored = read_json(path)
   except FileNotFoundError:
     raise ValueError(f"{path} does not exist: is {path.parent} a workdir of train.py?") from None
-  except (OSError, ValueError) as error:
-    raise ValueError(f"{path} cannot be read: {error}") from error
   try:
     return _parse(RunConfig, _with_tuples(stored), "")
-  except ValueError as error:
+  except (RecursionError, ValueError) as error:
     raise ValueError(
-      f"{path} does not hold the fields of this version: {error}; choose another workdir"
+      f"{path} does not hold the fields of this version: {why(error)}; choose another workdir"
     ) from error
 
 

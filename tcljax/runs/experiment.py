@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcljax.data import Dataset, Examples, Preprocessing, load_dataset
+from tcljax.data.batches import check_enough
 from tcljax.distributed import parallel
 from tcljax.layers.activations import TCL, ReLU, with_activation
 from tcljax.layers.collections import CLIPPING, Variables, has_clipping, teacher_of, without
@@ -24,6 +25,8 @@ from tcljax.runs.sections import (
   TuneConfig,
 )
 from tcljax.simulation.settings import SpikingConfig
+
+_Described = TypeVar("_Described", "Experiment", RunConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,28 +66,8 @@ class Experiment:
     return _experiment(config, self.dataset, self.ann)
 
   def with_time_steps(self, time_steps: int) -> "Experiment":
-    """The experiment with thresholds tuned for this T alone, and measured up to it.
-
-    Tuning takes about as long for each T: half the training steps for twice the T. The fewer steps
-    a network has in time, the more of training it needs. A set that serves several T, as `tune.at`
-    has it, takes as long as sets for each of them would. Initial potentials come in no more than T
-    instalments, and the readout's delay leaves at least one step.
-
-    Raises:
-      ValueError: if K does not go with this T.
-    """
-    shared = max(1, len(self.tune.at))
-    tune = dataclasses.replace(
-      self.tune,
-      steps=max(1, self.tune.steps * self.snn.time_steps // (time_steps * shared)),
-      instalments=min(self.tune.instalments, time_steps),
-      at=(),
-    )
-    snn = dataclasses.replace(
-      self.snn, time_steps=time_steps, delay=min(self.snn.delay, time_steps - 1)
-    )
-    reported = dataclasses.replace(self.eval, time_steps=time_steps)
-    return dataclasses.replace(self, snn=snn, tune=tune, eval=reported)
+    """The experiment for another T; see the function `with_time_steps`."""
+    return with_time_steps(self, time_steps)
 
   @property
   def model(self) -> nn.Module:
@@ -139,14 +122,41 @@ class Experiment:
     return with_activation(self.ann, TCL if has_clipping(own) else ReLU), own
 
 
+def with_time_steps(described: _Described, time_steps: int) -> _Described:
+  """The experiment, or its config, with thresholds tuned for this T alone, and measured up to it.
+
+  Tuning takes about as long for each T: half the training steps for twice the T. The fewer steps
+  a network has in time, the more of training it needs. A set that serves several T, as `tune.at`
+  has it, takes as long as sets for each of them would. Initial potentials come in no more than T
+  instalments, and the readout's delay leaves at least one step.
+
+  Raises:
+    ValueError: if K does not go with this T.
+  """
+  given, shared = described.tune, max(1, len(described.tune.at))
+  tune = dataclasses.replace(
+    given,
+    steps=max(1, given.steps * described.snn.time_steps // (time_steps * shared)),
+    instalments=min(given.instalments, time_steps),
+    at=(),
+  )
+  snn = dataclasses.replace(
+    described.snn, time_steps=time_steps, delay=min(described.snn.delay, time_steps - 1)
+  )
+  reported = dataclasses.replace(described.eval, time_steps=time_steps)
+  return dataclasses.replace(described, snn=snn, tune=tune, eval=reported)
+
+
 def make_experiment(config: RunConfig) -> Experiment:
   """Loads and makes what a config describes.
 
-  No device is used before everything else was checked.
+  What can be checked without the images is checked first. No device is used before everything else
+  was checked.
 
   Raises:
     ConfigError: naming the field, its value and the remedy.
   """
+  named("model.", create_model, num_classes=1, **dataclasses.asdict(config.model))
   dataset = named("data.", load_dataset, **dataclasses.asdict(config.data))
   channels = dataset.test.image_shape[-1]
   for field in ("mean", "std"):
@@ -156,13 +166,11 @@ def make_experiment(config: RunConfig) -> Experiment:
         f"preprocessing.{field}={values} has {len(values)} values for {channels} channels"
       )
   ann = _make_model(config.model, dataset)
-  for phase in ("train", "joint", "tune"):
-    named(
-      f"{phase}.",
-      parallel.check_batch_size,
-      "batch_size",
-      getattr(config, phase).batch_size,
-    )
+  sizes = {phase: getattr(config, phase).batch_size for phase in ("train", "joint", "tune")}
+  for phase in config.phases:
+    named(f"{phase}.", check_enough, "batch_size", sizes[phase], len(dataset.train))
+  for phase, size in sizes.items():
+    named(f"{phase}.", parallel.check_batch_size, "batch_size", size)
   return _experiment(config, dataset, ann)
 
 

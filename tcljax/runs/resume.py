@@ -7,7 +7,7 @@ import jax
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.layers.collections import CLIPPING, Variables, teacher_of, with_teacher, without
-from tcljax.models.torch_weights import load_pretrained
+from tcljax.models.torch_weights import load_pretrained, read_state_dict
 from tcljax.runs.config import ConfigError, RunConfig
 from tcljax.runs.config_forms import differences, from_json
 from tcljax.runs.experiment import Experiment
@@ -28,13 +28,13 @@ _OF_NETWORK = (
 _NOT_OF_NETWORK = ("model.dtype",)
 
 
-def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> Variables:
-  """The variables at the end of the last phase.
+def check_finished(described: Experiment | RunConfig, workdir: pathlib.Path) -> tuple[str, int]:
+  """Checks, without a device, that the last phase has begun; gives its name and its steps.
 
   Raises:
-    ValueError: if they are not there, not finished, or cannot be read.
+    ValueError: if it has not.
   """
-  joint, tune = experiment.joint, experiment.tune
+  joint, tune = described.joint, described.tune
   phase, steps = JOINT, final_steps(joint)
   if tune.runs and joint.through != "snn":
     phase, steps = TUNED, tuning_steps(tune, workdir)
@@ -43,11 +43,24 @@ def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> Variables:
       f"workdir {workdir} is not finished, its phase {phase!r} has not begun: run train.py with it "
       "again"
     )
+  return phase, steps
+
+
+def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> Variables:
+  """The variables at the end of the last phase.
+
+  Raises:
+    ValueError: if they are not there, not finished, or cannot be read.
+  """
+  joint = experiment.joint
+  phase, steps = check_finished(experiment, workdir)
   with Checkpoints(workdir / phase) as checkpoints:
     found = checkpoints.latest_step()
     if found != steps:
+      damage = checkpoints.damage()
+      state = f"has damage: {damage}" if damage else "is not finished"
       raise ValueError(
-        f"workdir {workdir} is not finished, {found or 0} of {steps} steps of phase "
+        f"workdir {workdir} {state}, {found or 0} of {steps} steps of phase "
         f"{phase!r} are done: run train.py with it again"
       )
     abstract = {
@@ -59,6 +72,24 @@ def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> Variables:
     wanted = {"variables": parallel.abstract_replicated(parallel.data_mesh(), abstract)}
     variables = checkpoints.restore(wanted)["variables"]
   return with_own_teacher(joint, variables)
+
+
+def check_pretrained(config: RunConfig) -> None:
+  """Checks what the config's `pretrained` names, as far as that takes neither images nor devices.
+
+  Raises:
+    ConfigError: if it cannot be read.
+  """
+  if not config.pretrained:
+    return
+  try:
+    if pathlib.Path(config.pretrained).is_dir():
+      workdir = pathlib.Path(config.pretrained).absolute()
+      check_finished(_earlier_config(config, workdir), workdir)
+    else:
+      read_state_dict(config.pretrained)
+  except ValueError as error:
+    raise ConfigError(f"pretrained: {error}") from None
 
 
 def read_pretrained(
@@ -99,6 +130,12 @@ def read_pretrained(
 
 
 def _of_earlier_run(config: RunConfig, experiment: Experiment, workdir: pathlib.Path) -> Variables:
+  stored = _earlier_config(config, workdir)
+  return restore_trained(experiment.described_by(stored), workdir)
+
+
+def _earlier_config(config: RunConfig, workdir: pathlib.Path) -> RunConfig:
+  """The config of an earlier run, whose network is that of this one."""
   stored = from_json(workdir / CONFIG)
   different = [
     line
@@ -110,4 +147,4 @@ def _of_earlier_run(config: RunConfig, experiment: Experiment, workdir: pathlib.
       f"workdir {workdir} holds another network ({'; '.join(different)}): set these "
       "fields as they are there"
     )
-  return restore_trained(experiment.described_by(stored), workdir)
+  return stored

@@ -4,6 +4,7 @@ An error names the field of the section; `tcljax.runs.config.named` puts the sec
 """
 
 import dataclasses
+from typing import Any
 
 from tcljax.checks import check_choice, check_count, check_finite, check_least
 from tcljax.maths.neurons import Neuron
@@ -61,6 +62,18 @@ class ModelConfig:
   stem: str | None = None
   shortcut: str | None = None
   dtype: str = "float32"
+
+  def __post_init__(self) -> None:
+    if self.stages is not None and not all(map(_are_widths, self.stages)):
+      raise ValueError(
+        f"stages={self.stages} must be stages of widths, such as ((32, 32), (64, 64))"
+      )
+    if self.dense is not None and not _are_widths(self.dense):
+      raise ValueError(f"dense={self.dense} must be widths, such as (512, 512), or ()")
+
+
+def _are_widths(widths: Any) -> bool:
+  return isinstance(widths, tuple) and all(type(w) is int and w > 0 for w in widths)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -112,7 +112,7 @@ def calibrate_in_workdir(
   experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, variables: Variables
 ) -> Variables:
   """Adds the collection `clipping` as the config says, or as the workdir has it already."""
-  with Checkpoints(workdir / CALIBRATED) as checkpoints:
+  with Checkpoints(workdir / CALIBRATED, say) as checkpoints:
     if checkpoints.latest_step() is None:
       variables = calibrate_as_configured(experiment, variables)
       checkpoints.save(0, {CLIPPING: parallel.replicate(mesh, variables[CLIPPING])})

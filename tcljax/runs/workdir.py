@@ -8,34 +8,53 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import jax
 from jax.sharding import Mesh
 
+from tcljax import files
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import CheckpointError, Checkpoints
-from tcljax.files import write_text
+from tcljax.files import FileError, read_json, write_text, writing
 from tcljax.layers.collections import Variables
-from tcljax.reporting.progress import PhaseLog
+from tcljax.reporting.progress import PhaseLog, say
+from tcljax.runs import stopping
 from tcljax.runs.config import RunConfig
 from tcljax.runs.config_forms import differences, from_json, to_json
 from tcljax.runs.experiment import Experiment
 from tcljax.runs.sections import TuneConfig
-from tcljax.training.loop import Hooks
+from tcljax.training.loop import Hooks, Stopped
 from tcljax.training.phase import Phase, run_phase
 
 # Folders of the phases and of calibration, and names of the phases.
 ANN, CALIBRATED, JOINT, TUNED = "ann", "calibrated", "joint", "tuned"
-CONFIG, _CHOSEN_STEPS = "config.json", "tuning_steps.json"
+CONFIG, _CHOSEN_STEPS, _LOCK = "config.json", "tuning_steps.json", ".lock"
 
 
-def prepare_workdir(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path:
-  """Makes the workdir, or checks that it belongs to this config.
+def check_workdir(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path:
+  """Checks that a workdir can be of this config, and is used by no other run; it stays as it is.
+
+  Returns:
+    Its absolute path.
 
   Raises:
-    ValueError: if it cannot be read or written, or holds another config; what is there stays as it
-      is.
+    ValueError: if it cannot be read or written, holds another config, or is in use.
   """
+  path = _checked(workdir, config)
+  existing = next(p for p in (path, *path.parents) if p.exists())
+  if not existing.is_dir():
+    raise ValueError(f"workdir {path} cannot be written: {existing} is no directory")
+  if not os.access(existing, os.W_OK | os.X_OK):
+    raise ValueError(f"workdir {path} cannot be written: Permission denied for {existing}")
+  # Another host of the same run may hold the lock by now.
+  if (path / _LOCK).exists() and not jax.distributed.is_initialized():
+    with files.locked(path / _LOCK, f"workdir {path}"):
+      pass
+  return path
+
+
+def _checked(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path:
   path = pathlib.Path(workdir).absolute()
   stored = path / CONFIG
   try:
@@ -50,15 +69,45 @@ def prepare_workdir(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Pa
         f"workdir {path} holds another config ({'; '.join(changed)}): choose another workdir, or "
         "set these fields back"
       )
-  elif names - {f"{CONFIG}.partial"}:
+  elif names - {f"{CONFIG}.partial", _LOCK}:
     raise ValueError(f"workdir {path} is not empty and holds no {CONFIG}: choose another workdir")
-  try:
-    path.mkdir(parents=True, exist_ok=True)
+  return path
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+  """Holds a workdir for this run alone, on all of its hosts; makes it where there is none.
+
+  Raises:
+    FileError: if another run holds it, or it cannot be written.
+  """
+  with contextlib.ExitStack() as held:
+    error = None
     if parallel.is_main_host():
-      write_text(stored, to_json(config))
-    parallel.wait_for_hosts("prepare_workdir")
-  except OSError as error:
-    raise ValueError(f"workdir {path} cannot be written: {error.strerror}") from error
+      try:
+        with writing(workdir):
+          workdir.mkdir(parents=True, exist_ok=True)
+        held.enter_context(files.locked(workdir / _LOCK, f"workdir {workdir}"))
+      except FileError as raised:
+        error = raised
+    if not parallel.agreed(int(error is None)):
+      raise error or FileError(f"workdir {workdir} cannot be used, as process 0 says")
+    yield
+
+
+def prepare_workdir(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path:
+  """Makes the workdir, or checks that it belongs to this config.
+
+  Raises:
+    ValueError: if it cannot be read or written, or holds another config; what is there stays as it
+      is.
+  """
+  path = _checked(workdir, config)
+  with writing(path):
+    path.mkdir(parents=True, exist_ok=True)
+  if parallel.is_main_host():
+    write_text(path / CONFIG, to_json(config))
+  parallel.wait_for_hosts("prepare_workdir")
   return path
 
 
@@ -82,13 +131,21 @@ def run_in_workdir(
     The variables after the last step, on every device.
 
   Raises:
-    CheckpointError: if a checkpoint cannot be read.
+    FileError: if something cannot be read or written.
+    Stopped: if a signal asked for it.
     TrainingDiverged: if the loss stops being finite.
   """
   log = PhaseLog(workdir, phase.name, phase.steps, experiment.log_every)
-  with Checkpoints(workdir / phase.name) as checkpoints, contextlib.closing(log):
-    hooks = Hooks(log.begin, log, checkpoints, experiment.checkpoint_every)
-    return run_phase(phase, start, experiment.dataset.train, mesh, hooks)
+  with (
+    Checkpoints(workdir / phase.name, say) as checkpoints,
+    contextlib.closing(log),
+    stopping.after_a_step() as asked,
+  ):
+    hooks = Hooks(log.begin, log, checkpoints, experiment.checkpoint_every, asked)
+    try:
+      return run_phase(phase, start, experiment.dataset.train, mesh, hooks)
+    except Stopped as stopped:
+      raise Stopped(f"{phase.name}: {stopped}") from None
 
 
 def keep_tuning_steps(workdir: pathlib.Path, minutes: float, steps: int) -> None:
@@ -107,11 +164,14 @@ def tuning_steps(tune: TuneConfig, workdir: pathlib.Path) -> int | None:
   stored = workdir / _CHOSEN_STEPS
   if not tune.minutes:
     return tune.steps
-  if not stored.exists():
-    return None
+  remedy = f"remove it and {workdir / TUNED} to tune anew"
   try:
-    return int(json.loads(stored.read_text())["steps"])
-  except (KeyError, OSError, TypeError, ValueError) as error:
-    raise CheckpointError(
-      f"{stored} cannot be read: {error}; remove it and {workdir / TUNED} to tune anew"
-    ) from error
+    found = read_json(stored)
+  except FileNotFoundError:
+    return None
+  except FileError as error:
+    raise CheckpointError(f"{error}; {remedy}") from error
+  steps = found.get("steps") if isinstance(found, dict) else None
+  if type(steps) is not int or steps < 1:
+    raise CheckpointError(f"{stored} cannot be read: it holds no number of steps; {remedy}")
+  return steps

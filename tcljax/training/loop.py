@@ -33,6 +33,10 @@ class TrainingDiverged(RuntimeError):
   """
 
 
+class Stopped(RuntimeError):
+  """Somebody asked for the end of a run, which stopped after a step and saved it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Hooks:
   """What happens beside the steps.
@@ -42,12 +46,14 @@ class Hooks:
     on_metrics: called with the number of each finished step, from 1, and its metrics.
     checkpoints: where to save and what to go on from; None saves nothing.
     checkpoint_every: steps between checkpoints; the last step is always saved.
+    stopping: whether to save and stop after a step, where there are checkpoints.
   """
 
   on_begin: Callable[[int], None] = lambda done: None
   on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None
   checkpoints: "Checkpoints | None" = None
   checkpoint_every: int = 0
+  stopping: Callable[[], bool] = lambda: False
 
 
 def fit(state: TrainState, feed: Feed, steps: int, *, seed: int, hooks: Hooks) -> TrainState:
@@ -67,6 +73,7 @@ def fit(state: TrainState, feed: Feed, steps: int, *, seed: int, hooks: Hooks) -
     The state after `steps` steps.
 
   Raises:
+    Stopped: once it was asked for; the last step is then saved.
     TrainingDiverged: if the loss, the gradient or the update is not finite; nothing is saved from
       there on.
   """
@@ -94,10 +101,13 @@ def fit(state: TrainState, feed: Feed, steps: int, *, seed: int, hooks: Hooks) -
     settle()
     pending = (done + 1, metrics)
     done += count
-    if checkpoints and done == pause:
+    stopping = checkpoints is not None and hooks.stopping()
+    if checkpoints and (done == pause or stopping):
       settle()  # what is saved must be known to be good
       pending = None
       checkpoints.save(done, state._asdict())
+    if stopping:
+      raise Stopped(f"stopped after step {done} of {steps}, which is saved")
   settle()
   return state
 

@@ -72,9 +72,10 @@ def run_phase(
     The variables after the last step, on every device.
 
   Raises:
-    CheckpointError: if a checkpoint cannot be read.
+    CheckpointError: if a checkpoint cannot be read or written.
+    Stopped: if it was asked for.
     TrainingDiverged: if the loss stops being finite.
-    ValueError: if the split is empty.
+    ValueError: if the split is empty, or a batch larger than it.
   """
   transformation = phase.transformation()
   state = _restored_or_new(hooks, mesh, start, transformation)

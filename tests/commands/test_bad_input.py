@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from running import DIGITS, ROOT, complaint, run_train
+from states import bits, ended_with
 
 from tcljax.commands import convert, train
 
@@ -36,12 +37,21 @@ from tcljax.commands import convert, train
     ("--config.tune.instalments=0", "tune.instalments=0 must be at least 1"),
     ("--config.tune.v_init=nan", "tune.v_init=nan must be finite"),
     ("--config.tune.steps=0", "tune.steps=0 must be at least 1"),
-    ("--config.model.stages=(8,)", "model .*stages=.* 'int' object is not iterable"),
-    ("--config.model.dense=(-1,)", "model .*dense="),
+    ("--config.model.stages=32", r"model.stages=.*32.* must be stages of widths, such as \(\(32,"),
+    ("--config.model.stages=(8,)", "model.stages=.*8.* must be stages of widths"),
+    ("--config.model.stages=((8,0),)", "model.stages=.* must be stages of widths"),
+    ("--config.model.dense=(-1,)", r"model.dense=.*-1.* must be widths, such as \(512, 512\)"),
+    ("--config.model.dense=wide", r"model.dense=.*'wide'.* must be widths"),
     ("--config.model.pooling=max", "pooling='max' is unknown: choose one of average, before, gate"),
     ("--config.model.dtype=half", "dtype='half' is unknown: choose one of float32, bfloat16"),
     ("--config.qwerty=1", "--config has no field 'qwerty'; see tcljax/runs/config.py"),
-    ("--config.snn.time_steps=many", "--config.snn.time_steps=many: invalid literal for int"),
+    ("--config.snn.time_steps=many", "--config.snn.time_steps=many must be a whole number$"),
+    ("--config.tune.steps=abc", "--config.tune.steps=abc must be a whole number$"),
+    ("--config.tune.minutes=1h", "--config.tune.minutes=1h must be a number$"),
+    ("--config.data.stream=maybe", "--config.data.stream=maybe must be true or false$"),
+    ("--config.train.optimizer=adamw", "--config.train.optimizer=adamw must be set by its fields"),
+    ("--config.train.batch_size=1440", "train.batch_size=1440 is more than the 1437 training im"),
+    ("--config.tune.batch_size=2048", "tune.batch_size=2048 is more than the 1437 training images"),
     ("--confg.snn.time_steps=4", "Unknown command line flag 'confg.snn.time_steps'"),
     ("steps=4", "'steps=4' is not a flag"),
     ("--config.tune.percentile=100.0", "tune.percentile=100.0 must lie strictly between 0 and 100"),
@@ -90,13 +100,15 @@ def test_bad_command_lines(tmp_path, capsys):
   broken = tmp_path / "broken.py"
   broken.write_text("def get_config(:\n")
   assert train.main(["train.py", f"--config={broken}"]) == 2
-  assert "the config cannot be read: SyntaxError" in complaint(capsys)
+  assert complaint(capsys) == f"train: {broken}, line 1: SyntaxError: invalid syntax\n"
   broken.write_text(
     "from tcljax.runs.config_forms import base_config\n\n\ndef get_config():\n"
     "  config = base_config()\n  config.eval.batchsize = 3\n  return config\n"
   )
   assert train.main(["train.py", f"--config={broken}"]) == 2
-  assert "--config has no field 'batchsize'; did you mean 'batch_size'?" in complaint(capsys)
+  assert complaint(capsys) == (
+    f"train: {broken}, line 6: --config has no field 'batchsize'; did you mean 'batch_size'?\n"
+  )
   broken.write_text(
     "from ml_collections import ConfigDict\n\n\ndef get_config():\n"
     "  return ConfigDict({'snn': {'steps': 4}})\n"
@@ -104,9 +116,12 @@ def test_bad_command_lines(tmp_path, capsys):
   assert train.main(["train.py", f"--config={broken}"]) == 2
   assert "--config.snn.steps=4 is no field of a config" in complaint(capsys)
   for body, message in (
-    ("return {}['seed']", "the config cannot be read: KeyError: 'seed'"),
-    ("return None.seed", "the config cannot be read: AttributeError: 'NoneType'"),
-    ("raise SystemExit(3)", "the config cannot be read: SystemExit: 3"),
+    ("return {}['seed']", f"train: {broken}, line 2: KeyError: 'seed'\n"),
+    ("return None.seed", f"train: {broken}, line 2: AttributeError: 'NoneType'"),
+    ("raise SystemExit(3)", f"train: {broken}, line 2: SystemExit: 3\n"),
+    ("return int('x')", f"train: {broken}, line 2: ValueError: invalid literal for int()"),
+    ("return open('/none')", f"train: {broken}, line 2: FileNotFoundError: [Errno 2]"),
+    ("import nothing_such", f"train: {broken}, line 2: ModuleNotFoundError: No module named"),
     ("return 4", "get_config of the config file gives 4: let it change and return base_config()"),
   ):
     broken.write_text(f"def get_config():\n  {body}\n")
@@ -114,10 +129,17 @@ def test_bad_command_lines(tmp_path, capsys):
     assert message in complaint(capsys)
   assert train.main(["train.py", DIGITS, "--workdir="]) == 2
   assert "--workdir= is empty: give a path, or leave the flag out" in complaint(capsys)
+  assert train.main(["train.py", f"--config={broken}:joint"]) == 2
+  assert complaint(capsys) == (
+    f"train: --config={broken}:joint: {broken} has no variants: leave out ':joint'\n"
+  )
+  broken.write_text("seed = 1\n")
+  assert train.main(["train.py", f"--config={broken}"]) == 2
+  assert f"train: {broken} has no function get_config: it makes" in complaint(capsys)
   assert train.main(["train.py", f"{DIGITS}:joynt"]) == 2
-  line = complaint(capsys)
-  assert "variant of the config='joynt' is unknown: choose one of cifar100, joint" in line
-  assert " File " not in line
+  assert complaint(capsys).startswith(
+    f"train: {DIGITS}:joynt: variant of the config='joynt' is unknown: choose one of cifar100, jo"
+  )
   for command in (train, convert):
     assert command.main(["x", "--help"]) == 0
     out = capsys.readouterr().out
@@ -140,7 +162,7 @@ def test_workdir_of_something_else_or_unwritable(tmp_path, capsys, monkeypatch):
   assert run_train(tmp_path / "photos") == 2
   assert "is not empty and holds no config.json" in complaint(capsys)
   assert run_train(tmp_path / "photos" / "cat.jpg" / "run") == 2
-  assert "cannot be written: Not a directory" in complaint(capsys)
+  assert "cat.jpg/run cannot be written: " in complaint(capsys)
   with monkeypatch.context() as patch:
     patch.setattr(pathlib.Path, "iterdir", lambda path: os.listdir("/nothing"))
     assert run_train(tmp_path / "photos") == 2
@@ -165,16 +187,61 @@ def test_workdir_of_something_else_or_unwritable(tmp_path, capsys, monkeypatch):
   assert "config.json cannot be read" in complaint(capsys)
 
 
-def test_damaged_checkpoint_is_told_before_anything_runs(workdir, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_named_and_an_earlier_one_goes_on(workdir, tmp_path, capsys):
+  """Converting needs the last one, and says so; training goes on to the same bits."""
   copy = tmp_path / "copy"
   shutil.copytree(workdir, copy)
   largest = max((copy / "tuned" / "6").rglob("*"), key=lambda f: f.stat().st_size * f.is_file())
-  largest.write_bytes(largest.read_bytes()[:-10])
+  contents = bytearray(largest.read_bytes())
+  contents[len(contents) // 2] ^= 4
+  largest.write_bytes(contents)
+  output = tmp_path / "s"
+  assert convert.main(["convert.py", f"--workdir={copy}", f"--output={output}"]) == 2
+  assert re.search(
+    r"tuned/6 is damaged: .* has changed since it was written, 3 of 6 steps of phase 'tuned' are "
+    "done: run train.py with it again$",
+    complaint(capsys),
+  )
+  assert run_train(tmp_path / "other", f"--config.pretrained={copy}") == 2
+  assert "--config.pretrained: workdir" in (line := complaint(capsys)) and "tuned/6 is dam" in line
+  assert not output.exists() and not (tmp_path / "other").exists()
+  assert run_train(copy) == 0
+  assert re.search("tuned/6 is damaged: .*; step 3 is used instead\n", capsys.readouterr().out)
+  assert (copy / "results.json").read_text() == (workdir / "results.json").read_text()
+  assert bits(ended_with(copy)) == bits(ended_with(workdir))
+
+
+@pytest.mark.parametrize(
+  "name, contents, message",
+  [
+    ("metrics.jsonl", "[1,2]\n", "metrics.jsonl cannot be read: line 1 is no record of a step"),
+    ("metrics.jsonl", '{"phase": "ann", "step": "x"}\n{}\n', "line 1 is no record of a step"),
+    ("metrics.jsonl", b"\xff\n", "metrics.jsonl cannot be read: it is no text in UTF-8"),
+    ("metrics.jsonl", os.mkfifo, "metrics.jsonl cannot be read: it is no file"),
+    ("config.json", os.mkfifo, "config.json cannot be read: it is no file"),
+    ("config.json", b"\xff", "config.json cannot be read: it is no text in UTF-8"),
+    ("config.json", '{"a":' * 9999, "config.json cannot be read: it is nested too deeply"),
+    ("config.json", '{"name": ' + "[" * 400 + "]" * 400 + "}", "config.json does not hold the"),
+    ("tuned", "a file", "tuned cannot hold checkpoints: it is no directory"),
+    ("tensorboard", "a file", "tensorboard/tuned cannot be written: "),
+    ("results.json", os.mkdir, "results.json cannot be written: Is a directory"),
+  ],
+)
+def test_what_is_read_back_may_be_anything(workdir, tmp_path, capsys, name, contents, message):
+  """One line that names the file, status 2, and nothing is lost."""
+  copy = tmp_path / "copy"
+  shutil.copytree(workdir, copy)
+  shutil.rmtree(copy / "tuned" / "6")
+  place = copy / name
+  shutil.rmtree(place) if place.is_dir() else place.unlink()
+  if callable(contents):
+    contents(place)
+  else:
+    place.write_bytes(contents if isinstance(contents, bytes) else contents.encode())
   assert run_train(copy) == 2
-  assert "tuned/6 is damaged" in complaint(capsys)
-  assert convert.main(["convert.py", f"--workdir={copy}", f"--output={tmp_path / 's'}"]) == 2
-  assert "tuned/6 is damaged" in complaint(capsys)
-  assert not (tmp_path / "s").exists()
+  captured = capsys.readouterr()
+  assert captured.err.count("\n") == 1 and message in captured.err
+  assert list((copy / "ann").iterdir()) and place.exists()
 
 
 def test_convert_of_an_unfinished_run_and_into_a_foreign_directory(workdir, tmp_path, capsys):
