@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -65,3 +66,10 @@ def check_count(field: str, value: int, least: int) -> None:
   except TypeError:
     raise ValueError(f"{field}={value!r} must be a whole number, at least {least}") from None
   check_least(field, value, least)
+
+
+def check_widths(field: str, value: Any, groups: Iterable[Any], what: str) -> None:
+  """Raises ValueError unless each of `groups`, of which `value` consists, is a tuple of widths."""
+  for widths in groups:
+    if not isinstance(widths, tuple) or not all(type(w) is int and w > 0 for w in widths):
+      raise ValueError(f"{field}={value} must be {what}")

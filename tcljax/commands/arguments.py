@@ -203,7 +203,8 @@ class Command:
     except (CalibrationError, ConversionFailed, TrainingDiverged) as error:
       return self._complain(error, 1)
     except Stopped as stopped:
-      return self._complain(f"{stopped}; {stopping.HOW_TO_GO_ON}", 128 + (stopping.asked() or 0))
+      status = 128 + (stopping.asked() or signal.SIGINT)
+      return self._complain(f"{stopped}; the same command goes on from there", status)
     return 0
 
   def _complain(self, error: Exception | str, status: int) -> int:

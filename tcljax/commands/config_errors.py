@@ -33,7 +33,7 @@ def told(error: BaseException, given: str, values: flags.FlagValues) -> str:
     return f"{place}{type(first).__name__}: {_reason(first)}"
   if variants and isinstance(first, TypeError) and "get_config()" in str(first):
     return f"--config={given}: {path} has no variants: leave out ':{variants}'"
-  if "get_config" in str(first):
+  if isinstance(first, AttributeError) and first.name == "get_config":
     return f"{path} has no function get_config: it makes base_config(), changes and returns it"
   return _illegal_value(str(error), values) or " ".join(str(error).split())
 

@@ -134,7 +134,7 @@ def _kept_lines(path: pathlib.Path, phase: str, start: int) -> Iterator[str]:
   for number, line in enumerate(lines, 1):
     try:
       record = json.loads(line)
-      keep = record["phase"] != phase or record["step"] <= start
+      keep = record["phase"] != phase or int(record["step"]) <= start
     except (KeyError, RecursionError, TypeError, ValueError):
       if not line.endswith("\n"):  # cut short when the run was stopped
         return

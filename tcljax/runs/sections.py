@@ -4,9 +4,8 @@ An error names the field of the section; `tcljax.runs.config.named` puts the sec
 """
 
 import dataclasses
-from typing import Any
 
-from tcljax.checks import check_choice, check_count, check_finite, check_least
+from tcljax.checks import check_choice, check_count, check_finite, check_least, check_widths
 from tcljax.maths.neurons import Neuron
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.training.calibration import METHODS, check_calibration
@@ -64,16 +63,12 @@ class ModelConfig:
   dtype: str = "float32"
 
   def __post_init__(self) -> None:
-    if self.stages is not None and not all(map(_are_widths, self.stages)):
-      raise ValueError(
-        f"stages={self.stages} must be stages of widths, such as ((32, 32), (64, 64))"
+    if self.stages is not None:
+      check_widths(
+        "stages", self.stages, self.stages, "stages of widths, such as ((32, 32), (64,))"
       )
-    if self.dense is not None and not _are_widths(self.dense):
-      raise ValueError(f"dense={self.dense} must be widths, such as (512, 512), or ()")
-
-
-def _are_widths(widths: Any) -> bool:
-  return isinstance(widths, tuple) and all(type(w) is int and w > 0 for w in widths)
+    if self.dense is not None:
+      check_widths("dense", self.dense, (self.dense,), "widths, such as (512, 512)")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 
 import jax
 
+from tcljax.training.loop import Stopped
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 HOW_TO_GO_ON = "the same command goes on from what is saved"
 
@@ -84,6 +86,9 @@ def after_a_step() -> Iterator[Callable[[], bool]]:
   """Where the process sees to the first signal itself; gives a function that says if there was one.
 
   Several hosts would have to agree on the step, so there it ends at once.
+
+  Raises:
+    Stopped: on leaving without an error, if there was a signal.
   """
   if jax.process_count() > 1:
     yield lambda: False
@@ -95,6 +100,8 @@ def after_a_step() -> Iterator[Callable[[], bool]]:
   finally:
     with _State.lock:
       _State.awaited = False
+  if _State.asked is not None:  # after the last step
+    raise Stopped("stopped at the end of a phase, which is saved")
 
 
 def asked() -> int | None:

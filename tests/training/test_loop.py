@@ -4,14 +4,14 @@ import chex
 import numpy as np
 import optax
 import pytest
-from states import as_it_is
+from states import as_it_is, bits
 
 import tcljax
 from tcljax.data import Split, training_batches
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.simulation.settings import SpikingConfig
-from tcljax.training import feeds, loop, objectives, optimizers, step
+from tcljax.training import feeds, loop, objectives, optimizers, phase, step
 
 
 def test_one_compilation_for_a_whole_run(case):
@@ -50,6 +50,31 @@ def test_divergence_names_the_step_and_saves_nothing(case, tmp_path):
       hooks = loop.Hooks(checkpoints=checkpoints, checkpoint_every=1)
       loop.fit(state, feeds.OneByOne(one_by_one, batches(), mesh), 8, seed=0, hooks=hooks)
     assert checkpoints.latest_step() == 4
+
+
+def test_what_is_stopped_and_taken_up_again_ends_with_the_same_bits(case, tmp_path):
+  """Between two checkpoints, at the one that is due, and at the last step."""
+  model, variables, images, labels = case
+  mesh = parallel.data_mesh()
+  objective = objectives.ann_objective(model, as_it_is)
+  split, sgd = Split(images, labels), tcljax.OptimizerConfig("sgd", 0.01)
+  run = phase.Phase("ann", 7, 8, objective, {"params": sgd}, seed=3)
+  whole = phase.run_phase(run, lambda: variables, split, mesh)
+  seen, stops = [], [2, 4, 7]
+  with Checkpoints(tmp_path / "phase") as checkpoints:
+    stopping = lambda: len(seen) + 1 in stops  # the metrics of a step come after the next one
+    hooks = loop.Hooks(
+      on_metrics=lambda step, _: seen.append(step),
+      checkpoints=checkpoints,
+      checkpoint_every=4,
+      stopping=stopping,
+    )
+    for step in stops:
+      with pytest.raises(loop.Stopped, match=f"stopped after step {step} of 7, which is saved"):
+        phase.run_phase(run, lambda: variables, split, mesh, hooks)
+      assert checkpoints.latest_step() == step
+    assert seen == list(range(1, 8))
+    assert bits(phase.run_phase(run, lambda: variables, split, mesh, hooks)) == bits(whole)
 
 
 def test_an_update_beyond_all_numbers_is_not_saved(case, tmp_path):

@@ -1,0 +1,68 @@
+"""Signals end a process at once, in one line; or after a step, where the process sees to it."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from running import ROOT
+
+WAIT = "print('ready', flush=True); time.sleep(60)"
+AFTER_A_STEP = """
+with stopping.after_a_step() as asked:
+    print('ready', flush=True)
+    for _ in range(600):
+      time.sleep(0.1)
+      if asked(): break
+    print('saved', flush=True)
+"""
+STUBBORN = "with stopping.after_a_step(): " + WAIT
+
+
+def ended(body, *signals, before=""):
+  """Exit status, output and error of a process that got these signals while in `body`."""
+  code = (
+    f"import signal, time\nfrom tcljax.runs import stopping\n{before}\n"
+    f"with stopping.watching('train'):\n  {body.strip()}\n"
+  )
+  process = subprocess.Popen(
+    [sys.executable, "-c", code],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+  )
+  assert process.stdout and process.stdout.readline() == "ready\n"
+  for number in signals:
+    process.send_signal(number)
+  out, err = process.communicate(timeout=60)
+  return process.returncode, out, err
+
+
+LINE = "train: stopped; the same command goes on from what is saved\n"
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_ends_where_nothing_is_to_be_saved(number, status):
+  assert ended(WAIT, number) == (status, "", LINE)
+
+
+def test_the_first_signal_is_awaited_while_training():
+  status, out, err = ended(AFTER_A_STEP, signal.SIGTERM)
+  assert status == 1 and out == "saved\n"  # the command makes a line of the error
+  assert err.splitlines()[-1].endswith("Stopped: stopped at the end of a phase, which is saved")
+
+
+@pytest.mark.slow
+def test_the_second_signal_ends_at_once():
+  assert ended(STUBBORN, signal.SIGINT, signal.SIGTERM)[0::2] == (143, LINE)
+  assert ended(STUBBORN, signal.SIGTERM, signal.SIGINT)[0::2] == (130, LINE)
+
+
+@pytest.mark.slow
+def test_a_signal_that_is_ignored_stays_ignored():
+  """As `nohup` and shells do for what runs in the background."""
+  ignore = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
+  short = "print('ready', flush=True); time.sleep(2)"
+  assert ended(short, signal.SIGINT, before=ignore) == (0, "", "")
