@@ -6,8 +6,9 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ml_collections
 from absl import flags
@@ -156,6 +157,7 @@ class Command:
     with self._held:
       if self._is_process:
         self.hold(stopping.watching(self.name))
+        sys.excepthook = _of_the_main_thread
       try:
         status = self._run(prepare)
         sys.stdout.flush()
@@ -170,8 +172,10 @@ class Command:
       except OSError as error:  # of the data, or of stdout
         _write_to_nowhere()
         status = self._complain(f"{error.filename or 'output'}: {error.strerror or error}", 2)
-    if status and self._is_process and supervision.is_child():
-      os._exit(status)  # the others would be waited for
+    if status and self._is_process:
+      os._exit(
+        status
+      )  # else other hosts, and threads with errors of their own, would be waited for
     return status
 
   def _run(self, prepare: Callable[[], Callable[[], object]]) -> int:
@@ -219,6 +223,12 @@ class Command:
     with contextlib.suppress(OSError):
       print(f"{self.name}: {flag}{text}", file=sys.stderr)
     return status
+
+
+def _of_the_main_thread(*error: Any) -> None:
+  """Shows what nobody has caught, but for what TensorStore's threads say after a failed write."""
+  if threading.current_thread() is threading.main_thread():
+    sys.__excepthook__(*error)
 
 
 def _write_to_nowhere() -> None:

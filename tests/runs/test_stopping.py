@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from running import ROOT
@@ -36,6 +37,7 @@ def ended(body, *signals, before=""):
   assert process.stdout and process.stdout.readline() == "ready\n"
   for number in signals:
     process.send_signal(number)
+    time.sleep(0.3)  # of two at once none is the first
   out, err = process.communicate(timeout=60)
   return process.returncode, out, err
 
