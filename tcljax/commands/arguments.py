@@ -192,6 +192,7 @@ class Command:
       return self._complain(error, 2)
     # Imported late: with these come Orbax and TensorBoard, which bad input need not wait for.
     from tcljax.data import BadExample
+    from tcljax.evaluation.accuracy import OutputNotFinite
     from tcljax.runs.conversion_run import ConversionFailed
     from tcljax.training.calibration import CalibrationError
     from tcljax.training.loop import Stopped, TrainingDiverged
@@ -200,12 +201,12 @@ class Command:
       work()
     except (BadExample, FileError) as error:
       return self._complain(error, 2)
+    except (CalibrationError, ConversionFailed, OutputNotFinite, TrainingDiverged) as error:
+      return self._complain(error, 1)
     except ValueError as error:
       if not isinstance(error.__cause__, OSError):
         raise
       return self._complain(error, 2)  # a network that could not be written
-    except (CalibrationError, ConversionFailed, TrainingDiverged) as error:
-      return self._complain(error, 1)
     except Stopped as stopped:
       status = 128 + (stopping.asked() or signal.SIGINT)
       return self._complain(f"{stopped}; the same command goes on from there", status)

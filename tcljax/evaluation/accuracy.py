@@ -73,6 +73,10 @@ class Evaluation:
     return f"Evaluation({fields})"
 
 
+class OutputNotFinite(ValueError):
+  """A network answers with NaN or infinite numbers."""
+
+
 def reported_time_steps(time_steps: int) -> list[int]:
   """1, 2, 4, ... up to T, and T itself."""
   powers = [2**i for i in range(time_steps.bit_length()) if 2**i <= time_steps]
@@ -115,8 +119,8 @@ def evaluate(
 
   Raises:
     ValueError: if there are no images, they are not numbers in a shape that the model takes, the
-      labels are not one class number for each, an output is not [B, C] or not finite, or thresholds
-      are missing.
+      labels are not one class number for each, an output is not [B, C], or thresholds are missing.
+    OutputNotFinite: a ValueError, if an output is not finite.
 
   Examples:
     >>> import jax
@@ -177,7 +181,7 @@ def evaluate_split(
   total = jax.tree.map(lambda *a: np.sum([np.asarray(x, np.float64) for x in a], axis=0), *sums)
   for network, broken in total["not_finite"].items():
     if broken:
-      raise ValueError(
+      raise OutputNotFinite(
         f"the {network}'s output is not finite for {int(broken)} of the {len(split)} images"
       )
   neurons = count_neurons(model, variables, example.shape[1:])

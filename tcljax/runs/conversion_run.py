@@ -47,24 +47,15 @@ def convert_and_verify(
     What was written to results.json in `output`.
 
   Raises:
-    ConversionFailed: if the accuracy differs from that of the network it was made from (before
-      anything is written), or the network read back from the one written.
+    ConversionFailed: if the variables make no spiking network, its accuracy differs from that of
+      the network it was made from (before anything is written), or the network read back from the
+      one written.
+    OutputNotFinite: if an answer is none.
   """
-  network = convert(
-    experiment.model,
-    variables,
-    experiment.input_shape,
-    experiment.spiking,
-    name=experiment.name,
-    dataset=experiment.dataset.name,
-    num_classes=experiment.dataset.num_classes,
-    preprocessing={
-      "scale": 1 / 255,
-      "mean": experiment.preprocess.mean,
-      "std": experiment.preprocess.std,
-    },
-    readout=experiment.snn.readout,
-  )
+  try:
+    network = _converted(experiment, variables)
+  except ValueError as error:  # of the variables, as the model is one of ours
+    raise ConversionFailed(f"the network cannot be converted: {error}") from error
 
   def run(model, model_variables):
     return evaluate_on_test(experiment, model, model_variables, experiment.reference(variables))
@@ -115,6 +106,25 @@ def convert_and_verify(
       )
     )
   return results
+
+
+def _converted(experiment: Experiment, variables: Variables) -> SpikingNetwork:
+  """The spiking network, with all that its user needs to know of it."""
+  return convert(
+    experiment.model,
+    variables,
+    experiment.input_shape,
+    experiment.spiking,
+    name=experiment.name,
+    dataset=experiment.dataset.name,
+    num_classes=experiment.dataset.num_classes,
+    preprocessing={
+      "scale": 1 / 255,
+      "mean": experiment.preprocess.mean,
+      "std": experiment.preprocess.std,
+    },
+    readout=experiment.snn.readout,
+  )
 
 
 def measure_early_exit(
