@@ -146,6 +146,9 @@ def test_arrays_of_numpys_own_type_are_stored_as_they_are_computed(network, imag
   wide = jax.tree.map(lambda a: np.asarray(a, np.float64), dict(network.variables))
   loaded = tcljax.load(tcljax.save(dataclasses.replace(network, variables=wide), tmp_path / "net"))
   np.testing.assert_array_equal(loaded(images), network(images))
+  wide["params"]["dense:1"]["bias"][0] = 1e300  # in float32 it is infinite
+  with pytest.raises(ValueError, match="bias of 'dense:1' holds 1 NaN or infinite numbers"):
+    tcljax.save(dataclasses.replace(network, variables=wide), tmp_path / "net")
 
 
 def test_damaged_files_are_told(network, tmp_path):
