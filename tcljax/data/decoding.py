@@ -8,6 +8,7 @@ import io
 import math
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
@@ -200,8 +201,12 @@ class Batches:
 
 
 def end_with_parent(worker: int, workers: int) -> None:
-  """Makes this worker process end when its parent does, also by a signal that cannot be caught."""
+  """Makes this worker process end when its parent does, also by a signal that cannot be caught.
+
+  Ctrl-C, which a terminal sends to workers too, is for the parent to see to.
+  """
   del worker, workers  # what Grain tells each worker
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
 
   def watch():
     cast(BaseProcess, multiprocessing.parent_process()).join()  # None in the main process alone

@@ -99,10 +99,12 @@ def test_nobody_reads_the_output_any_more(tmp_path):
   process = start(tmp_path / "run", stdout=subprocess.PIPE)
   assert process.stdout and process.stdout.readline()
   process.stdout.close()
-  assert process.stderr and process.stderr.read() == (
-    "train: nobody reads the output any more: stopped; the same command goes on from what is "
-    "saved\n"
-  )
+  assert process.stderr
+  with process.stderr:
+    assert process.stderr.read() == (
+      "train: nobody reads the output any more: stopped; the same command goes on from what is "
+      "saved\n"
+    )
   assert process.wait() == 141
 
 

@@ -100,10 +100,30 @@ def test_what_is_known_is_not_measured_again(compared, capsys, monkeypatch):
 @pytest.mark.slow
 def test_a_damaged_file_is_told_and_kept(compared, tmp_path, capsys):
   shutil.copytree(compared, tmp_path / "run")
-  (tmp_path / "run" / "compare.json").write_text("{")
-  assert run(tmp_path / "run", "--time_steps=2", "--images=64") == 2
-  assert "compare.json cannot be read: " in complaint(capsys)
-  assert (tmp_path / "run" / "compare.json").read_text() == "{"
+  for text in ("{", "[1, 2]"):
+    (tmp_path / "run" / "compare.json").write_text(text)
+    assert run(tmp_path / "run", "--time_steps=2", "--images=64") == 2
+    assert "compare.json cannot be read: " in complaint(capsys)
+    assert (tmp_path / "run" / "compare.json").read_text() == text
+
+
+@pytest.mark.parametrize(
+  "rows, right",
+  [
+    ([], True),
+    ([{"method": "tuned", "T": 4, "accuracy": 99.0}], True),
+    ({}, False),
+    ([4], False),
+    ([{"method": "tuned", "T": "4", "accuracy": 99.0}], False),
+    ([{"method": "tuned", "T": True, "accuracy": 99.0}], False),
+    ([{"method": ["tuned"], "T": 4, "accuracy": 99.0}], False),
+    ([{"method": "tuned", "T": 4}], False),
+    ([{"method": "tuned", "T": 4, "accuracy": None}], False),
+  ],
+)
+def test_figures_are_known_by_their_form(rows, right):
+  assert compare._are_results({"images": 64, "ann": 99.0, "rows": rows}) == right
+  assert not compare._are_results({"images": 64, "rows": rows})
 
 
 @pytest.mark.slow

@@ -66,6 +66,10 @@ def test_bad_tuning_input(case):
   model, variables, images, labels = case
   with pytest.raises(ValueError, match="batch_size=12 cannot be split over 8 devices"):
     tcljax.tune(model, variables, images, labels, batch_size=12)
+  with pytest.raises(ValueError, match="batch_size=72 is more than the 64 training images there"):
+    tcljax.tune(model, variables, images, labels, batch_size=72)
+  with pytest.raises(ValueError, match="batch_size=32 is more than the 16 training images there"):
+    tcljax.tune(model, variables, images[:16], labels[:16])
   with pytest.raises(ValueError, match="objective='mse' is unknown"):
     tcljax.tune(model, variables, images, labels, objective="mse")
   with pytest.raises(ValueError, match=r"run tcljax\.calibrate first"):
