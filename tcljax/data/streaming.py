@@ -1,6 +1,7 @@
 """Splits that are read from disk while they are used, by worker processes."""
 
 import dataclasses
+import gc
 import logging
 import os
 from collections.abc import Sequence
@@ -125,7 +126,11 @@ class StreamedSplit:
               fault,
               len(named),
             )
+        # JAX may keep an array for as long as it lives, and shared memory has to go before Python.
+        batch = {key: np.array(value) for key, value in batch.items()}
         yield batch
+    except BadExample as error:
+      raise error.with_traceback(None) from None  # Grain's frames, which hold batches
     except RuntimeError as error:  # what Grain makes of a process that is no longer there
       if not self.workers:
         raise
@@ -135,3 +140,5 @@ class StreamedSplit:
       ) from error
     finally:
       iterator.close()
+      del iterator
+      gc.collect()  # Grain leaves batches in circles of references
