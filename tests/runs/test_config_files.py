@@ -60,7 +60,7 @@ def test_commands_take_names_and_variants(command, flag, capsys):
   assert command.main(["x", *given]) == 2
   assert "data set 'cifar100' is not prepared in /nowhere" in complaint(capsys)
   assert command.main(["x", *given, "--config.tune.steps=few"]) == 2
-  assert "--config.tune.steps=few: invalid literal for int" in complaint(capsys)
+  assert "--config.tune.steps=few must be a whole number" in complaint(capsys)
 
 
 @pytest.mark.parametrize("command", [train, compare])
