@@ -11,7 +11,6 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from tcljax import files
 from tcljax.commands.arguments import Command
 
 
@@ -41,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       command.join_hosts()
     resume.check_finished(config, folder)
     output = storage.check_output(flags.output)
-    command.hold(files.locked(output.with_name(f".{output.name}.lock"), f"output {output}"))
     made = experiment.make_experiment(config)
+    command.hold(workdir.locked_output(output))
     variables = resume.restore_trained(made, folder)
     return lambda: conversion_run.convert_and_verify(made, variables, output, flags.early_exit)
 

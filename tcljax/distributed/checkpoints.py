@@ -158,8 +158,9 @@ class Checkpoints:
     self._manager.close()
 
   def _unreadable(self, step: int, error: Exception) -> CheckpointError:
+    reason = why(error).partition(". ")[0]  # further sentences are about Orbax's arguments
     return CheckpointError(
-      f"checkpoint {self.path(step)} cannot be read: {why(error)}; its files are as they were "
+      f"checkpoint {self.path(step)} cannot be read: {reason}; its files are as they were "
       "written: is it of another network or version? choose another workdir"
     )
 

@@ -74,24 +74,33 @@ def _checked(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path:
   return path
 
 
-@contextlib.contextmanager
-def locked(workdir: pathlib.Path) -> Iterator[None]:
+def locked(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:
   """Holds a workdir for this run alone, on all of its hosts; makes it where there is none.
 
   Raises:
-    FileError: if another run holds it, or it cannot be written.
+    FileError: on entering, if another run holds it, or it cannot be written.
   """
+  return _held(workdir / _LOCK, f"workdir {workdir}")
+
+
+def locked_output(output: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+  """The same for a network's folder, which is replaced as a whole: the lock lies beside it."""
+  return _held(output.with_name(f".{output.name}.lock"), f"output {output}")
+
+
+@contextlib.contextmanager
+def _held(lock: pathlib.Path, what: str) -> Iterator[None]:
   with contextlib.ExitStack() as held:
     error = None
     if parallel.is_main_host():
       try:
-        with writing(workdir):
-          workdir.mkdir(parents=True, exist_ok=True)
-        held.enter_context(files.locked(workdir / _LOCK, f"workdir {workdir}"))
+        with writing(lock.parent):
+          lock.parent.mkdir(parents=True, exist_ok=True)
+        held.enter_context(files.locked(lock, what))
       except FileError as raised:
         error = raised
     if not parallel.agreed(int(error is None)):
-      raise error or FileError(f"workdir {workdir} cannot be used, as process 0 says")
+      raise error or FileError(f"{what} cannot be used, as process 0 says")
     yield
 
 
