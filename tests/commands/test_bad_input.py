@@ -133,6 +133,7 @@ def test_bad_command_lines(tmp_path, capsys):
     f"train: --config={broken}:joint: {broken} has no variants: leave out ':joint'\n"
   )
   broken.write_text("seed = 1\n")
+  del sys.modules["config_config"]  # where the functions of the files before it still are
   assert train.main(["train.py", f"--config={broken}"]) == 2
   assert f"train: {broken} has no function get_config: it makes" in complaint(capsys)
   assert train.main(["train.py", f"{DIGITS}:joynt"]) == 2
