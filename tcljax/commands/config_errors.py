@@ -24,6 +24,8 @@ def told(error: BaseException, given: str, values: flags.FlagValues) -> str:
   path, _, variants = given.partition(":")
   raised = _chain(error)
   first, place = raised[-1], _place(raised, path)
+  if isinstance(first, AttributeError) and first.name == "get_config":
+    return f"{path} has no function get_config: it makes base_config(), changes and returns it"
   for one in raised:
     if isinstance(one, (AttributeError, KeyError)) and _raised_in(one, ml_collections.__name__):
       return f"{place}{_unknown_field(str(one))}"
@@ -33,8 +35,6 @@ def told(error: BaseException, given: str, values: flags.FlagValues) -> str:
     return f"{place}{type(first).__name__}: {_reason(first)}"
   if variants and isinstance(first, TypeError) and "get_config()" in str(first):
     return f"--config={given}: {path} has no variants: leave out ':{variants}'"
-  if isinstance(first, AttributeError) and first.name == "get_config":
-    return f"{path} has no function get_config: it makes base_config(), changes and returns it"
   return _illegal_value(str(error), values) or " ".join(str(error).split())
 
 
