@@ -18,7 +18,7 @@ from tcljax.graph.nodes import INPUT
 from tcljax.graph.operations import find
 from tcljax.graph.record import Kind
 from tcljax.graph.whole_numbers import Shape, check_shape
-from tcljax.layers.collections import CLIPPING, PARAMS, Variables
+from tcljax.layers.collections import CLIPPING, PARAMS, RAW_THRESHOLD, V_INIT, Variables
 from tcljax.simulation.settings import SpikingConfig
 
 # Each leaves room above the largest networks that people convert: a ResNet-152 on 224x224 pixels
@@ -53,7 +53,7 @@ def check_weights(variables: Variables) -> None:
     if not finite:
       bad = array.size - np.count_nonzero(np.isfinite(array))
       raise ValueError(f"{name} of {node!r} holds {bad} NaN or infinite numbers of {array.size}")
-    if collection == CLIPPING and name == "raw_threshold":
+    if collection == CLIPPING and name == RAW_THRESHOLD:
       tau = np.logaddexp(np.asarray(array, np.float64), 0)
       if not (tau >= np.finfo(np.float32).tiny).all():
         raise ValueError(
@@ -205,9 +205,9 @@ def check_range(graph: Graph, forms: Forms, variables: Variables, time_steps: in
     arrays = variables.get(collection, {}).get(name, {})
     if find(node.op).kind is Kind.NEURONS:
       reached = max(bounds[name] for name in node.inputs)
-      tau = float(np.logaddexp(np.float64(np.max(arrays["raw_threshold"])), 0))
+      tau = float(np.logaddexp(np.float64(np.max(arrays[RAW_THRESHOLD])), 0))
       bound = tau
-      reached = max(reached, tau, tau * _largest(arrays["v_init"]))
+      reached = max(reached, tau, tau * _largest(arrays[V_INIT]))
     else:
       if arrays:
         factor = max(map(_largest, arrays.values()))

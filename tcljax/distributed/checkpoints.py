@@ -21,6 +21,7 @@ from tcljax.distributed import parallel
 from tcljax.files import FileError, not_written, read_json, sync, why, write_text
 
 _KEPT = 2
+_EARLIER_VERSION = -2  # in place of a step
 
 
 class CheckpointError(FileError):
@@ -169,12 +170,20 @@ class Checkpoints:
     newest = None
     if parallel.is_main_host():
       for step in sorted(self._manager.all_steps(), reverse=True):
+        if self._is_of_an_earlier_version(step):
+          newest = _EARLIER_VERSION
+          break
         damage = self._damage_of(step)
         if damage is None:
           newest = step
           break
         self._damage[step] = f"checkpoint {self.path(step)} is damaged: {damage}"
     found = parallel.agreed(-1 if newest is None else newest)
+    if found == _EARLIER_VERSION:
+      raise CheckpointError(
+        f"the checkpoints in {self.directory} are of an earlier version, whose lists of files hold "
+        "no hashes: choose another workdir, or finish with the version that wrote them"
+      )
     self._looked, self._newest = True, None if found < 0 else found
     instead = f"step {found} is used instead" if found >= 0 else "this phase starts anew"
     for line in self._damage.values():
@@ -196,6 +205,14 @@ class Checkpoints:
       if name.isdecimal() and not self.path(int(name)).exists():
         with contextlib.suppress(OSError):
           file_list.unlink()
+
+  def _is_of_an_earlier_version(self, step: int) -> bool:
+    """Whether the list of a step holds sizes alone; what is whole is then not known."""
+    try:
+      listed = read_json(self._file_list(step))
+    except (FileNotFoundError, FileError):
+      return False
+    return isinstance(listed, dict) and {int} == {type(held) for held in listed.values()}
 
   def _damage_of(self, step: int) -> str | None:
     """What is wrong with a step, None if it is whole."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tcljax.graph.whole_numbers import Shape, check_entries, check_integer, check_integers
+from tcljax.layers.collections import RAW_THRESHOLD, V_INIT
 from tcljax.maths.max_pooling import POOLED
 
 _WINDOW = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
@@ -213,10 +214,10 @@ def neurons(
   (x,) = _count(inputs, 1)
   if not x:
     raise ValueError("neurons need an axis of channels")
-  threshold = x[-1:] if listed.get("raw_threshold") else ()
-  v_init = listed.get("v_init", ())
+  threshold = x[-1:] if listed.get(RAW_THRESHOLD) else ()
+  v_init = listed.get(V_INIT, ())
   parts = v_init[:1] if len(v_init) > len(threshold) else ()
-  arrays = {"raw_threshold": threshold, "v_init": parts + threshold}
+  arrays = {RAW_THRESHOLD: threshold, V_INIT: parts + threshold}
   if not settings:
     return Form(x, arrays)
   of, padding, stride, window = _values(settings, ("of", "padding", "stride", "window"))

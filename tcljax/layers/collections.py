@@ -54,6 +54,9 @@ class Thresholds(NamedTuple):
     return clipping.instalments(self.v_init, self.raw_threshold)
 
 
+RAW_THRESHOLD, V_INIT = Thresholds._fields
+
+
 class Rates(NamedTuple):
   """What each neuron of one activation did on average: input current and spikes, [B, ...]."""
 

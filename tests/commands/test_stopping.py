@@ -194,7 +194,7 @@ def test_a_full_disk_while_a_network_is_written(workdir, tmp_path, capsys, monke
   def full(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-  monkeypatch.setattr(storage.np, "savez", full)
+  monkeypatch.setattr(storage, "write_arrays", full)
   output = tmp_path / "snn"
   assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={output}"]) == 2
   assert (

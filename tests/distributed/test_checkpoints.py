@@ -1,6 +1,7 @@
 """Checkpoints: what is read back, and damaged ones, which are named and passed over."""
 
 import errno
+import json
 import os
 import pathlib
 import re
@@ -246,3 +247,16 @@ def test_a_full_disk_is_told_and_earlier_steps_stay(two, abstract, monkeypatch, 
       with pytest.raises(FileError, match=r"a/4 cannot be written: .* same command goes on"):
         checkpoints.save(4, STATE)
   assert int(read(two, abstract)["step"]) == 2
+
+
+def test_checkpoints_of_an_earlier_version_are_refused_and_stay(two, abstract):
+  listed = {str(f.relative_to(two / "2")): 1 for f in files_of(two, 2)[:-1]}
+  (two / "2.files.json").write_text(json.dumps(listed))
+  before = sorted(two.rglob("*"))
+  with pytest.raises(
+    CheckpointError, match="of an earlier version, whose lists of files hold no h"
+  ):
+    read(two, abstract)
+  with pytest.raises(CheckpointError, match="choose another workdir"):
+    write(two, [3])
+  assert sorted(two.rglob("*")) == before
