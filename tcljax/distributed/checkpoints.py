@@ -212,7 +212,9 @@ class Checkpoints:
       listed = read_json(self._file_list(step))
     except (FileNotFoundError, FileError):
       return False
-    return isinstance(listed, dict) and {int} == {type(held) for held in listed.values()}
+    sizes = listed if isinstance(listed, dict) else {}
+    known = [isinstance(n, int) and (self.path(step) / f).is_file() for f, n in sizes.items()]
+    return bool(known) and all(known)
 
   def _damage_of(self, step: int) -> str | None:
     """What is wrong with a step, None if it is whole."""
