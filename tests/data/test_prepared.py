@@ -8,15 +8,26 @@ import shutil
 
 import numpy as np
 import pytest
+from damaged_sets import (
+  FEATURES,
+  INFO,
+  LAST,
+  NAMES,
+  SHARD,
+  TEXT,
+  edited,
+  feature,
+  features,
+  instead,
+  line,
+  load,
+  middle_flipped,
+  replaced,
+  train,
+)
 from jpeg_sets import write_set
 
-from tcljax.data import load_dataset
 from tcljax.data.records import check_file, check_shards
-
-SHARD = "photos-train.array_record-00000-of-00002"
-LAST = "photos-validation.array_record-00001-of-00002"
-INFO, FEATURES, NAMES = "dataset_info.json", "features.json", "label.labels.txt"
-TEXT = {"pythonClassName": "tensorflow_datasets.core.features.text_feature.Text", "text": {}}
 
 
 @pytest.fixture(scope="module")
@@ -30,45 +41,6 @@ def sound(tmp_path_factory):
 def folder(sound, tmp_path):
   """Of a version, in a copy that may be damaged."""
   return shutil.copytree(sound / "photos", tmp_path / "photos") / "1.0.0"
-
-
-def load(folder, stream=False):
-  return load_dataset(
-    "photos",
-    str(folder.parent.parent),
-    test_split="validation",
-    image_size=8,
-    stream=stream,
-    workers=0,
-  )
-
-
-def line(folder, stream=False):
-  """What is told of a damaged set, without its place."""
-  with pytest.raises(ValueError) as caught:
-    load(folder, stream)
-  assert "\n" not in str(caught.value)
-  return str(caught.value).replace(f"{folder}/", "")
-
-
-def replaced(data):
-  return lambda path: path.write_bytes(data(path.read_bytes()))
-
-
-def instead(make):
-  """Another thing in the place of a file."""
-
-  def change(path):
-    path.unlink(missing_ok=True)
-    make(path)
-
-  return change
-
-
-def middle_flipped(data):
-  changed = bytearray(data)
-  changed[64 : len(data) - 70_000 : 97] = bytes(len(changed[64 : len(data) - 70_000 : 97]))
-  return bytes(changed)
 
 
 MISSING = {
@@ -133,29 +105,6 @@ def test_files_that_may_not_be_read(folder, name, monkeypatch):
 def test_a_sound_file_passes(folder):
   check_file(folder / INFO)
   check_shards([(str(folder / SHARD), 6)])
-
-
-def edited(edit):
-  """A change of what a file of JSON holds."""
-
-  def change(path):
-    content = json.loads(path.read_text())
-    edit(content)
-    path.write_text(json.dumps(content))
-
-  return change
-
-
-def train(**fields):
-  return edited(lambda info: info["splits"][0].update(fields))
-
-
-def feature(name, **fields):
-  return edited(lambda content: content["featuresDict"]["features"][name].update(fields))
-
-
-def features(**fields):
-  return edited(lambda content: content["featuresDict"]["features"].update(fields))
 
 
 TEXTS = {
