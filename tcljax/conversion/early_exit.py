@@ -18,7 +18,7 @@ import numpy as np
 from tcljax.checks import check_batches, check_least, check_number
 from tcljax.conversion.network import SpikingNetwork
 from tcljax.graph import Graph, GraphNetwork
-from tcljax.layers.collections import Variables
+from tcljax.layers.collections import Variables, without_broken
 from tcljax.simulation import outputs
 from tcljax.simulation.outputs import check_classes, margins
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig
@@ -249,7 +249,7 @@ def _next_steps(
     GraphNetwork(graph), variables, x, config, keys=keys, observe=lambda chunk: chunk.logits
   )
   carry, answers = run(carry, first_step)
-  return carry, answers[-1]
+  return carry, without_broken(answers[-1], carry[0])
 
 
 @jax.jit

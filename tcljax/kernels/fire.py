@@ -213,12 +213,11 @@ def _forward(x_ref, v_ref, tau_ref, charge_ref, *outputs, tiles, kind):
   for k in range(tiles.steps):
     v = v + _current(x_ref, charge_ref, k, there, channels)
     fired = (v >= tau) & there
-    # As `neurons.fires`: what is not finite reaches the answer.
-    ones = jnp.where(jnp.abs(v) < jnp.inf, fired.astype(jnp.float32), jnp.nan)
-    spikes = ones if kind.unit else ones * tau
+    spikes = jnp.where(fired, 1.0 if kind.unit else tau, 0.0)
     triton.store(spike_ref.at[np.int32(k)], spikes.astype(spike_ref.dtype), mask=there)
-    count_ref[k] = jnp.sum(ones)
-    v = v - ones * tau if kind.neuron.reset == "soft" else v * (1.0 - ones)
+    count_ref[k] = jnp.sum(fired.astype(jnp.float32))
+    # An infinite potential becomes NaN by a hard reset, as in `if_step`, and is not forgotten.
+    v = jnp.where(fired, v - tau if kind.neuron.reset == "soft" else v * 0.0, v)
   triton.store(last_ref.at[:, :], v, mask=there)
 
 

@@ -212,6 +212,18 @@ def potentials(state: Variables) -> dict[str, jax.Array]:
   return {"/".join(path): held["v"] for path, held in _by_path(state.get(MEMBRANE, {})).items()}
 
 
+def without_broken(logits: jax.Array, state: Variables) -> jax.Array:
+  """NaN in place of the answers, [B, ...], of examples with a potential that is not finite.
+
+  A neuron of NaN never fires. Without this, what is not finite in an image or a weight would end in
+  an answer like any other.
+  """
+  for v in potentials(state).values():
+    finite = jnp.isfinite(v).all(axis=range(1, v.ndim))
+    logits = jnp.where(finite.reshape(-1, *[1] * (logits.ndim - 1)), logits, jnp.nan)
+  return logits
+
+
 def mean_rates(state: Variables, time_steps: int) -> Any:
   """Of the state of a simulation after T steps: the collection `totals`, divided by T."""
   return jax.tree.map(lambda total: total / time_steps, state.get(TOTALS, {}))

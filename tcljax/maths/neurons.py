@@ -25,7 +25,6 @@ from tcljax.maths.shapes import check_axes, check_broadcasts, check_shape
 from tcljax.maths.surrogates import (
   check_surrogate,
   differentiable_spike,
-  fires,
   surrogate_derivative,
 )
 from tcljax.maths.values import check_threshold, check_v_init, floating_type, widened
@@ -195,17 +194,21 @@ def _compared(currents, v, threshold, neuron):
   return compared, v
 
 
+def _fired(compared, threshold):
+  return (compared >= threshold[None]).astype(compared.dtype)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _integrate(currents, v, threshold, neuron):
   compared, v = _compared(currents, v, threshold, neuron)
-  return fires(compared, threshold[None]), v
+  return _fired(compared, threshold), v
 
 
 def _integrate_forward(currents, v, threshold, neuron):
   compared, v = _compared(currents, v, threshold, neuron)
   # Kept as it is. The compiler would keep the currents, and spikes and potentials beside them.
   compared = jax.lax.optimization_barrier(compared)
-  return (fires(compared, threshold[None]), v), (compared, threshold)
+  return (_fired(compared, threshold), v), (compared, threshold)
 
 
 def _integrate_backward(neuron, residuals, cotangents):

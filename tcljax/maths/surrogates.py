@@ -57,22 +57,13 @@ def surrogate_derivative(
   return _SURROGATES[surrogate](jnp.asarray(u) / width) / width
 
 
-def fires(v: jax.Array, threshold: jax.Array) -> jax.Array:
-  """1 where `v >= threshold`, else 0, in the type of `v`; NaN where `v` is not finite.
-
-  So what is not finite in an image or a weight reaches the answer, as it does in the ANN. A neuron
-  of NaN that never fired would end in an answer like any other.
-  """
-  return jnp.where(jnp.isfinite(v), (v >= threshold).astype(v.dtype), jnp.nan)
-
-
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def differentiable_spike(
   v: jax.Array, threshold: jax.Array, surrogate: str, width: float
 ) -> jax.Array:
-  """`fires` with a surrogate gradient to both, for arguments that are checked already."""
+  """`tcljax.spike` of arguments that are checked already and of one type."""
   del surrogate, width  # they shape the derivative alone
-  return fires(v, threshold)
+  return (v >= threshold).astype(v.dtype)
 
 
 @differentiable_spike.defjvp

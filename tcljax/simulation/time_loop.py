@@ -116,7 +116,8 @@ def simulate(
 
   Returns:
     The mean output over the steps read out (accumulated output current, or firing rate times
-    threshold where the model ends in an activation), the observations, [T, ...], and the rates.
+    threshold where the model ends in an activation), NaN where a potential is not finite; the
+    observations, [T, ...], as they come; and the rates.
 
   Raises:
     ValueError: if encoding="poisson" comes without a key for each example, thresholds are missing,
@@ -147,7 +148,7 @@ def simulate(
     )
     observed = jax.tree.map(lambda a: a.reshape(spiking.time_steps, *a.shape[2:]), observed)
   return Simulation(
-    total / (spiking.time_steps - spiking.delay),
+    collections.without_broken(total / (spiking.time_steps - spiking.delay), state),
     observed,
     collections.mean_rates(state, spiking.time_steps) if rates else None,
   )
@@ -178,10 +179,10 @@ def simulate_any_time_steps(
     The mean output over the steps read out, [B, ...].
   """
   start, run = in_chunks(model, variables, x, config, keys=keys)
-  _, total = jax.lax.fori_loop(
+  state, total = jax.lax.fori_loop(
     0, time_steps // config.chunk, lambda i, carry: run(carry, config.chunk * i)[0], start
   )
-  return total / (time_steps - config.delay)
+  return collections.without_broken(total / (time_steps - config.delay), state)
 
 
 def with_chunk(
