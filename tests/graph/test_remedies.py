@@ -71,6 +71,8 @@ def test_what_spikes_cannot_carry_is_named(operation, message):
     (lambda: nn.BatchNorm(use_running_average=False), "use_running_average=True .*BatchNorm_0"),
     (lambda: nn.PReLU(), "`ge` in .*PReLU_0: .*in place of LeakyReLU, PReLU"),
     (lambda: nn.DenseGeneral(3, axis=(1, 2)), "`dot_general` in .*nn.Dense in place of nn.DenseG"),
+    (lambda: nn.leaky_relu, "`ge` in .*in place of LeakyReLU"),
+    (lambda: lambda x: nn.max_pool(x, (2,), (2,)), "`reduce_window_max` in .*give maximum pooling"),
     (lambda: nn.Dropout(0.5, deterministic=True), None),
   ],
 )
@@ -90,3 +92,17 @@ def test_calibrate_refuses_what_convert_would(make, message):
     return
   with pytest.raises(ValueError, match=message):
     tcljax.calibrate(Layered(), variables, [x])
+
+
+def test_tune_refuses_it_too_with_thresholds_that_come_from_elsewhere():
+  class Normalized(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      return nn.Dense(3)(nn.LayerNorm()(self.act(name="a")(nn.Dense(4)(x))))
+
+  x = jnp.ones((8, 3))
+  variables = Normalized(act=tcljax.TCL).init(jax.random.key(0), x)
+  with pytest.raises(ValueError, match="in .*LayerNorm_0: spikes cannot be multiplied"):
+    tcljax.tune(Normalized(), variables, x, [0] * 8, steps=1, batch_size=8)
