@@ -104,5 +104,5 @@ def test_tune_refuses_it_too_with_thresholds_that_come_from_elsewhere():
 
   x = jnp.ones((8, 3))
   variables = Normalized(act=tcljax.TCL).init(jax.random.key(0), x)
-  with pytest.raises(ValueError, match="in .*LayerNorm_0: spikes cannot be multiplied"):
+  with pytest.raises(ValueError, match=r"in .*LayerNorm_0: spikes cannot be multiplied"):
     tcljax.tune(Normalized(), variables, x, [0] * 8, steps=1, batch_size=8)
