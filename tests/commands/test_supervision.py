@@ -86,6 +86,7 @@ def test_the_last_line_says_which_process_was_lost(tmp_path, number, status):
   )
 
 
+@pytest.mark.slow
 def test_a_job_whose_variables_are_no_numbers(tmp_path):
   environment = {**os.environ, "JAX_NUM_PROCESSES": "two"}
   done = subprocess.run(

@@ -85,7 +85,7 @@ def test_every_named_model_can_be_made():
     assert create_model(name, 10).num_classes == 10
 
 
-_DEEP = ("resnet56", "resnet110", "resnet34", "vgg19")
+_DEEP = ("resnet56", "resnet110", "resnet34", "vgg19", "resnet18", "resnet32", "resnet44")
 
 
 def test_a_field_of_another_network_is_told():

@@ -19,7 +19,10 @@ def network(request, images):
   return tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(time_steps=6))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+_INFINITE = [pytest.param(value, marks=pytest.mark.slow) for value in (np.inf, -np.inf)]
+
+
+@pytest.mark.parametrize("value", [np.nan, *_INFINITE])
 def test_an_image_has_no_finite_answer_and_others_keep_theirs(network, images, value):
   bad = np.array(images)
   bad[3, 2, 5, 1] = value
