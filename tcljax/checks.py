@@ -40,9 +40,11 @@ def check_least(field: str, value: float, least: float) -> None:
 
 
 def check_batches(batches: Any) -> None:
-  """Raises ValueError if this is one array where batches are to be iterated over."""
+  """Raises ValueError unless this is something to iterate over that is no array itself."""
   if hasattr(batches, "ndim"):
     raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
+  if not hasattr(batches, "__iter__"):
+    raise ValueError(f"batches={batches!r} must be an iterable of batches, such as [images]")
 
 
 def check_inputs(batch: Any) -> None:

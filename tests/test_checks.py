@@ -78,6 +78,20 @@ def test_numbers_of_python_numpy_and_jax_are_numbers():
     (lambda v: tcljax.calibrate(MODEL, v, [(IMAGES, LABELS)]), "batches holds a tuple, such as"),
     (lambda v: tcljax.calibrate(MODEL, v, [{"image": IMAGES}]), "batches holds a dict, such as"),
     (lambda v: tcljax.calibrate(MODEL, v, [np.float32(1)]), "batches holds an empty batch"),
+    (lambda v: tcljax.calibrate(MODEL, v, None), "batches=None must be an iterable of batches"),
+    (
+      lambda v: tcljax.calibrate(MODEL, v, [IMAGES, IMAGES[:, :3]]),
+      r"the model cannot be run for inference on 2 inputs of shape \(3, 4, 1\)",
+    ),
+    (
+      lambda v: tcljax.convert(MODEL, v, (4, 4, 1))("abc"),
+      "inputs of type str are no array of numbers",
+    ),
+    (
+      lambda v: tcljax.convert(MODEL, v, (4, -4, 1)),
+      r"input_shape=\(4, -4, 1\) must be a sequence",
+    ),
+    (lambda v: tcljax.convert(MODEL, v, 4), "input_shape=4 must be a sequence"),
     (lambda v: tcljax.calibrate(Bypassing(), {}, [IMAGES]), "applies its field act nowhere"),
     (
       lambda v: tcljax.convert(MODEL, v, ((4, 4, 1), (4, 4, 1))),

@@ -93,7 +93,10 @@ class SpikingNetwork:
     Raises:
       ValueError: if the inputs have another shape than `input_shape`, or T < 1.
     """
-    x = jnp.asarray(x)
+    try:
+      x = jnp.asarray(x)
+    except TypeError as error:
+      raise ValueError(f"inputs of type {type(x).__name__} are no array of numbers") from error
     if tuple(x.shape[1:]) != self.input_shape:
       raise ValueError(
         f"inputs have shape {tuple(x.shape)}, expected (batch, "
@@ -173,18 +176,20 @@ def convert(
   thresholds = {(".".join(path),): held for path, held in thresholds_by_path(variables).items()}
   check_spiking(spiking)
   try:
-    input_shape = tuple(operator.index(n) for n in input_shape)
+    shape = tuple(operator.index(n) for n in input_shape)
   except TypeError:
+    shape = (0,)
+  if min(shape, default=1) < 1:
     raise ValueError(
       f"input_shape={input_shape!r} must be a sequence of integers, such as (28, 28, 1): the shape "
-      "of the one input that a network takes"
-    ) from None
-  graph, arrays = fold(*trace(in_float32(model), variables, input_shape))
+      "of the one input that a network takes, without the batch"
+    )
+  graph, arrays = fold(*trace(in_float32(model), variables, shape))
   for name in graph.populations():
     if (name,) not in thresholds:
       raise no_threshold(name)
   network = SpikingNetwork(
-    graph, with_thresholds({PARAMS: arrays}, thresholds), input_shape, spiking, metadata
+    graph, with_thresholds({PARAMS: arrays}, thresholds), shape, spiking, metadata
   )
   check_weights(network.variables)
   network.check_shapes()

@@ -37,6 +37,7 @@ _SOFTMAX = (
   "leave a softmax at the end out, as the largest logit is the answer without it; within the "
   "network, as in attention, spikes cannot compute it"
 )
+_LOGITS = "return the logits themselves, of which the largest is taken afterwards"
 _STATISTICS = (
   "spikes cannot be multiplied with each other: take BatchNorm, whose statistics are constants, "
   "in place of LayerNorm, GroupNorm and others of the input itself; leave out attention and gates"
@@ -82,10 +83,11 @@ _BY_NAME = {
   **dict.fromkeys(("min", "clamp"), _BOUND),
   **dict.fromkeys(("reduce_window_max", "cummax"), _MAXIMUM),
   **dict.fromkeys(("scan", "while", "cond"), _LOOP),
-  **dict.fromkeys(("gather", "dynamic_slice", "scatter", "sort", "top_k", "argmax"), _INDEXING),
+  **dict.fromkeys(("gather", "dynamic_slice", "scatter", "sort", "top_k"), _INDEXING),
   **dict.fromkeys(("round", "floor", "ceil", "convert_element_type"), _WHOLE_NUMBERS),
   **dict.fromkeys(("slice", "transpose", "reshape", "squeeze"), _EXAMPLES),
   "reduce_sum": _EXAMPLES,
+  "argmax": _LOGITS,
   "conv_general_dilated": _CONVOLUTION,
   "broadcast_in_dim": _REPEATING,
 }

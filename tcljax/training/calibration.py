@@ -144,10 +144,12 @@ def calibrate(
     return network.apply(variables, x, mutable=["observed"])[1]["observed"]
 
   totals: dict[Path, Histogram] = {}
-  for number, batch in enumerate(batches):
+  shapes = set()
+  for batch in batches:
     check_inputs(batch)
-    if not number:
+    if batch.shape[1:] not in shapes:
       check_convertible(model, variables, batch.shape[1:])
+      shapes.add(batch.shape[1:])
     observed: dict[Path, Any] = traverse_util.flatten_dict(
       jax.device_get(observe(variables, batch))
     )

@@ -23,6 +23,7 @@ from tcljax.layers.activations import ReLU
     (nn.silu, "`logistic`.*: neurons compute .*SiLU"),
     (nn.softmax, "`reduce_max`.*: leave a softmax at the end out"),
     (lambda x: x.max(axis=1), "`reduce_max`.*: leave a softmax"),
+    (lambda x: x.argmax(axis=-1), "`argmax`.*return the logits themselves"),
     (nn.sigmoid, "`logistic`.*leave a softmax or sigmoid at the end out"),
     (lambda x: nn.max_pool(x[:, :, None, None], (2, 1)), "`reduce_window_max`.*: use average"),
     (jnp.square, "`square`.*: spikes cannot be multiplied with each other: take BatchNorm"),
