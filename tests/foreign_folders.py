@@ -115,8 +115,14 @@ class Worker:
     """What became of this folder."""
     if self.process is None:
       command = [sys.executable, __file__, f"--worker={self.place}"]
+      # Most of its time would go into optimising code that runs once.
+      quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
       self.process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        env={**os.environ, **quick},
       )
       self.lines = selectors.DefaultSelector()
       self.lines.register(self.process.stdout, selectors.EVENT_READ)
