@@ -28,6 +28,11 @@ from tcljax.runs.workdir import prepare_workdir
 _TRAINED = "gate"  # as an ANN the same as "before"
 _COMMAND = "python benchmarks/pooling_ways.py"
 _STEPS = (4, 8, 16, 32, 64)
+_WAYS = {
+  "average": "means in place of the maxima",
+  "before": "one neuron for each window, driven by the largest of its summed input currents",
+  "gate": "as many spikes as the neuron that fired most",
+}
 
 
 def get_config():
@@ -153,12 +158,8 @@ def markdown(found):
     f"| {' | '.join(key)} | {' | '.join(f'{curve[t]:.2f}' for t in steps)} |"
     for key, curve in curves.items()
   ]
-  lines += [
-    "",
-    "`average`: means in place of the maxima. `before`: one neuron for each window, driven by "
-    "the largest of its input currents added up so far. `gate`: as many spikes as the neuron that "
-    "fired most.",
-  ]
+  shown = {pooling for pooling, *_ in curves}
+  lines += ["", " ".join(f"`{name}`: {what}." for name, what in _WAYS.items() if name in shown)]
   return "\n".join(lines)
 
 
