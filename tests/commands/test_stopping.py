@@ -129,8 +129,10 @@ def test_nobody_reads_the_help(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("limit", [1, 3, 8, 20])
+@pytest.mark.parametrize(
+  "limit",
+  [pytest.param(n, marks=pytest.mark.slow if n < 8 else pytest.mark.full) for n in (1, 3, 8, 20)],
+)
 def test_a_limit_of_a_files_size_is_told_in_one_line(tmp_path, limit):
   """Whatever comes first: the config, metrics, TensorBoard's file, a checkpoint or a picture."""
   run = tmp_path / "run"

@@ -62,9 +62,13 @@ def start(workdir, count, *more):
   ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-  "number, status", [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+  "number, status",
+  [
+    pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow),
+    pytest.param(signal.SIGINT, 130, marks=pytest.mark.full),
+    pytest.param(signal.SIGTERM, 143, marks=pytest.mark.full),
+  ],
 )
 def test_the_last_line_says_which_process_was_lost(tmp_path, number, status):
   """The one that the others meet at is missed within a second; others within two minutes."""

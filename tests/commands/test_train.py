@@ -73,7 +73,6 @@ def test_weights_are_frozen_in_phase_2(workdir):
 
 
 @pytest.mark.slow
-@pytest.mark.bits
 @pytest.mark.parametrize("phase", [ANN, TUNED])
 def test_killed_and_resumed_ends_with_the_same_bits(workdir, tmp_path, phase):
   stopped, every_step = tmp_path / "stopped", "--config.log_every=1"
@@ -152,7 +151,6 @@ def test_tuning_within_a_limit_of_time(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.bits
 def test_two_hosts_do_what_one_does(tmp_path):
   with socket.socket() as free:
     free.bind(("localhost", 0))
@@ -216,7 +214,6 @@ def check_digits(results):
 
 
 @pytest.mark.slow
-@pytest.mark.bits  # in the code that readers of the README run
 def test_digits_reach_what_the_readme_says(tmp_path):
   results = run_digits(tmp_path / "run", seed=0)
   check_digits(results)
