@@ -2,7 +2,6 @@
 
 import io
 import os
-import pathlib
 import pickle
 import socket
 import zipfile
@@ -115,8 +114,10 @@ def a_link_to_the_file(folder, rng, choice):
 
 
 class Executed:
+  """Ends the process that unpickles it, which the trial sees."""
+
   def __reduce__(self):
-    return pathlib.Path.touch, (pathlib.Path("/tmp/executed-by-a-network"),)
+    return os._exit, (1,)
 
 
 def archive(encrypted=False, large=0):
