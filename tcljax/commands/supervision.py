@@ -77,7 +77,7 @@ def _lost(status: int, said: bytes) -> str:
       return f"process {which} was lost" if len(numbers) == 1 else f"processes {which} were lost"
     if _NO_COORDINATOR.search(said):
       return "process 0 was lost"
-    if _LOST.search(said):
+    if _LOST.search(said) or status < 0:  # JAX does not always say more before it aborts
       return "another process was lost"
   if status < 0:
     return f"this process was ended by {signal.Signals(-status).name}"
