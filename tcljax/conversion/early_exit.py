@@ -162,8 +162,8 @@ def choose_margin(
     x, spiking = network.checked(x, time_steps)
     graph, variables = network.graph, network.variables
     check_classes(_start.eval_shape(graph, spiking.one_chunk, variables, x, keys)[1], len(x))
-    logits = np.asarray(_every_answer(graph, spiking, variables, x, keys))
-    if not np.isfinite(logits).all():
+    logits, last = map(np.asarray, _every_answer(graph, spiking, variables, x, keys))
+    if not np.isfinite(last).all():  # each step's answers may hide a potential that is not finite
       raise ValueError("the network's output is not finite for some of the inputs")
     looked_at = range(spiking.chunk - 1, spiking.time_steps, spiking.chunk)
     logits = logits[[t for t in looked_at if t >= spiking.delay]]
@@ -263,7 +263,9 @@ def _at_places(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _every_answer(
   graph: Graph, spiking: SpikingConfig, variables: Variables, x: jax.Array, keys: jax.Array | None
-) -> jax.Array:
-  return simulate(
+) -> tuple[jax.Array, jax.Array]:
+  """The answers after each step, and the last ones, NaN where a potential is not finite."""
+  done = simulate(
     GraphNetwork(graph), variables, x, spiking, keys=keys, observe=lambda chunk: chunk.logits
-  ).observed
+  )
+  return done.observed, done.logits

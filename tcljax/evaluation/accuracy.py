@@ -231,11 +231,13 @@ def _measurement(
 
   def spiking_network(variables, x, keys):
     def observe(chunk):
-      return answers(chunk.logits), _broken(chunk.logits), spike_counts(chunk.spikes)
+      return answers(chunk.logits), spike_counts(chunk.spikes)
 
-    return simulate(model, variables, x, spiking, keys=keys, observe=observe).observed
+    done = simulate(model, variables, x, spiking, keys=keys, observe=observe)
+    # Of the logits, as each step's answers may hide a potential that is not finite.
+    return done.observed, _broken(done.logits)
 
-  spiking_network = parallel.over_data(mesh, spiking_network, P(None, "data"))
+  spiking_network = parallel.over_data(mesh, spiking_network, (P(None, "data"), P("data")))
 
   @jax.jit
   def measure(variables, reference_variables, batch, key):
@@ -245,12 +247,12 @@ def _measurement(
     logits = _logits(reference_model, reference_variables, x)
     ann = answers(logits)
     clipped_logits = _logits(with_activation(model, TCL), variables, x)
-    snn, snn_broken, spikes = spiking_network(variables, x, keys)
+    (snn, spikes), snn_broken = spiking_network(variables, x, keys)
     return {
       "not_finite": {
         "network": jnp.sum(mask & _broken(logits)),
         "clipped network": jnp.sum(mask & _broken(clipped_logits)),
-        "spiking network": jnp.sum(mask & snn_broken.any(axis=0)),
+        "spiking network": jnp.sum(mask & snn_broken),
       },
       "ann": jnp.sum(mask & (ann == labels)),
       "clipped": jnp.sum(mask & (answers(clipped_logits) == labels)),

@@ -1,5 +1,6 @@
 """What is not finite in an input or a weight reaches the answer; it never becomes silence."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,3 +86,27 @@ def test_convert_refuses_what_is_no_number(images, path, value, message):
   variables[collection][module][name][..., 0] = value
   with pytest.raises(ValueError, match=message):
     tcljax.convert(model, variables, (8, 8, 3))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_no_margin_is_chosen_on_what_is_not_finite(images, value):
+  model = tcljax.CNN(num_classes=5, stages=((4,),), dense=(6,))
+  variables = alive(model, images)
+  network = tcljax.convert(model, variables, (8, 8, 3), tcljax.SpikingConfig(time_steps=4))
+  bad = np.array(images)
+  bad[2, 3, 3, 0] = value
+  with pytest.raises(ValueError, match="output is not finite for some of the inputs"):
+    tcljax.choose_margin(network, [bad])
+
+
+def test_a_spiking_network_that_overflows_has_no_accuracy(images):
+  # Its ANN and the clipped one stay finite: only sums over time leave the range of float32.
+  model = tcljax.CNN(num_classes=5, stages=((4,),), dense=())
+  variables = alive(model, images)
+  kernel = variables["params"]["conv1_1"]
+  current = np.abs(nn.Conv(4, (3, 3)).apply({"params": {**kernel, "bias": np.zeros(4)}}, images))
+  huge = np.float32(np.array(images) * (2e38 / current.max()))
+  labels, spiking = np.zeros(len(images), np.int32), tcljax.SpikingConfig(time_steps=8)
+  assert np.isfinite(model.clone(act=tcljax.TCL).apply(variables, huge)).all()
+  with pytest.raises(ValueError, match="spiking network's output is not finite"):
+    tcljax.evaluate(model, variables, huge, labels, spiking)
