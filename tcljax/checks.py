@@ -14,7 +14,7 @@ def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
 
 def check_number(field: str, value: Any) -> None:
   """Raises ValueError unless `value` is a number of Python, NumPy or JAX; NaN is one."""
-  if not hasattr(value, "__float__"):
+  if not hasattr(value, "__float__") or getattr(value, "ndim", 0):
     raise ValueError(f"{field}={value!r} must be a number")
 
 
@@ -47,16 +47,16 @@ def check_batches(batches: Any) -> None:
     raise ValueError(f"batches={batches!r} must be an iterable of batches, such as [images]")
 
 
-def check_inputs(batch: Any) -> None:
+def check_inputs(batch: Any, field: str = "batches") -> None:
   """Raises ValueError unless a batch is one array of at least one input, [B, ...]."""
   if not hasattr(batch, "shape"):
     raise ValueError(
-      f"batches holds a {type(batch).__name__}, such as a pair of images and labels: give the "
+      f"{field} holds a {type(batch).__name__}, such as a pair of images and labels: give the "
       "inputs alone, arrays [B, ...]; a network takes one input"
     )
   if not batch.ndim or not len(batch):
     raise ValueError(
-      f"batches holds an empty batch, of shape {tuple(batch.shape)}: give at least one input in "
+      f"{field} holds an empty batch, of shape {tuple(batch.shape)}: give at least one input in "
       "each, [B, ...]"
     )
 

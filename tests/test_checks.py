@@ -71,6 +71,14 @@ def test_numbers_of_python_numpy_and_jax_are_numbers():
       "instalments=1.5 must be a whole number",
     ),
     (lambda v: tcljax.calibrate(MODEL, v, [IMAGES], v_init="a"), "v_init='a' must be a number"),
+    (
+      lambda v: tcljax.calibrate(MODEL, v, [IMAGES], v_init=np.ones(2)),
+      r"v_init=.* must be a number",
+    ),
+    (
+      lambda v: tcljax.simulate(MODEL, {**v, "clipping": None}, IMAGES, T4),
+      "'clipping' holds no thresholds by name",
+    ),
     (lambda v: tcljax.calibrate(MODEL, v, [IMAGES[:0]]), "batches holds an empty batch"),
     (lambda v: tcljax.calibrate(MODEL, v, []), "batches is empty"),
     (lambda v: tcljax.calibrate(MODEL, v, IMAGES), "batches is a single array"),

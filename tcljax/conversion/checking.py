@@ -19,6 +19,7 @@ from tcljax.graph.operations import find
 from tcljax.graph.record import Kind
 from tcljax.graph.whole_numbers import Shape, check_shape
 from tcljax.layers.collections import CLIPPING, PARAMS, RAW_THRESHOLD, V_INIT, Variables
+from tcljax.maths.values import check_raw_threshold
 from tcljax.simulation.settings import SpikingConfig
 
 # Each leaves room above the largest networks that people convert: a ResNet-152 on 224x224 pixels
@@ -54,12 +55,7 @@ def check_weights(variables: Variables) -> None:
       bad = array.size - np.count_nonzero(np.isfinite(array))
       raise ValueError(f"{name} of {node!r} holds {bad} NaN or infinite numbers of {array.size}")
     if collection == CLIPPING and name == RAW_THRESHOLD:
-      tau = np.logaddexp(np.asarray(array, np.float64), 0)
-      if not (tau >= np.finfo(np.float32).tiny).all():
-        raise ValueError(
-          f"{node!r} has a threshold of 0, as raw_threshold={array.min():.4g} is too far below 0: "
-          "calibrate it anew"
-        )
+      check_raw_threshold(node, array)
 
 
 def check_description(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.checks import check_batches, check_least, check_number
+from tcljax.checks import check_batches, check_inputs, check_least, check_number
 from tcljax.conversion.network import SpikingNetwork
 from tcljax.graph import Graph, GraphNetwork
 from tcljax.layers.collections import Variables, without_broken
@@ -94,6 +94,7 @@ def answer_early(
   """
   check_least("margin", margin, 0)
   x, spiking = network.checked(x, time_steps)
+  check_inputs(x, "x")
   graph, variables = network.graph, network.variables
   config = spiking.one_chunk
   count, rows = len(x), np.arange(len(x))  # rows: which image each place of the batch holds
@@ -160,6 +161,7 @@ def choose_margin(
   for batch in batches:
     x, keys = _inputs_and_keys(batch)
     x, spiking = network.checked(x, time_steps)
+    check_inputs(x)
     graph, variables = network.graph, network.variables
     check_classes(_start.eval_shape(graph, spiking.one_chunk, variables, x, keys)[1], len(x))
     logits, last = map(np.asarray, _every_answer(graph, spiking, variables, x, keys))

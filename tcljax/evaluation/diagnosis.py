@@ -101,7 +101,7 @@ def diagnose(
     A `Diagnosis` for each activation, by its path, in the order in which they are computed.
 
   Raises:
-    ValueError: if there are no images or thresholds are missing.
+    ValueError: if there are no images, thresholds are missing, or an activation is not finite.
 
   Examples:
     >>> import jax
@@ -131,6 +131,9 @@ def diagnose(
     batch = jnp.asarray(images[start : start + batch_size])
     found = jax.device_get(measure(variables, preprocess(batch)))
     totals = found if totals is None else jax.tree.map(np.add, totals, found)
+  for name, found in totals.items():
+    if not np.isfinite(found["squares"]["total"]):
+      raise ValueError(f"activation {name!r} is not finite on these images")
   example = jax.eval_shape(preprocess, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
   return {
     name: _diagnosis(totals[name]) for name in count_neurons(model, variables, example.shape[1:])

@@ -98,7 +98,7 @@ def _traced(
   """The graph of a network on a batch of this shape, and what is known of its nodes."""
   try:
     with convolution.as_written(), nn.intercept_methods(_refuse_relu):
-      closed = jax.make_jaxpr(lambda x: network.apply(variables, x))(
+      closed, returned = jax.make_jaxpr(lambda x: network.apply(variables, x), return_shape=True)(
         jax.ShapeDtypeStruct(shape, jnp.float32)
       )
   except ValueError:  # of ours, most often: it says what to do
@@ -111,9 +111,10 @@ def _traced(
     ) from error
   tracer = _Tracer(readers())
   outputs = tracer.run(closed.jaxpr, closed.consts, [Symbol(INPUT, shape)])
-  if len(outputs) != 1:
+  if not isinstance(returned, jax.ShapeDtypeStruct):
     raise ValueError(
-      f"the model returns {len(outputs)} arrays: let it return one, such as the logits"
+      f"the model returns a {type(returned).__name__} of {len(outputs)} arrays: let it return one "
+      "array, such as the logits"
     )
   if not isinstance(outputs[0], Symbol):
     raise ValueError("the model must return one array that depends on its input")

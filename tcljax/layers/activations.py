@@ -49,6 +49,10 @@ def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Modul
   return model.clone(act=act)
 
 
+# A colon is for nodes of a graph, a slash for paths.
+_NAME = re.compile(r"[^/:\x00-\x1f\x7f\ud800-\udfff]{1,256}")
+
+
 class Activation(nn.Module):
   """What all activations share: a name of their own, and maximum pooling.
 
@@ -94,6 +98,11 @@ class Activation(nn.Module):
       raise ValueError(
         f"activation {self.name!r} has no name of its own: write self.act(name='act1')(x), "
         "so that ReLU, TCL and IF share one threshold"
+      )
+    if not _NAME.fullmatch(self.name):
+      raise ValueError(
+        f"activation {self.name!r} has a name that no network can hold: use up to 256 letters, "
+        "without ':' and '/'"
       )
 
   def check_first_use(self, collection: str, variable: str) -> None:

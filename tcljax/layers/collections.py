@@ -21,6 +21,7 @@ from flax import traverse_util
 from jax.typing import ArrayLike
 
 from tcljax.maths import clipping
+from tcljax.maths.values import check_raw_threshold
 
 # Collections of variables by name; each is a tree of arrays.
 Variables = Mapping[str, Any]
@@ -82,13 +83,18 @@ class Membrane(NamedTuple):
 
 
 def require_clipping(variables: Variables) -> None:
-  """Raises ValueError if the variables have no thresholds."""
+  """Raises ValueError unless the variables have thresholds, above 0 as far as they are known."""
   if not isinstance(variables, Mapping):
     raise ValueError(
       f"variables={variables!r} must be collections by name, as model.init gives them"
     )
   if CLIPPING not in variables:
     raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
+  if not isinstance(variables[CLIPPING], Mapping):
+    raise ValueError("the collection 'clipping' holds no thresholds by name: calibrate anew")
+  for path, held in _by_path(variables[CLIPPING]).items():
+    if RAW_THRESHOLD in held:
+      check_raw_threshold("/".join(path), held[RAW_THRESHOLD])
 
 
 def no_threshold(activation: str) -> ValueError:

@@ -45,6 +45,8 @@ def frames(
   """
   check_choice("encoding", encoding, ENCODINGS)
   check_axes("x", x, 1, "[B, ...]")
+  if not jnp.issubdtype(x.dtype, jnp.inexact):  # of int8 the magnitude of -128 is none
+    x = x.astype(jnp.float32)
   if encoding == "constant":
     every = jnp.broadcast_to(x, (time_steps, *x.shape))
   else:

@@ -14,15 +14,34 @@ def check_threshold(threshold: ArrayLike) -> None:
   _check("threshold", threshold, lambda x: np.isfinite(x) & (x > 0), "finite and above 0")
 
 
+def check_raw_threshold(activation: str, raw: ArrayLike) -> None:
+  """Raises ValueError if softplus(raw) is known to be NaN, infinite, or nothing in float32."""
+  known = _known(raw)
+  if known is None:
+    return
+  if not np.isfinite(known).all():
+    raise ValueError(f"activation {activation!r} has a threshold that is not finite: calibrate it")
+  if not (np.logaddexp(known.astype(np.float64), 0) >= np.finfo(np.float32).tiny).all():
+    raise ValueError(
+      f"activation {activation!r} has a threshold of 0, as raw_threshold={np.min(known):.4g} is "
+      "too far below 0: calibrate it anew"
+    )
+
+
 def check_v_init(v_init: ArrayLike) -> None:
   """Raises ValueError if an initial potential is known not to be finite."""
   _check("v_init", v_init, np.isfinite, "finite")
 
 
-def _check(name, x, holds, wanted):
+def _known(x):
   try:
-    known = np.asarray(x)
+    return np.asarray(x)
   except (jax.errors.TracerArrayConversionError, RuntimeError):  # traced; or parts on other hosts
+    return None
+
+
+def _check(name, x, holds, wanted):
+  if (known := _known(x)) is None:
     return
   good = holds(known)
   if not good.all():

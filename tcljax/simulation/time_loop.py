@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from tcljax.checks import check_inputs
 from tcljax.kernels import fire
 from tcljax.layers import collections
 from tcljax.layers.activations import activation_paths, with_activation
@@ -115,9 +116,8 @@ def simulate(
     rates: whether to keep the mean current and firing rate of every neuron and example.
 
   Returns:
-    The mean output over the steps read out (accumulated output current, or firing rate times
-    threshold where the model ends in an activation), NaN where a potential is not finite; the
-    observations, [T, ...], as they come; and the rates.
+    The mean output over the steps read out (accumulated current, or rate times threshold where the
+    model ends in neurons), NaN where a potential is not finite; observations [T, ...]; and rates.
 
   Raises:
     ValueError: if encoding="poisson" comes without a key for each example, thresholds are missing,
@@ -135,6 +135,7 @@ def simulate(
     True
   """
   collections.require_clipping(variables)
+  check_inputs(x, "x")
   spiking = with_chunk(model, variables, x, spiking)
   chunks = spiking.time_steps // spiking.chunk
   start, run = in_chunks(
@@ -200,16 +201,16 @@ def with_chunk(
     variables: as in `simulate`.
     x: as in `simulate`.
     spiking: how to simulate.
-    on_cpus: the largest K there, `LARGEST_CHUNK` for a simulation that is to be differentiated.
-    on_gpus: the largest K where neurons have kernels of their own, `LARGEST_CHUNK` for the same.
+    on_cpus: the largest K there; `LARGEST_CHUNK`, as for `on_gpus`, where gradients are taken.
+    on_gpus: the largest K where neurons have kernels.
   """
   check_spiking(spiking)
   if spiking.chunk:
     return spiking
   largest = on_cpus if jax.default_backend() == "cpu" else LARGEST_CHUNK
   largest = on_gpus if fire.serves(on_gpus) else largest
-  largest = _fitting_steps(model, variables, x, largest)
-  return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(largest))
+  fitting = _fitting_steps(model, variables, x, largest)
+  return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(fitting))
 
 
 def _fitting_steps(model: nn.Module, variables: Variables, x: jax.Array, largest: int) -> int:
@@ -286,10 +287,7 @@ def in_chunks(
 def count_neurons(
   model: nn.Module, variables: Variables, input_shape: tuple[int, ...]
 ) -> dict[str, int]:
-  """Neurons of each activation, by its path, for one input of `input_shape` (without the batch).
-
-  The activations stand in the order in which the network computes them.
-  """
+  """Neurons of each activation, by its path and in their order, for one input of this shape."""
   x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   network = with_activation(model, IF)
   _, state = jax.eval_shape(

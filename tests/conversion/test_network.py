@@ -1,7 +1,10 @@
 """Converted networks compute what the model does, take other arrays, and can be tuned."""
 
+import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from graphs import randomized
 from running import calibrate_plainly
 
 import tcljax
@@ -58,3 +61,34 @@ def test_errors(vgg, images, network):
     network(images[..., 0])
   with pytest.raises(ValueError, match="steps=0"):
     network(images, time_steps=0)
+
+
+class Layered(nn.Module):
+  """A function after the neurons, and a layer of its own precision."""
+
+  function: object = lambda x: x
+  dtype: object = jnp.float32
+  act: object = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    x = self.act(name="a")(nn.Dense(16, dtype=self.dtype)(x))
+    return nn.Dense(3)(self.function(x))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_a_layer_of_16_bits_is_converted(rng, dtype):
+  x = rng.normal(size=(16, 5)).astype(np.float32)
+  model = Layered(dtype=dtype)
+  variables = calibrate_plainly(model, randomized(model, x), x)
+  network = tcljax.convert(model, variables, (5,), tcljax.SpikingConfig(256))
+  clipped = np.asarray(model.clone(act=tcljax.TCL).apply(variables, x))
+  assert np.abs(network(x) - clipped).max() < 0.05 * np.abs(clipped).max()
+
+
+def test_a_model_that_does_otherwise_with_many_inputs_is_refused(rng):
+  x = rng.normal(size=(3, 5)).astype(np.float32)
+  model = Layered(lambda x: x if len(x) < 5 else 2 * x)
+  variables = calibrate_plainly(model, randomized(model, x), x)
+  with pytest.raises(ValueError, match="differs from the model on random inputs"):
+    tcljax.convert(model, variables, (5,))

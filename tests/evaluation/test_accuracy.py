@@ -134,12 +134,11 @@ def test_an_answer_that_is_not_finite_is_told_of_each_network():
   model, labels = Dense(3), np.zeros(32, np.int32)
   variables = calibrated(model)
   reference = model, variables
-  unbounded = np.float32(np.inf)  # no bound for the clip, and no potential for neurons
   broken = {**variables, "clipping": {"act1": {**variables["clipping"]["act1"]}}}
-  broken["clipping"]["act1"]["raw_threshold"] = unbounded
+  broken["clipping"]["act1"]["v_init"] = np.float32(np.inf)  # which the clip does not know
   for name, given in (
     ("spiking", broken),
-    ("clipped", jax.tree.map(lambda a: a * np.nan, variables)),
+    ("clipped", {**variables, "params": jax.tree.map(lambda a: a * np.nan, variables["params"])}),
   ):
     with pytest.raises(ValueError, match=rf"the {name} network's output is not finite for 32 of"):
       tcljax.evaluate(model, given, inputs(), labels, tcljax.SpikingConfig(4), reference=reference)

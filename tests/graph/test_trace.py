@@ -224,9 +224,11 @@ def test_a_model_of_one_number_of_examples_alone_is_refused():
 @pytest.mark.parametrize(
   "function, message",
   [
-    (lambda x: (x, x), "returns 2 arrays: let it return one"),
-    (lambda x: {"logits": x, "features": x, "mask": x}, "returns 3 arrays"),
-    (lambda x: [], "returns 0 arrays"),
+    (lambda x: (x, x), "returns a tuple of 2 arrays: let it return one array"),
+    (lambda x: {"logits": x, "features": x, "mask": x}, "returns a dict of 3 arrays"),
+    (lambda x: {"logits": x}, "returns a dict of 1 arrays"),
+    (lambda x: [x], "returns a list of 1 arrays"),
+    (lambda x: [], "returns a list of 0 arrays"),
     (lambda x: jnp.ones((len(x), 2)), "must return one array that depends on its input"),
     (lambda x: nn.Dropout(0.5, deterministic=False)(x), "deterministic=True: InvalidRngError"),
   ],
@@ -274,3 +276,18 @@ def test_a_graph_holds_plain_data_alone(rng, tmp_path):
   for value in (jnp.ones(()), object(), {1}):
     with pytest.raises(ValueError, match="no plain data"):
       Node("pad:1", "pad", ("input:0",), (("padding", value),))
+
+
+def test_names_that_a_graph_cannot_hold_are_told_at_once(rng):
+  for name in ("conv:2", "input:0", "x/y", "a\nb", "a" * 300):
+
+    class Named(nn.Module):
+      act: object = ReLU
+
+      @nn.compact
+      def __call__(self, x, name=name):
+        return nn.Dense(2)(self.act(name=name)(nn.Dense(4)(x)))
+
+    x = rng.normal(size=(3, 4)).astype(np.float32)
+    with pytest.raises(ValueError, match="has a name that no network can hold"):
+      tcljax.calibrate(Named(), randomized(Named(act=lambda name: nn.relu), x), [x])

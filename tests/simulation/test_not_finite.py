@@ -75,7 +75,11 @@ def test_a_weight_reaches_the_answers_of_a_simulation(images):
     ),
     (("batch_stats", "norm1_1", "var"), np.nan, "kernel of 'conv:1' holds"),
     (("clipping", "act1_1", "raw_threshold"), -110.0, "'act1_1' has a threshold of 0"),
-    (("clipping", "act1_1", "raw_threshold"), -np.inf, "raw_threshold of 'act1_1' holds"),
+    (
+      ("clipping", "act1_1", "raw_threshold"),
+      -np.inf,
+      "'act1_1' has a threshold that is not finite",
+    ),
     (("clipping", "act1_1", "v_init"), np.nan, "v_init of 'act1_1' holds"),
   ],
 )
@@ -110,3 +114,55 @@ def test_a_spiking_network_that_overflows_has_no_accuracy(images):
   assert np.isfinite(model.clone(act=tcljax.TCL).apply(variables, huge)).all()
   with pytest.raises(ValueError, match="spiking network's output is not finite"):
     tcljax.evaluate(model, variables, huge, labels, spiking)
+
+
+@pytest.mark.parametrize("raw", [-200.0, np.nan, np.inf])
+def test_every_door_refuses_a_threshold_that_is_none(images, raw):
+  model = tcljax.CNN(num_classes=5, stages=((4,),), dense=())
+  variables = jax.tree.map(np.array, alive(model, images, per_channel=True))
+  variables["clipping"]["act1_1"]["raw_threshold"][1] = raw
+  labels, spiking = np.zeros(len(images), np.int32), tcljax.SpikingConfig(2)
+  for door in (
+    lambda: tcljax.simulate(model, variables, images, spiking),
+    lambda: tcljax.evaluate(model, variables, images, labels, spiking),
+    lambda: tcljax.diagnose(model, variables, images, spiking),
+    lambda: tcljax.tune(model, variables, images, labels, spiking, steps=1, batch_size=8),
+    lambda: tcljax.convert(model, variables, (8, 8, 3)),
+  ):
+    with pytest.raises(ValueError, match=r"'act1_1' has a threshold (of 0|that is not finite)"):
+      door()
+
+
+def test_a_diagnosis_of_what_is_not_finite_is_refused(images):
+  model = tcljax.CNN(num_classes=5, stages=((4,),), dense=())
+  variables = alive(model, images)
+  with pytest.raises(ValueError, match="activation 'act1_1' is not finite on these images"):
+    tcljax.diagnose(model, variables, np.array(images) * np.nan, tcljax.SpikingConfig(2))
+
+
+def test_integers_are_simulated_as_the_numbers_that_they_are(images):
+  model = tcljax.CNN(num_classes=5, stages=((4,),), dense=())
+  variables = alive(model, images)
+  x = np.full((2, 8, 8, 3), -128, np.int8)
+  keys = jax.random.split(jax.random.key(0), 2)
+  for encoding in ("poisson", "constant"):
+    spiking = tcljax.SpikingConfig(4, encoding=encoding)
+    found, expected = (
+      tcljax.simulate(model, variables, one, spiking, keys=keys).logits
+      for one in (jnp.asarray(x), jnp.asarray(x, jnp.float32))
+    )
+    np.testing.assert_array_equal(found, expected)
+    assert np.abs(expected).max() > 0
+
+
+def test_no_inputs_are_told(images):
+  model = tcljax.CNN(num_classes=5, stages=((4,),), dense=())
+  variables, none = alive(model, images), np.zeros((0, 8, 8, 3), np.float32)
+  network = tcljax.convert(model, variables, (8, 8, 3))
+  for door in (
+    lambda: tcljax.simulate(model, variables, none, tcljax.SpikingConfig(2)),
+    lambda: tcljax.answer_early(network, none, 0.1),
+    lambda: tcljax.choose_margin(network, [none]),
+  ):
+    with pytest.raises(ValueError, match="holds an empty batch, of shape"):
+      door()
