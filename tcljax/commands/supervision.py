@@ -17,8 +17,9 @@ from tcljax.runs.stopping import HOW_TO_GO_ON
 
 _VARIABLE = "TCLJAX_SUPERVISOR"  # holds a file descriptor that ends with the parent
 _REMEMBERED = 1 << 16  # bytes
-# What JAX's coordination says, and the transport of CPUs.
-_LOST = re.compile(rb"distributed service detected fatal errors|Gloo|coordination service")
+# What JAX's coordination says, and the transport of CPUs. Either may end the process before the other
+# has said a word, and the transport does not know which process it has lost.
+_LOST = re.compile(rb"distributed service detected fatal errors|[Gg]loo|coordination service")
 _UNHEALTHY = re.compile(rb"tasks are unhealthy[^\n]*:\s*([\d\s,]+)")
 _NO_COORDINATOR = re.compile(rb"Failed to send RPC to coordination service")
 
@@ -77,7 +78,7 @@ def _lost(status: int, said: bytes) -> str:
       return f"process {which} was lost" if len(numbers) == 1 else f"processes {which} were lost"
     if _NO_COORDINATOR.search(said):
       return "process 0 was lost"
-    if _LOST.search(said) or status < 0:  # JAX does not always say more before it aborts
+    if _LOST.search(said):
       return "another process was lost"
   if status < 0:
     return f"this process was ended by {signal.Signals(-status).name}"
