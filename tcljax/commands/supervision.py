@@ -17,8 +17,8 @@ from tcljax.runs.stopping import HOW_TO_GO_ON
 
 _VARIABLE = "TCLJAX_SUPERVISOR"  # holds a file descriptor that ends with the parent
 _REMEMBERED = 1 << 16  # bytes
-# What JAX's coordination says, and the transport of CPUs. Either may end the process before the other
-# has said a word, and the transport does not know which process it has lost.
+# What JAX's coordination says, and the transport of CPUs. Either may end the process before the
+# other has said a word, and the transport does not know which process it has lost.
 _LOST = re.compile(rb"distributed service detected fatal errors|[Gg]loo|coordination service")
 _UNHEALTHY = re.compile(rb"tasks are unhealthy[^\n]*:\s*([\d\s,]+)")
 _NO_COORDINATOR = re.compile(rb"Failed to send RPC to coordination service")
