@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -169,9 +170,11 @@ class Command:
         )
       except _Done as done:
         [status] = done.args
-      except OSError as error:  # of the data, or of stdout
+      except OSError as error:  # of the data, of stdout, or of a library that is not whole
         _write_to_nowhere()
-        status = self._complain(f"{error.filename or 'output'}: {error.strerror or error}", 2)
+        status = self._complain(
+          _failed_import(error) or f"{error.filename or 'output'}: {error.strerror or error}", 2
+        )
     if status and self._is_process:
       os._exit(
         status
@@ -224,6 +227,24 @@ class Command:
     with contextlib.suppress(OSError):
       print(f"{self.name}: {flag}{text}", file=sys.stderr)
     return status
+
+
+def _failed_import(error: BaseException) -> str:
+  """What to do about the installed package in which an error was raised on import; else empty.
+
+  TensorBoard's writer imports PyTorch wherever that is installed, in whatever state.
+  """
+  bodies = [
+    frame
+    for frame, _ in traceback.walk_tb(error.__traceback__)
+    if frame.f_code.co_name == "<module>"
+  ]
+  if not bodies:
+    return ""
+  package = bodies[-1].f_globals.get("__name__", "").partition(".")[0]
+  return (
+    f"the installed package {package} cannot be imported: {error}; install it again, or remove it"
+  )
 
 
 def _of_the_main_thread(*error: Any) -> None:

@@ -18,6 +18,7 @@ from tensorboardX.event_file_writer import EventsWriter
 
 from tcljax import files
 from tcljax.commands import convert
+from tcljax.commands.arguments import Command
 from tcljax.conversion import storage
 
 EVERY_STEP = "--config.log_every=1"
@@ -203,6 +204,22 @@ def test_a_full_disk_while_a_network_is_written(workdir, tmp_path, capsys, monke
     complaint(capsys) == f"convert: output {output} cannot be written: No space left on device\n"
   )
   assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_that_is_not_whole_is_named(tmp_path, capsys, monkeypatch):
+  (tmp_path / "halved.py").write_text("raise OSError('libhalved.so: cannot open it')\n")
+  monkeypatch.syspath_prepend(tmp_path)
+
+  def prepare():
+    import halved  # pyright: ignore
+
+    return halved
+
+  assert Command("train", None, ["train.py"]).run(prepare) == 2
+  assert complaint(capsys) == (
+    "train: the installed package halved cannot be imported: libhalved.so: cannot open it; install "
+    "it again, or remove it\n"
+  )
 
 
 def test_two_runs_in_one_workdir_or_output(workdir, tmp_path, capsys):
