@@ -90,5 +90,5 @@ def _unknown_field(text: str) -> str:
   """What ml_collections says of an unknown field, in one line."""
   field = re.search(r'Key "(\w+)"', text) or re.search(r"'(\w+)'?", text)
   nearest = re.search(r'Did you mean "(\w+)"', text)
-  meant = f"did you mean {nearest[1]!r}?" if nearest else "see tcljax/runs/config.py for all fields"
+  meant = f"did you mean {nearest[1]!r}?" if nearest else "docs/commands.md lists all fields"
   return f"--config has no field {(field[1] if field else text)!r}; {meant}"

@@ -43,7 +43,7 @@ from tcljax.commands import convert, train
     ("--config.model.dense=wide", r"model.dense=.*'wide'.* must be widths"),
     ("--config.model.pooling=max", "pooling='max' is unknown: choose one of average, before, gate"),
     ("--config.model.dtype=half", "dtype='half' is unknown: choose one of float32, bfloat16"),
-    ("--config.qwerty=1", "--config has no field 'qwerty'; see tcljax/runs/config.py"),
+    ("--config.qwerty=1", "--config has no field 'qwerty'; docs/commands.md lists all fields"),
     ("--config.snn.time_steps=many", "--config.snn.time_steps=many must be a whole number$"),
     ("--config.tune.steps=abc", "--config.tune.steps=abc must be a whole number$"),
     ("--config.tune.minutes=1h", "--config.tune.minutes=1h must be a number$"),

@@ -208,6 +208,8 @@ def test_the_reference_names_every_function():
     for name in re.findall(r"^::: tcljax\.(\w+)$", page.read_text(), re.MULTILINE)
   ]
   assert sorted(named) == sorted(tcljax.__all__)
+  table = (ROOT / "docs" / "api" / "index.md").read_text()
+  assert sorted(re.findall(r"`(\w+)`", table.partition("|---")[2])) == sorted(tcljax.__all__)
 
 
 def docstrings(path):
