@@ -93,7 +93,7 @@ def test_numbers_of_python_numpy_and_jax_are_numbers():
     ),
     (
       lambda v: tcljax.convert(MODEL, v, (4, 4, 1))("abc"),
-      "inputs of type str are no array of numbers",
+      r"inputs of shape \(\) and type <U3: give real numbers",
     ),
     (
       lambda v: tcljax.convert(MODEL, v, (4, -4, 1)),

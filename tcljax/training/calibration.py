@@ -15,7 +15,6 @@ from tcljax.checks import (
   check_batches,
   check_choice,
   check_count,
-  check_inputs,
   check_number,
   check_percentile,
 )
@@ -38,6 +37,7 @@ from tcljax.maths.histogram import (
   least_squares_threshold,
   percentile_threshold,
 )
+from tcljax.maths.inputs import as_batch, as_floats
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 
 METHODS = ("percentile", "maximum", "least_squares")
@@ -141,12 +141,13 @@ def calibrate(
 
   @functools.partial(jax.jit, compiler_options=xla_options.saving_memory())
   def observe(variables, x):
+    x = as_floats("batches", x)
     return network.apply(variables, x, mutable=["observed"])[1]["observed"]
 
   totals: dict[Path, Histogram] = {}
   shapes = set()
   for batch in batches:
-    check_inputs(batch)
+    batch = as_batch("batches", batch)
     if batch.shape[1:] not in shapes:
       check_convertible(model, variables, batch.shape[1:])
       shapes.add(batch.shape[1:])
