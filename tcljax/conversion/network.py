@@ -20,6 +20,7 @@ from tcljax.layers.collections import (
   PARAMS,
   Variables,
   no_threshold,
+  require_clipping,
   thresholds_by_path,
   with_thresholds,
 )
@@ -178,6 +179,7 @@ def convert(
     >>> bool(abs(network(images) - simulated).max() < 1e-5)  # BatchNorm is folded in
     True
   """
+  variables = require_clipping(variables)
   thresholds = {(".".join(path),): held for path, held in thresholds_by_path(variables).items()}
   check_spiking(spiking)
   try:

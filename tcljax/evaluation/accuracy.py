@@ -16,7 +16,7 @@ from tcljax.checks import check_count, check_seed
 from tcljax.data import Examples, Split, evaluation_batches
 from tcljax.distributed import parallel
 from tcljax.layers.activations import TCL, ReLU, with_activation
-from tcljax.layers.collections import Variables, require_clipping, spike_counts
+from tcljax.layers.collections import Variables, as_variables, require_clipping, spike_counts
 from tcljax.maths.inputs import preprocessed
 from tcljax.simulation.outputs import answers, count_classes
 from tcljax.simulation.settings import SpikingConfig, check_spiking
@@ -161,13 +161,13 @@ def evaluate_split(
   seed: int = 0,
 ) -> Evaluation:
   """`evaluate` on a split, which may be streamed."""
-  require_clipping(variables)
+  variables = require_clipping(variables)
   check_spiking(spiking)
   mesh = parallel.data_mesh()
   batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(split))))
-  reference_model, reference_variables = reference or (with_activation(model, ReLU), variables)
+  reference_model, given = reference or (with_activation(model, ReLU), variables)
   measure = _compiled(_measurement, model, reference_model, spiking, preprocess, mesh)
-  variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
+  variables, reference_variables = parallel.replicate(mesh, (variables, as_variables(given)))
   example = jax.eval_shape(
     functools.partial(preprocessed, preprocess),
     jax.ShapeDtypeStruct((2, *split.image_shape), split.image_dtype),

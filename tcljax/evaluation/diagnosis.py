@@ -115,7 +115,7 @@ def diagnose(
     >>> found["act1_1"].inherited < 1e-5  # the first activation's current is what it is in the ANN
     True
   """
-  require_clipping(variables)
+  variables = require_clipping(variables)
   check_spiking(spiking)
   check_count("batch_size", batch_size, 1)
   images = np.asarray(as_inputs("images", images))

@@ -134,7 +134,7 @@ def simulate(
     >>> bool(error < 0.02)  # with T the spiking network comes closer to the clipped one
     True
   """
-  collections.require_clipping(variables)
+  variables = collections.require_clipping(variables)
   x = as_batch("x", x)
   spiking = with_chunk(model, variables, x, spiking)
   chunks = spiking.time_steps // spiking.chunk

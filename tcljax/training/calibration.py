@@ -24,6 +24,7 @@ from tcljax.layers.activations import Activation, with_activation
 from tcljax.layers.collections import (
   Path,
   Variables,
+  as_variables,
   leave,
   new_thresholds,
   thresholds_by_path,
@@ -137,6 +138,7 @@ def calibrate(
   check_spiking(spiking)
   check_calibration(method, percentile, v_init, instalments)
   check_batches(batches)
+  variables = as_variables(variables)
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
 
   @functools.partial(jax.jit, compiler_options=xla_options.saving_memory())

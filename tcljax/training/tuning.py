@@ -99,7 +99,7 @@ def tune(
     >>> all(jax.tree.leaves(same["params"])), any(jax.tree.leaves(same["clipping"]))
     (True, False)
   """
-  require_clipping(variables)
+  variables = require_clipping(variables)
   check_spiking(spiking)
   if not isinstance(optimizer, OptimizerConfig):
     raise ValueError(f"optimizer={optimizer!r} must be a tcljax.OptimizerConfig")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from flax import traverse_util
 from running import calibrate_plainly
 
 import tcljax
@@ -322,3 +323,26 @@ def test_numbers_that_are_none_are_told_by_the_mathematics(function):
   for x, message in NO_IMAGES.values():
     with pytest.raises(ValueError, match=rf"^(x|v|u|raw|threshold|currents?)\b.*({message})"):
       function(x)
+
+
+@pytest.mark.parametrize(
+  "door", ["simulate", "calibrate", "diagnose", "evaluate", "tune", "convert"]
+)
+@pytest.mark.parametrize("path", ["params/Dense_0/kernel", "clipping/a/raw_threshold"])
+def test_weights_and_thresholds_that_are_none_are_told_by_their_path(case, path, door):
+  model, variables, network = case
+  call = DOORS.get(door, lambda m, v, n, x: tcljax.convert(m, v, (4,)))
+  for x, message in NO_IMAGES.values():
+    if isinstance(x, (np.ndarray, jax.Array)):
+      held = traverse_util.flatten_dict(variables, sep="/") | {path: x}
+      with pytest.raises(ValueError, match=rf"^{path}\b.*({message})"):
+        call(model, traverse_util.unflatten_dict(held, sep="/"), network, images())
+
+
+def test_a_reference_of_complex_weights_is_told(case):
+  model, variables, _ = case
+  reference = model, jax.tree.map(lambda a: a + 1j, variables)
+  with pytest.raises(
+    ValueError, match=r"^clipping/a/\w+ of shape \(\) and type complex64: give real"
+  ):
+    tcljax.evaluate(model, variables, images(), LABELS, T4, reference=reference)
