@@ -13,9 +13,15 @@ def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def check_number(field: str, value: Any) -> None:
-  """Raises ValueError unless `value` is a number of Python, NumPy or JAX; NaN is one."""
-  if not hasattr(value, "__float__") or getattr(value, "ndim", 0):
-    raise ValueError(f"{field}={value!r} must be a number")
+  """Raises ValueError unless `value` is a real number of Python, NumPy or JAX; NaN is one."""
+  # All of NumPy's scalars have `__float__`: complex ones, dates and texts too. bfloat16 is "V".
+  real = not hasattr(value, "dtype") or getattr(value.dtype, "kind", None) in set("biufV")
+  if not hasattr(value, "__float__") or getattr(value, "ndim", 0) or not real:
+    raise ValueError(f"{field}={_in_a_line(value)} must be a number")
+
+
+def _in_a_line(value: Any) -> str:
+  return " ".join(repr(value).split())
 
 
 def check_percentile(percentile: float) -> None:
@@ -47,27 +53,22 @@ def check_batches(batches: Any) -> None:
     raise ValueError(f"batches={batches!r} must be an iterable of batches, such as [images]")
 
 
-def check_inputs(batch: Any, field: str = "batches") -> None:
-  """Raises ValueError unless a batch is one array of at least one input, [B, ...]."""
-  if not hasattr(batch, "shape"):
-    raise ValueError(
-      f"{field} holds a {type(batch).__name__}, such as a pair of images and labels: give the "
-      "inputs alone, arrays [B, ...]; a network takes one input"
-    )
-  if not batch.ndim or not len(batch):
-    raise ValueError(
-      f"{field} holds an empty batch, of shape {tuple(batch.shape)}: give at least one input in "
-      "each, [B, ...]"
-    )
-
-
 def check_count(field: str, value: int, least: int) -> None:
   """Raises ValueError unless `value` is a whole number of at least `least`."""
   try:
     operator.index(value)
   except TypeError:
-    raise ValueError(f"{field}={value!r} must be a whole number, at least {least}") from None
+    raise ValueError(
+      f"{field}={_in_a_line(value)} must be a whole number, at least {least}"
+    ) from None
   check_least(field, value, least)
+
+
+def check_seed(field: str, seed: int) -> None:
+  """Raises ValueError unless `seed` is a whole number of 32 bits; of more JAX takes the last 32."""
+  check_count(field, seed, 0)
+  if operator.index(seed) >= 2**32:
+    raise ValueError(f"{field}={seed} must be below {2**32}")
 
 
 def check_widths(field: str, value: Any, groups: Iterable[Any], what: str) -> None:

@@ -40,15 +40,16 @@ def variables():
 
 
 def test_numbers_of_python_numpy_and_jax_are_numbers():
-  for one in (1, np.int64(1), np.float32(1), jnp.float32(1), np.array(1)):
+  for one in (1, np.int64(1), np.float32(1), jnp.float32(1), np.array(1), jnp.bfloat16(1)):
     check_least("x", one, 1)
     check_finite("x", one)
   for one in (1, np.int64(1), jnp.int32(1)):
     check_count("x", one, 1)
-  for value in ("1", None, [1]):
+  scalars = (np.complex64(1), np.str_("1"), np.datetime64("2020"), np.timedelta64(1, "s"))
+  for value in ("1", None, [1], 1j, np.ones((2, 2)), jax.random.key(0), *scalars):
     with pytest.raises(ValueError, match=r"^x=.* must be a number"):
       check_finite("x", value)
-  for value in (1.0, np.float32(1), "1", None):
+  for value in (1.0, np.float32(1), "1", None, np.ones((2, 2), int), jax.random.key(0), *scalars):
     with pytest.raises(ValueError, match=r"^x=.* must be a whole number, at least 1"):
       check_count("x", value, 1)
   with pytest.raises(ValueError, match="x=0 must be at least 1"):
@@ -93,7 +94,7 @@ def test_numbers_of_python_numpy_and_jax_are_numbers():
     ),
     (
       lambda v: tcljax.convert(MODEL, v, (4, 4, 1))("abc"),
-      "inputs of type str are no array of numbers",
+      r"inputs of shape \(\) and type <U3: give real numbers",
     ),
     (
       lambda v: tcljax.convert(MODEL, v, (4, -4, 1)),

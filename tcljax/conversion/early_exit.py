@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from tcljax.checks import check_batches, check_inputs, check_least, check_number
+from tcljax.checks import check_batches, check_least, check_number
 from tcljax.conversion.network import SpikingNetwork
 from tcljax.graph import Graph, GraphNetwork
 from tcljax.layers.collections import Variables, without_broken
+from tcljax.maths.inputs import are_keys, as_batch
 from tcljax.simulation import outputs
 from tcljax.simulation.outputs import check_classes, margins
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig
@@ -93,8 +93,8 @@ def answer_early(
     [1, 1, 1, 1, 1, 1, 1, 1]
   """
   check_least("margin", margin, 0)
-  x, spiking = network.checked(x, time_steps)
-  check_inputs(x, "x")
+  x, spiking = network.checked(x, time_steps, keys)
+  as_batch("x", x)
   graph, variables = network.graph, network.variables
   config = spiking.one_chunk
   count, rows = len(x), np.arange(len(x))  # rows: which image each place of the batch holds
@@ -160,8 +160,8 @@ def choose_margin(
   found, others = [], []
   for batch in batches:
     x, keys = _inputs_and_keys(batch)
-    x, spiking = network.checked(x, time_steps)
-    check_inputs(x)
+    x, spiking = network.checked(x, time_steps, keys)
+    as_batch("batches", x)
     graph, variables = network.graph, network.variables
     check_classes(_start.eval_shape(graph, spiking.one_chunk, variables, x, keys)[1], len(x))
     logits, last = map(np.asarray, _every_answer(graph, spiking, variables, x, keys))
@@ -191,20 +191,11 @@ def _inputs_and_keys(batch: Any) -> tuple[Any, Any]:
   """
   if not isinstance(batch, (tuple, list, dict)):
     return batch, None
-  if isinstance(batch, tuple) and len(batch) == 2 and _are_keys(batch[1]):
+  if isinstance(batch, tuple) and len(batch) == 2 and (batch[1] is None or are_keys(batch[1])):
     return batch[0], batch[1]
   raise ValueError(
     f"batches holds a {type(batch).__name__} of {len(batch)}: give inputs alone, without labels, "
     "or pairs of inputs and random keys where the encoding is 'poisson'"
-  )
-
-
-def _are_keys(keys: Any) -> bool:
-  """Whether these are random keys, [B], or None; those of old are pairs of uint32."""
-  dtype = getattr(keys, "dtype", None)
-  return keys is None or (
-    dtype is not None
-    and (jnp.issubdtype(dtype, jax.dtypes.prng_key) or (dtype == np.uint32 and keys.ndim == 2))
   )
 
 

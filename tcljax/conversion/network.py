@@ -20,10 +20,12 @@ from tcljax.layers.collections import (
   PARAMS,
   Variables,
   no_threshold,
+  require_clipping,
   thresholds_by_path,
   with_thresholds,
 )
 from tcljax.layers.integrate_and_fire import IF
+from tcljax.maths.inputs import as_inputs, check_keys
 from tcljax.models.precision import in_float32
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
@@ -85,26 +87,27 @@ class SpikingNetwork:
       Mean output over T steps, [B, ...]: the logits.
 
     Raises:
-      ValueError: if the inputs have another shape than `input_shape`, or T < 1.
+      ValueError: if the inputs are no real numbers, or other ones in JAX, or have another shape
+        than `input_shape`, if keys are not one for each, or T < 1.
     """
-    x, spiking = self.checked(x, time_steps)
+    x, spiking = self.checked(x, time_steps, keys)
     return _logits(self.graph, spiking.one_chunk, self.variables, x, keys, spiking.time_steps)
 
-  def checked(self, x: jax.Array, time_steps: int | None = None) -> tuple[jax.Array, SpikingConfig]:
+  def checked(
+    self, x: jax.Array, time_steps: int | None = None, keys: jax.Array | None = None
+  ) -> tuple[jax.Array, SpikingConfig]:
     """Inputs as an array, and how they are simulated over T steps, with K chosen.
 
     Raises:
-      ValueError: if the inputs have another shape than `input_shape`, or T < 1.
+      ValueError: as a call does.
     """
-    try:
-      x = jnp.asarray(x)
-    except TypeError as error:
-      raise ValueError(f"inputs of type {type(x).__name__} are no array of numbers") from error
+    x = jnp.asarray(as_inputs("inputs", x))
     if tuple(x.shape[1:]) != self.input_shape:
       raise ValueError(
         f"inputs have shape {tuple(x.shape)}, expected (batch, "
         f"{', '.join(map(str, self.input_shape))})"
       )
+    check_keys(keys, len(x))
     spiking = self.spiking
     if time_steps is not None and time_steps != spiking.time_steps:
       spiking = dataclasses.replace(spiking, time_steps=time_steps, chunk=0)
@@ -176,6 +179,7 @@ def convert(
     >>> bool(abs(network(images) - simulated).max() < 1e-5)  # BatchNorm is folded in
     True
   """
+  variables = require_clipping(variables)
   thresholds = {(".".join(path),): held for path, held in thresholds_by_path(variables).items()}
   check_spiking(spiking)
   try:

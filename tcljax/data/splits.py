@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from tcljax.data.orders import TrainingOrder
+from tcljax.maths.inputs import as_inputs, as_labels
 
 Batch = dict[str, np.ndarray]
 # Closing it ends what reads images for it.
@@ -50,27 +51,19 @@ class Examples(Protocol):
 class Split:
   """Images [N, ...] (uint8 [N, H, W, C] where they were loaded) and class numbers [N], in memory.
 
+  Both are given as anything that NumPy makes arrays of, and held as arrays of NumPy.
+
   Raises:
-    ValueError: if the images are no real numbers, or the labels not class numbers, one for each.
+    ValueError: if the images are no real numbers, or other ones in JAX, or the labels not class
+      numbers, one for each, or entries are masked.
   """
 
   images: np.ndarray
   labels: np.ndarray
 
   def __post_init__(self) -> None:
-    # By what they are not: bfloat16 has a kind of its own.
-    if not self.images.ndim or self.images.dtype.kind in "OSUcmM":
-      raise ValueError(
-        f"images have shape {self.images.shape} and type {self.images.dtype}: give real numbers, "
-        "[N, ...]"
-      )
-    if self.labels.ndim != 1 or not np.issubdtype(self.labels.dtype, np.integer):
-      column = self.labels.shape[1:] == (1,)
-      remedy = "of one column labels[:, 0]" if column else "of one-hot labels, labels.argmax(-1)"
-      raise ValueError(
-        f"labels have shape {self.labels.shape} and type {self.labels.dtype}: give "
-        f"class numbers, integers [N]; {remedy}"
-      )
+    object.__setattr__(self, "images", np.asarray(as_inputs("images", self.images)))
+    object.__setattr__(self, "labels", as_labels(self.labels))
     if len(self.images) != len(self.labels):
       raise ValueError(f"{len(self.images)} images have {len(self.labels)} labels: give one each")
 

@@ -12,11 +12,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from tcljax.checks import check_count
+from tcljax.checks import check_count, check_seed
 from tcljax.data import Examples, Split, evaluation_batches
 from tcljax.distributed import parallel
 from tcljax.layers.activations import TCL, ReLU, with_activation
-from tcljax.layers.collections import Variables, require_clipping, spike_counts
+from tcljax.layers.collections import Variables, as_variables, require_clipping, spike_counts
+from tcljax.maths.inputs import preprocessed
 from tcljax.simulation.outputs import answers, count_classes
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import count_neurons, simulate
@@ -135,10 +136,11 @@ def evaluate(
     (8, 100.0, (64,))
   """
   check_count("batch_size", batch_size, 1)
+  check_seed("seed", seed)
   return evaluate_split(
     model,
     variables,
-    Split(np.asarray(images), np.asarray(labels)),
+    Split(images, labels),
     spiking,
     batch_size=batch_size,
     preprocess=preprocess,
@@ -159,15 +161,16 @@ def evaluate_split(
   seed: int = 0,
 ) -> Evaluation:
   """`evaluate` on a split, which may be streamed."""
-  require_clipping(variables)
+  variables = require_clipping(variables)
   check_spiking(spiking)
   mesh = parallel.data_mesh()
   batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(split))))
-  reference_model, reference_variables = reference or (with_activation(model, ReLU), variables)
+  reference_model, given = reference or (with_activation(model, ReLU), variables)
   measure = _compiled(_measurement, model, reference_model, spiking, preprocess, mesh)
-  variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
+  variables, reference_variables = parallel.replicate(mesh, (variables, as_variables(given)))
   example = jax.eval_shape(
-    preprocess, jax.ShapeDtypeStruct((2, *split.image_shape), split.image_dtype)
+    functools.partial(preprocessed, preprocess),
+    jax.ShapeDtypeStruct((2, *split.image_shape), split.image_dtype),
   )
   classes = count_classes(reference_model, reference_variables, example)
   split.check_classes(classes)
@@ -241,7 +244,7 @@ def _measurement(
 
   @jax.jit
   def measure(variables, reference_variables, batch, key):
-    x = preprocess(batch["image"])
+    x = preprocessed(preprocess, batch["image"])
     mask, labels = batch["mask"], batch["label"]
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
     logits = _logits(reference_model, reference_variables, x)

@@ -23,6 +23,7 @@ from tcljax.layers.collections import (
   thresholds_by_path,
 )
 from tcljax.maths import clipping
+from tcljax.maths.inputs import as_inputs, preprocessed
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import count_neurons, simulate
@@ -114,9 +115,10 @@ def diagnose(
     >>> found["act1_1"].inherited < 1e-5  # the first activation's current is what it is in the ANN
     True
   """
-  require_clipping(variables)
+  variables = require_clipping(variables)
   check_spiking(spiking)
   check_count("batch_size", batch_size, 1)
+  images = np.asarray(as_inputs("images", images))
   if not len(images):
     raise ValueError("there are no images to diagnose")
   if spiking.encoding != "constant":
@@ -126,15 +128,17 @@ def diagnose(
     )
   measure = jax.jit(functools.partial(_measure, model, spiking))
   totals: Any = None  # trees of arrays; there is at least one batch
-  images = np.asarray(images)
   for start in range(0, len(images), batch_size):
     batch = jnp.asarray(images[start : start + batch_size])
-    found = jax.device_get(measure(variables, preprocess(batch)))
+    found = jax.device_get(measure(variables, preprocessed(preprocess, batch)))
     totals = found if totals is None else jax.tree.map(np.add, totals, found)
   for name, found in totals.items():
     if not np.isfinite(found["squares"]["total"]):
       raise ValueError(f"activation {name!r} is not finite on these images")
-  example = jax.eval_shape(preprocess, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
+  example = jax.eval_shape(
+    functools.partial(preprocessed, preprocess),
+    jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype),
+  )
   return {
     name: _diagnosis(totals[name]) for name in count_neurons(model, variables, example.shape[1:])
   }

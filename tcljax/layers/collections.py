@@ -21,6 +21,7 @@ from flax import traverse_util
 from jax.typing import ArrayLike
 
 from tcljax.maths import clipping
+from tcljax.maths.inputs import as_numbers
 from tcljax.maths.values import check_raw_threshold
 
 # Collections of variables by name; each is a tree of arrays.
@@ -82,12 +83,28 @@ class Membrane(NamedTuple):
   sums: nn.Variable | None
 
 
-def require_clipping(variables: Variables) -> None:
-  """Raises ValueError unless the variables have thresholds, above 0 as far as they are known."""
+def as_variables(variables: Variables) -> dict[str, Any]:
+  """A network's variables with numbers that JAX keeps as they are; other collections untouched.
+
+  Raises:
+    ValueError: naming the array that holds others, see `maths.inputs.as_numbers`.
+  """
   if not isinstance(variables, Mapping):
     raise ValueError(
       f"variables={variables!r} must be collections by name, as model.init gives them"
     )
+  own = {name: held for name, held in variables.items() if name in COLLECTIONS}
+  named = lambda path, x: as_numbers(jax.tree_util.keystr(path, simple=True, separator="/"), x)
+  return {**variables, **jax.tree_util.tree_map_with_path(named, own)}
+
+
+def require_clipping(variables: Variables) -> dict[str, Any]:
+  """`as_variables` of those that must have thresholds, above 0 as far as they are known.
+
+  Raises:
+    ValueError: if they have none.
+  """
+  variables = as_variables(variables)
   if CLIPPING not in variables:
     raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
   if not isinstance(variables[CLIPPING], Mapping):
@@ -95,6 +112,7 @@ def require_clipping(variables: Variables) -> None:
   for path, held in _by_path(variables[CLIPPING]).items():
     if RAW_THRESHOLD in held:
       check_raw_threshold("/".join(path), held[RAW_THRESHOLD])
+  return variables
 
 
 def no_threshold(activation: str) -> ValueError:
@@ -128,9 +146,8 @@ def thresholds_by_path(variables: Variables) -> dict[Path, Thresholds]:
   Raises:
     ValueError: if there are none, or one has no initial potential.
   """
-  require_clipping(variables)
   found = {}
-  for path, held in _by_path(variables[CLIPPING]).items():
+  for path, held in _by_path(require_clipping(variables)[CLIPPING]).items():
     if set(held) != set(Thresholds._fields):
       raise no_threshold("/".join(path))
     found[path] = Thresholds(**held)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from tcljax.checks import check_count
+from tcljax.maths.inputs import as_numbers
 from tcljax.maths.shapes import check_per_channel, check_shape
 from tcljax.maths.values import check_threshold, check_v_init, floating_type, widened
 
@@ -21,12 +22,15 @@ def threshold_from_raw(raw: ArrayLike) -> jax.Array:
   Returns:
     tau, in the same shape, in activation units.
 
+  Raises:
+    ValueError: if these are no real numbers.
+
   Examples:
     >>> import tcljax
     >>> round(float(tcljax.threshold_from_raw(0.0)), 4)  # log(2)
     0.6931
   """
-  return jax.nn.softplus(jnp.asarray(raw))
+  return jax.nn.softplus(jnp.asarray(as_numbers("raw", raw)))
 
 
 def raw_from_threshold(threshold: ArrayLike) -> jax.Array:
@@ -111,7 +115,7 @@ def clip(x: jax.Array, threshold: ArrayLike) -> jax.Array:
     >>> float(jax.grad(lambda tau: tcljax.clip(x, tau).sum())(2.0))  # from the two that are clipped
     2.0
   """
-  x = jnp.asarray(x)
+  x = jnp.asarray(as_numbers("x", x))
   check_per_channel("threshold", threshold, x)
   check_threshold(threshold)
   x = x.astype(floating_type(x))
@@ -148,7 +152,7 @@ def quantized_clip(
     >>> tcljax.quantized_clip(x, 1.0, time_steps=16).tolist()  # 0, 5 and 16 of 16 spikes
     [0.0, 0.3125, 1.0]
   """
-  x = jnp.asarray(x)
+  x = jnp.asarray(as_numbers("x", x))
   check_count("time_steps", time_steps, 1)
   check_per_channel("threshold", threshold, x)
   check_per_channel("v_init", v_init, x)

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from tcljax.checks import check_choice
-from tcljax.maths.shapes import check_axes, check_shape
+from tcljax.maths.inputs import as_floats, check_keys
+from tcljax.maths.shapes import check_axes
 
 ENCODINGS = ("constant", "poisson")
 
@@ -41,19 +42,18 @@ def frames(
     out of the loop over time.
 
   Raises:
-    ValueError: on an unknown encoding, or if "poisson" comes without a key for each example.
+    ValueError: on an unknown encoding, inputs that are no real numbers, keys that are not one for
+      each example, or if "poisson" comes without any.
   """
   check_choice("encoding", encoding, ENCODINGS)
   check_axes("x", x, 1, "[B, ...]")
-  if not jnp.issubdtype(x.dtype, jnp.inexact):  # of int8 the magnitude of -128 is none
-    x = x.astype(jnp.float32)
+  check_keys(keys, len(x))
+  x = as_floats("x", x)  # of int8 the magnitude of -128 is none
   if encoding == "constant":
     every = jnp.broadcast_to(x, (time_steps, *x.shape))
   else:
     if keys is None:
       raise ValueError("encoding='poisson' needs keys: one random key for each example")
-    check_axes("keys", keys, 1, "[B], one random key for each example")
-    check_shape("keys", keys, (len(x), *keys.shape[1:]), "the batch of x")
 
     def frame(t):
       return jax.vmap(lambda key, image: poisson_spikes(jax.random.fold_in(key, t), image))(keys, x)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from tcljax.checks import check_choice
+from tcljax.maths.inputs import as_numbers
 from tcljax.maths.shapes import check_axes, check_broadcasts, check_shape
 from tcljax.maths.surrogates import (
   check_surrogate,
@@ -99,6 +100,7 @@ def spike(
     (0.0, 0.75)
   """
   check_surrogate(surrogate, width)
+  v = as_numbers("v", v)
   check_broadcasts("threshold", threshold, jnp.shape(v), "v")
   check_threshold(threshold)
   return differentiable_spike(*widened(v, threshold), surrogate, width).astype(floating_type(v))
@@ -133,6 +135,7 @@ def if_step(
     ([0.25], [1.0])
   """
   check_neuron(neuron)
+  v, current = as_numbers("v", v), as_numbers("current", current)
   check_shape("current", current, jnp.shape(v), "v")
   check_broadcasts("threshold", threshold, jnp.shape(v), "v")
   check_threshold(threshold)
@@ -175,6 +178,7 @@ def integrate(
     ([0.0, 1.0, 1.0], [0.25])
   """
   check_neuron(neuron)
+  currents, v = as_numbers("currents", currents), as_numbers("v", v)
   check_axes("currents", currents, 1, "[T, B, ...]")
   for name, value in (("v", v), ("threshold", threshold)):
     check_broadcasts(name, value, jnp.shape(currents)[1:], "one step of currents")
@@ -277,9 +281,11 @@ def integrate_and_fire(
     >>> int(spikes.sum())  # floor(16 * 0.3 + 0.5)
     5
   """
+  currents = as_numbers("currents", currents)
   check_axes("currents", currents, 1, "[T, B, ...]")
   for name, value in (("threshold", threshold), ("v_init", v_init)):
     check_broadcasts(name, value, jnp.shape(currents)[1:], "one step of currents")
+  check_threshold(threshold)
   check_v_init(v_init)
   _, fraction, tau = widened(currents, v_init, threshold)
   return integrate(currents, fraction * tau, threshold, neuron)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from tcljax.checks import check_choice
+from tcljax.maths.inputs import as_numbers
 
 # Shapes of the surrogate derivative at width 1. Each integrates to 1 over the real line, so that
 # the smooth function it is the derivative of steps from 0 to 1 as the spike does.
@@ -44,7 +45,7 @@ def surrogate_derivative(
     h(u), in the shape of `u`, per unit of u.
 
   Raises:
-    ValueError: on an unknown surrogate or a width that is not positive.
+    ValueError: on an unknown surrogate, a width that is not positive, or no real numbers.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -54,7 +55,7 @@ def surrogate_derivative(
     [0.0, 0.5, 1.0, 0.5]
   """
   check_surrogate(surrogate, width)
-  return _SURROGATES[surrogate](jnp.asarray(u) / width) / width
+  return _SURROGATES[surrogate](jnp.asarray(as_numbers("u", u)) / width) / width
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))

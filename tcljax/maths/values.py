@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from tcljax.maths.inputs import as_numbers
+
 
 def check_threshold(threshold: ArrayLike) -> None:
   """Raises ValueError if a threshold, or one of several, is known not to be finite and above 0."""
+  as_numbers("threshold", threshold)
   _check("threshold", threshold, lambda x: np.isfinite(x) & (x > 0), "finite and above 0")
 
 
@@ -30,6 +33,7 @@ def check_raw_threshold(activation: str, raw: ArrayLike) -> None:
 
 def check_v_init(v_init: ArrayLike) -> None:
   """Raises ValueError if an initial potential is known not to be finite."""
+  as_numbers("v_init", v_init)
   _check("v_init", v_init, np.isfinite, "finite")
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from flax import traverse_util
 
 from tcljax.layers.collections import Variables
+from tcljax.maths.inputs import as_numbers
 from tcljax.models import VGG, ResNet
 
 FORMATS = (".th", ".pth", ".pt", ".safetensors", ".npz")
@@ -122,7 +123,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
       f"{str(error).partition(chr(10))[0]}"
     ) from error
   state = {
-    _torchvision_name(name): np.asarray(array, np.float32)
+    _torchvision_name(name): np.asarray(as_numbers(f"{path}: {name}", array), np.float32)
     for name, array in tensors.items()
     if not name.endswith("num_batches_tracked")
   }
@@ -153,7 +154,7 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     return {}
   state = next((state[name] for name in _NESTED if isinstance(state.get(name), dict)), state)
   return {
-    name: value.detach().float().numpy()
+    name: (value.detach() if value.is_complex() else value.detach().float()).numpy()
     for name, value in state.items()
     if isinstance(value, torch.Tensor)
   }

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from tcljax.checks import check_count
+from tcljax.checks import check_count, check_seed
 from tcljax.data import Preprocessing
 from tcljax.runs.sections import (
   DataConfig,
@@ -100,9 +100,7 @@ class RunConfig:
     return [phase for phase, does in runs.items() if does]
 
   def __post_init__(self) -> None:
-    check_count("seed", self.seed, 0)
-    if self.seed >= 2**32:  # of more, JAX's keys would take the last 32 bits
-      raise ValueError(f"seed={self.seed} must be below {2**32}")
+    check_seed("seed", self.seed)
     check_count("log_every", self.log_every, 1)
     check_count("checkpoint_every", self.checkpoint_every, 1)
     if not self.joint.through:

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from tcljax.checks import check_inputs
 from tcljax.kernels import fire
 from tcljax.layers import collections
 from tcljax.layers.activations import activation_paths, with_activation
 from tcljax.layers.collections import Variables
 from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths.encoding import frames
+from tcljax.maths.inputs import as_batch
 from tcljax.simulation.outputs import check_one_array
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 
@@ -134,8 +134,8 @@ def simulate(
     >>> bool(error < 0.02)  # with T the spiking network comes closer to the clipped one
     True
   """
-  collections.require_clipping(variables)
-  check_inputs(x, "x")
+  variables = collections.require_clipping(variables)
+  x = as_batch("x", x)
   spiking = with_chunk(model, variables, x, spiking)
   chunks = spiking.time_steps // spiking.chunk
   start, run = in_chunks(

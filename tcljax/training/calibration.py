@@ -15,7 +15,6 @@ from tcljax.checks import (
   check_batches,
   check_choice,
   check_count,
-  check_inputs,
   check_number,
   check_percentile,
 )
@@ -25,6 +24,7 @@ from tcljax.layers.activations import Activation, with_activation
 from tcljax.layers.collections import (
   Path,
   Variables,
+  as_variables,
   leave,
   new_thresholds,
   thresholds_by_path,
@@ -38,6 +38,7 @@ from tcljax.maths.histogram import (
   least_squares_threshold,
   percentile_threshold,
 )
+from tcljax.maths.inputs import as_batch, as_floats
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 
 METHODS = ("percentile", "maximum", "least_squares")
@@ -137,16 +138,18 @@ def calibrate(
   check_spiking(spiking)
   check_calibration(method, percentile, v_init, instalments)
   check_batches(batches)
+  variables = as_variables(variables)
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
 
   @functools.partial(jax.jit, compiler_options=xla_options.saving_memory())
   def observe(variables, x):
+    x = as_floats("batches", x)
     return network.apply(variables, x, mutable=["observed"])[1]["observed"]
 
   totals: dict[Path, Histogram] = {}
   shapes = set()
   for batch in batches:
-    check_inputs(batch)
+    batch = as_batch("batches", batch)
     if batch.shape[1:] not in shapes:
       check_convertible(model, variables, batch.shape[1:])
       shapes.add(batch.shape[1:])

@@ -25,6 +25,7 @@ from tcljax.checks import check_choice
 from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import BATCH_STATS, Variables, teacher_of, thresholds_by_path
+from tcljax.maths.inputs import preprocessed
 from tcljax.simulation.outputs import answers, class_logits
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import LARGEST_CHUNK, simulate, with_chunk
@@ -113,7 +114,7 @@ def ann_objective(
   loss_of = _loss(kind, teacher, smoothing)
 
   def objective(variables, batch, key):
-    x = preprocess(batch["image"], key)
+    x = preprocessed(preprocess, batch["image"], key)
     logits, updated = model.apply(variables, x, train=True, mutable=[BATCH_STATS])
     loss = loss_of(variables, x, batch["label"])(logits)
     return loss, ({"accuracy": _accuracy(logits, batch["label"])}, updated)
@@ -199,7 +200,7 @@ def snn_objective(
 
   def objective(variables, batch, key):
     augment_key, input_key = jax.random.split(key)
-    x = preprocess(batch["image"], augment_key)
+    x = preprocessed(preprocess, batch["image"], augment_key)
     logits = run(variables, x, jax.random.split(input_key, x.shape[0]))
     loss = geometric_mean(jax.vmap(loss_of(variables, x, batch["label"]))(logits))
     return loss, ({"accuracy": _accuracy(logits[-1], batch["label"])}, {})

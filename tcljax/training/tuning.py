@@ -1,5 +1,6 @@
 """Phase 2 as a library call: train the thresholds of a network through its T-step simulation."""
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -9,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import unfreeze
 
-from tcljax.checks import check_count, check_finite
+from tcljax.checks import check_count, check_finite, check_seed
 from tcljax.data import Split
 from tcljax.distributed import parallel
 from tcljax.graph import check_convertible
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import CLIPPING, Variables, require_clipping
+from tcljax.maths.inputs import preprocessed
 from tcljax.simulation.outputs import count_classes
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.training.loop import Hooks
@@ -97,16 +99,17 @@ def tune(
     >>> all(jax.tree.leaves(same["params"])), any(jax.tree.leaves(same["clipping"]))
     (True, False)
   """
-  require_clipping(variables)
+  variables = require_clipping(variables)
   check_spiking(spiking)
   if not isinstance(optimizer, OptimizerConfig):
     raise ValueError(f"optimizer={optimizer!r} must be a tcljax.OptimizerConfig")
   check_count("steps", steps, 1)
   check_finite("minutes", minutes)
+  check_seed("seed", seed)
   parallel.check_batch_size("batch_size", batch_size)
-  split = Split(np.asarray(images), np.asarray(labels))
+  split = Split(images, labels)
   example = jax.eval_shape(
-    preprocess,
+    functools.partial(preprocessed, preprocess),
     jax.ShapeDtypeStruct((2, *split.image_shape), split.image_dtype),
     jax.eval_shape(jax.random.key, 0),
   )
@@ -115,7 +118,7 @@ def tune(
   variables = unfreeze(dict(variables))
   mesh = parallel.data_mesh()
   loss = snn_objective(model, preprocess, spiking, mesh, objective, at=at)
-  phase = Phase("tune", steps, batch_size, loss, {CLIPPING: optimizer}, seed)
+  phase = Phase("tune", steps, batch_size, loss, {CLIPPING: optimizer}, int(seed))
   if minutes:
     phase = within(phase, minutes, variables, split, mesh)
     if phase.steps < ENOUGH_STEPS:

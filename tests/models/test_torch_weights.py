@@ -188,6 +188,25 @@ def test_other_faults_of_a_file(tmp_path, state, monkeypatch):
     read_state_dict(tmp_path / "empty.pth")
 
 
+@pytest.mark.parametrize(
+  "bias, message",
+  [
+    (np.ones(10, np.complex64), r"of shape \(10,\) and type complex64: give real numbers"),
+    (np.full(10, 1e300), r"1e\+300 does not fit into float32"),
+    (np.full(10, "a"), r"type <U1: give real numbers"),
+    (np.ones(10, "M8[s]"), r"type datetime64\[s\]: give real numbers"),
+  ],
+)
+def test_arrays_that_are_no_weights_are_told_by_file_and_name(tmp_path, state, bias, message):
+  np.savez(tmp_path / "net.npz", **{**state, "fc.bias": bias})
+  with pytest.raises(ValueError, match=rf"net\.npz: fc\.bias\b.*{message}"):
+    read_state_dict(tmp_path / "net.npz")
+  if bias.dtype.kind == "c":
+    torch.save({"fc.bias": torch.from_numpy(bias)}, tmp_path / "net.pth")
+    with pytest.raises(ValueError, match=rf"net\.pth: fc\.bias\b.*{message}"):
+      read_state_dict(tmp_path / "net.pth")
+
+
 def test_models_that_weights_cannot_be_imported_into():
   with pytest.raises(ValueError, match="into ResNet and VGG, not into Dense"):
     load_pretrained("net.npz", flax.linen.Dense(3), (4,))

@@ -1,0 +1,195 @@
+"""What users pass as data: inputs of a network, class numbers and random keys.
+
+Here alone it is looked at, so that every door of the library tells the same faults in one line.
+Arrays of JAX, traced ones among them, are known by shape and type. What JAX would change silently
+in an array on the host is told by its value: a mask that it does not see, and numbers that are too
+large for the 32 bits in which it keeps those of 64.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcljax.maths.shapes import check_axes, check_shape
+
+# Of JAX or NumPy, as it was given; most of what takes it is declared for those of JAX.
+Array = Any
+
+
+def as_numbers(field: str, x: Any) -> Array:
+  """What JAX keeps as it is: an array, or a number of Python, whose type gives way to others.
+
+  Args:
+    field: name of the argument.
+    x: real numbers in any shape: an array of JAX, or what NumPy makes an array of.
+
+  Returns:
+    `x` itself where it is a number of Python, an array of JAX, or one of NumPy in the machine's
+    order of bytes.
+
+  Raises:
+    ValueError: if these are no real numbers or booleans, entries are masked, or a number does not
+      fit into 32 bits where JAX keeps no more of it.
+  """
+  array = x if isinstance(x, jax.Array) else _on_host(field, x)
+  _check_real(field, array, "real numbers of at most 64 bits")
+  if isinstance(array, np.ndarray):
+    _check_range(field, array)
+  return x if isinstance(x, (bool, int, float)) else array
+
+
+def as_inputs(field: str, x: Any) -> Array:
+  """`as_numbers` of inputs, [B, ...]; no number by itself is one."""
+  array = as_numbers(field, x)
+  if not np.ndim(array):
+    raise ValueError(f"{field}={array} must be an array of inputs, [B, ...]")
+  return array
+
+
+def as_batch(field: str, batch: Any) -> Array:
+  """`as_inputs` of a batch, [B, ...] with B at least 1; of a list it may be a pair, and is told."""
+  if not hasattr(batch, "shape"):
+    raise ValueError(
+      f"{field} holds a {type(batch).__name__}, such as a pair of images and labels: give the "
+      "inputs alone, arrays [B, ...]; a network takes one input"
+    )
+  shape = tuple(batch.shape)
+  if not shape or not shape[0]:
+    raise ValueError(
+      f"{field} holds an empty batch, of shape {shape}: give at least one input in each, [B, ...]"
+    )
+  return as_inputs(field, batch)
+
+
+def as_floats(field: str, x: Array) -> Array:
+  """Inputs in floating point: integers and booleans as float32.
+
+  So a network meets them, whichever of its activations it has. A difference of uint8 is none.
+
+  Raises:
+    ValueError: if they are no real numbers, as far as a type says it.
+  """
+  if not hasattr(x, "dtype"):
+    raise ValueError(f"{field} is of type {type(x).__name__} and must be one array, [B, ...]")
+  _check_real(field, x, "real numbers, [B, ...]")
+  return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
+
+
+def preprocessed(preprocess: Callable[..., Any], *given: Any) -> Array:
+  """What a user's function makes of images, in floating point.
+
+  Raises:
+    ValueError: if that is no array of real numbers.
+  """
+  return as_floats("preprocess(images)", preprocess(*given))
+
+
+def _check_real(field: str, x: Array, wanted: str) -> None:
+  """Raises ValueError unless an array is of real numbers that JAX knows, or of booleans."""
+  kinds = (jnp.floating, jnp.integer, jnp.bool_)
+  # NumPy takes durations for integers, and JAX takes no floating point of 128 bits.
+  if (
+    not any(jnp.issubdtype(x.dtype, kind) for kind in kinds)
+    or x.dtype.kind == "m"
+    or x.dtype.itemsize > 8
+  ):
+    raise ValueError(f"{field} of shape {tuple(x.shape)} and type {x.dtype}: give {wanted}")
+
+
+def _on_host(field: str, x: Any) -> Array:
+  """What NumPy makes of this, in the machine's order of bytes; of traced arrays what JAX does."""
+  _check_unmasked(field, x)
+  try:
+    array = np.asarray(x)
+  except jax.errors.TracerArrayConversionError:
+    return jnp.asarray(x)
+  except Exception as error:  # whatever the object itself raises
+    reason = str(error).strip().partition("\n")[0]
+    raise ValueError(
+      f"{field} of type {type(x).__name__}: give an array of numbers; NumPy says: {reason}"
+    ) from error
+  if array.dtype == object and not array.ndim:  # NumPy sees no array in it
+    raise ValueError(f"{field} of type {type(x).__name__}: give an array of numbers")
+  return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _check_unmasked(field: str, x: Any) -> None:
+  if _is_masked(x):
+    raise ValueError(f"{field}: some entries are masked: fill them, .filled(...), or drop them")
+
+
+def _is_masked(x: Any) -> bool:
+  """Whether entries are masked, also in one of several arrays."""
+  return any(map(_is_masked, x)) if isinstance(x, (list, tuple)) else bool(np.ma.is_masked(x))
+
+
+def _check_range(field: str, x: np.ndarray) -> None:
+  """Raises ValueError if a number is finite, and would be another one in JAX."""
+  kept = jax.dtypes.canonicalize_dtype(x.dtype)
+  if kept == x.dtype:
+    return
+  whole = jnp.issubdtype(kept, jnp.integer)
+  limits = jnp.iinfo(kept) if whole else jnp.finfo(kept)
+  finite = np.isfinite(x)
+  for end in (x.min(where=finite, initial=0), x.max(where=finite, initial=0)):
+    if not float(limits.min) <= float(end) <= float(limits.max):
+      remedy = "give floating-point numbers" if whole else "scale them down"
+      raise ValueError(
+        f"{field}: {end} does not fit into {kept}, in which JAX keeps {x.dtype}: {remedy}"
+      )
+
+
+def as_labels(labels: Any) -> np.ndarray:
+  """Class numbers as an array of NumPy, [N].
+
+  Raises:
+    ValueError: if they are no integers, not [N], or some are masked.
+  """
+  array = _on_host("labels", labels)
+  if array.ndim != 1 or array.dtype.kind not in "iu":
+    remedy = "of one-hot labels, labels.argmax(-1)"
+    if array.shape[1:] == (1,):
+      remedy = "of one column labels[:, 0]"
+    elif array.ndim == 1 and array.dtype.kind in "fb":
+      remedy = "of whole numbers, labels.astype(int)"
+    elif array.ndim == 1:
+      remedy = "of names, np.unique(labels, return_inverse=True)[1]"
+    raise ValueError(
+      f"labels have shape {tuple(array.shape)} and type {array.dtype}: give class numbers, "
+      f"integers [N]; {remedy}"
+    )
+  return np.asarray(array)
+
+
+def are_keys(keys: Any) -> bool:
+  """Whether this is an array of random keys, by its type; those of old are rows of uint32."""
+  if not hasattr(keys, "dtype"):
+    return False
+  if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+    return True
+  return keys.dtype == np.uint32 and keys.ndim == 2 and keys.shape[1:] == _row_of_key()
+
+
+def _row_of_key() -> tuple[int, ...]:
+  return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
+
+
+def check_keys(keys: Any, count: int) -> None:
+  """Raises ValueError unless these are random keys, [B], one for each of B inputs; or None."""
+  if keys is None:
+    return
+  _check_unmasked("keys", keys)
+  if not are_keys(keys):
+    kind = f"type {type(keys).__name__}"
+    if hasattr(keys, "dtype"):
+      kind = f"shape {tuple(keys.shape)} and type {keys.dtype}"
+    raise ValueError(
+      f"keys of {kind} are no random keys: give one for each input, such as "
+      f"jax.random.split(jax.random.key(0), {count})"
+    )
+  check_axes("keys", keys, 1, "[B], one random key for each example")
+  rows = () if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else _row_of_key()
+  check_shape("keys", keys, (count, *rows), "the batch of x")
