@@ -13,7 +13,8 @@ import numpy as np
 from flax import traverse_util
 
 from tcljax.checks import check_count
-from tcljax.layers.activations import Activation, ReLU, with_activation
+from tcljax.data.preprocessing import preprocessed
+from tcljax.layers.activations import Activation, ReLU, check_model, with_activation
 from tcljax.layers.collections import (
   Path,
   Variables,
@@ -95,13 +96,14 @@ def diagnose(
     images: some hundred inputs, [N, ...].
     spiking: how to simulate; with hard reset, what that loses counts as unevenness.
     batch_size: images at a time.
-    preprocess: applied to each batch of images on the device.
+    preprocess: a function of JAX that makes inputs [B, ...] of each batch of images.
 
   Returns:
     A `Diagnosis` for each activation, by its path, in the order in which they are computed.
 
   Raises:
-    ValueError: if there are no images, thresholds are missing, or an activation is not finite.
+    ValueError: if there are no images or the model does not take them, thresholds are missing,
+      `preprocess` gives no inputs, or an activation is not finite.
 
   Examples:
     >>> import jax
@@ -114,6 +116,7 @@ def diagnose(
     >>> found["act1_1"].inherited < 1e-5  # the first activation's current is what it is in the ANN
     True
   """
+  check_model(model)
   require_clipping(variables)
   check_spiking(spiking)
   check_count("batch_size", batch_size, 1)
@@ -124,9 +127,11 @@ def diagnose(
       f"encoding={spiking.encoding!r}: a diagnosis takes constant input, whose mean "
       "currents are those of the network"
     )
+  images = np.asarray(images)
+  given = jax.ShapeDtypeStruct((max(2, batch_size), *images.shape[1:]), images.dtype)
+  neurons = count_neurons(model, variables, preprocessed(preprocess, given).shape[1:])
   measure = jax.jit(functools.partial(_measure, model, spiking))
   totals: Any = None  # trees of arrays; there is at least one batch
-  images = np.asarray(images)
   for start in range(0, len(images), batch_size):
     batch = jnp.asarray(images[start : start + batch_size])
     found = jax.device_get(measure(variables, preprocess(batch)))
@@ -134,10 +139,7 @@ def diagnose(
   for name, found in totals.items():
     if not np.isfinite(found["squares"]["total"]):
       raise ValueError(f"activation {name!r} is not finite on these images")
-  example = jax.eval_shape(preprocess, jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype))
-  return {
-    name: _diagnosis(totals[name]) for name in count_neurons(model, variables, example.shape[1:])
-  }
+  return {name: _diagnosis(totals[name]) for name in neurons}
 
 
 class _Replayed(Activation):
