@@ -16,8 +16,9 @@ from tcljax.maths.neurons import Neuron, if_step, integrate, integrate_and_fire,
 from tcljax.maths.surrogates import surrogate_derivative
 from tcljax.models import CNN, VGG, VGG16, ResNet, create_model
 from tcljax.models.torch_weights import load_pretrained
+from tcljax.simulation.observers import Chunk
 from tcljax.simulation.settings import SpikingConfig
-from tcljax.simulation.time_loop import Chunk, Simulation, simulate
+from tcljax.simulation.time_loop import Simulation, simulate
 from tcljax.training.calibration import calibrate, thresholds
 from tcljax.training.loop import TrainingDiverged
 from tcljax.training.optimizers import OptimizerConfig

@@ -1,9 +1,42 @@
 """Checks of a user's values; each raises ValueError with the field, the value and the remedy."""
 
+import inspect
 import math
 import operator
 from collections.abc import Iterable
 from typing import Any
+
+_SHORT = (str, bytes, bool, int, float, complex, type(None))
+
+
+def must_be(field: str, value: Any, wanted: str) -> str:
+  """The words for a value of the wrong kind: `x=None must be a path`.
+
+  Arrays and networks are never written out, as they take many lines: `x is of type dict and must
+  be a path`.
+  """
+  text = repr(value) if isinstance(value, _SHORT) else ""
+  if text and len(text) <= 80:
+    return f"{field}={text} must be {wanted}"
+  kind = f"of type {type(value).__name__}"
+  if isinstance(value, type):
+    kind = f"the class {value.__name__}"
+  return f"{field} is {kind} and must be {wanted}"
+
+
+def check_function(field: str, value: Any, takes: tuple[str, ...]) -> None:
+  """Raises ValueError unless `value` can be called with as many arguments; `takes` names them."""
+  wanted = f"a function of {' and '.join(takes)}"
+  if not callable(value):
+    raise ValueError(must_be(field, value, wanted))
+  try:
+    signature = inspect.signature(value)
+  except (TypeError, ValueError):  # of some functions in C nothing is known
+    return
+  try:
+    signature.bind(*takes)
+  except TypeError as error:
+    raise ValueError(f"{field} must be {wanted}, and cannot be called so: {error}") from None
 
 
 def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:

@@ -10,6 +10,8 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
+from tcljax.checks import must_be
+
 try:
   import fcntl
 except ImportError:  # no such locks on Windows
@@ -39,6 +41,33 @@ def not_written(path: pathlib.Path, reason: OSError | str) -> FileError:
     f"{path} cannot be written: {text}; what was saved before stays: {remedy}, and the same "
     "command goes on from there"
   )
+
+
+def checked_path(field: str, value: Any) -> pathlib.Path:
+  """A path that a user gave, as it was given; whether something is there is not looked at.
+
+  Raises:
+    ValueError: if it is no path, is empty, is one that no file can have, or leads in a circle.
+  """
+  try:
+    text = os.fspath(value)
+  except TypeError:
+    text = None
+  if not isinstance(text, str):
+    raise ValueError(must_be(field, value, "a path, such as 'runs/network'"))
+  if not text:
+    raise ValueError(f"{field}='' is empty: give a path, such as 'runs/network'")
+  try:
+    os.stat(text)
+  except OSError as error:
+    if error.errno == errno.ELOOP:
+      raise ValueError(
+        f"{field}={text!r} is or goes through a link that leads back to itself: remove the link, "
+        "or give another path"
+      ) from error
+  except ValueError as error:  # a NUL, or half of a character
+    raise ValueError(f"{field}={text!r} is a path that no file can have: {why(error)}") from error
+  return pathlib.Path(text)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tcljax
-from tcljax.checks import check_count, check_finite, check_least
+from tcljax.checks import check_count, check_finite, check_function, check_least, must_be
 from tcljax.data import Preprocessing
 from tcljax.runs.sections import JointConfig
 
@@ -83,14 +83,17 @@ def test_numbers_of_python_numpy_and_jax_are_numbers():
     (lambda v: tcljax.calibrate(MODEL, v, [IMAGES[:0]]), "batches holds an empty batch"),
     (lambda v: tcljax.calibrate(MODEL, v, []), "batches is empty"),
     (lambda v: tcljax.calibrate(MODEL, v, IMAGES), "batches is a single array"),
-    (lambda v: tcljax.choose_margin(None, IMAGES), "batches is a single array"),
+    (
+      lambda v: tcljax.choose_margin(tcljax.convert(MODEL, v, (4, 4, 1)), IMAGES),
+      "batches is a single array",
+    ),
     (lambda v: tcljax.calibrate(MODEL, v, [(IMAGES, LABELS)]), "batches holds a tuple, such as"),
     (lambda v: tcljax.calibrate(MODEL, v, [{"image": IMAGES}]), "batches holds a dict, such as"),
     (lambda v: tcljax.calibrate(MODEL, v, [np.float32(1)]), "batches holds an empty batch"),
     (lambda v: tcljax.calibrate(MODEL, v, None), "batches=None must be an iterable of batches"),
     (
       lambda v: tcljax.calibrate(MODEL, v, [IMAGES, IMAGES[:, :3]]),
-      r"the model cannot be run for inference on 2 inputs of shape \(3, 4, 1\)",
+      r"the model takes no inputs of shape \(batch, 3, 4, 1\): .* params/head/kernel has shape ",
     ),
     (
       lambda v: tcljax.convert(MODEL, v, (4, 4, 1))("abc"),
@@ -130,3 +133,25 @@ def test_numbers_of_python_numpy_and_jax_are_numbers():
 def test_a_value_of_the_wrong_kind_is_told(variables, call, message):
   with pytest.raises(ValueError, match=message):
     call(variables)
+
+
+def test_values_are_told_in_one_line():
+  for value, words in (
+    (None, "x=None must be"),
+    ("a", "x='a' must be"),
+    ("a" * 100, "x is of type str and must be"),
+    (np.ones(1000), "x is of type ndarray and must be"),
+    (MODEL, "x is of type VGG and must be"),
+    (int, "x is the class int and must be"),
+  ):
+    assert must_be("x", value, "small") == f"{words} small"
+
+
+def test_functions_are_checked_by_what_they_take():
+  for good in (jnp.asarray, jax.jit(lambda x: x), Preprocessing(), max, lambda *x: x, dict):
+    check_function("f", good, ("x",))
+  for bad in (lambda: 1, lambda x, y: 1, lambda *, x: 1, 3, None, "abc"):
+    with pytest.raises(ValueError, match=r"^f.* must be a function of x"):
+      check_function("f", bad, ("x",))
+  with pytest.raises(ValueError, match="on_metrics=None must be"):
+    tcljax.tune(MODEL, {"clipping": {}}, IMAGES, LABELS, T4, on_metrics=None, batch_size=8)

@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import pytest
+from no_paths import no_paths
 from running import ROOT
 
 from tcljax.files import (
   FileError,
+  checked_path,
   locked,
   not_written,
   read_json,
@@ -113,3 +115,12 @@ def test_a_lock_is_held_by_one_process_and_dies_with_it(tmp_path):
   with pytest.raises(FileError, match="lock cannot be written: No such file or directory"):
     with locked(tmp_path / "none" / ".lock", "workdir w"):
       pass
+
+
+def test_what_is_no_path_is_told(tmp_path):
+  for value, message in no_paths(tmp_path):
+    with pytest.raises(ValueError, match=f"^output{message}"):
+      checked_path("output", value)
+  (tmp_path / "link").symlink_to("nowhere")
+  for good in (tmp_path, tmp_path / "new", tmp_path / "link", "runs", "/"):
+    assert checked_path("output", good) == pathlib.Path(good)

@@ -7,11 +7,11 @@ S then loads by `tcljax.load(S)`, without the config; it is verified after writi
 settled.
 """
 
-import pathlib
 import sys
 from collections.abc import Sequence
 
 from tcljax.commands.arguments import Command
+from tcljax.files import checked_path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       early_exit.check_changed("early_exit", flags.early_exit)
       if flags.multihost:
         raise ValueError("--early_exit is measured on one host: leave out --multihost")
-    folder = pathlib.Path(flags.workdir).absolute()
+    folder = checked_path("workdir", flags.workdir).absolute()
     config = config_forms.from_json(folder / workdir.CONFIG)
     if flags.multihost:
       command.join_hosts()

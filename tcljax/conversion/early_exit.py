@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from tcljax.checks import check_batches, check_least, check_number
-from tcljax.conversion.network import SpikingNetwork
+from tcljax.conversion.network import SpikingNetwork, check_network
 from tcljax.graph import Graph, GraphNetwork
 from tcljax.layers.collections import Variables, without_broken
 from tcljax.maths.inputs import are_keys, as_batch
@@ -76,8 +76,8 @@ def answer_early(
     Answers and steps. An image that stayed to the end has the answer of `network(x)`.
 
   Raises:
-    ValueError: if the inputs do not fit the network, its output is not [B, C], T < 1, or the margin
-      is negative.
+    ValueError: if this is no `SpikingNetwork`, the inputs do not fit it, its output is not [B, C],
+      T < 1, or the margin is negative.
 
   Examples:
     >>> import jax
@@ -92,6 +92,7 @@ def answer_early(
     >>> tcljax.answer_early(network, images, margin=0).time_steps.tolist()
     [1, 1, 1, 1, 1, 1, 1, 1]
   """
+  check_network(network)
   check_least("margin", margin, 0)
   x, spiking = network.checked(x, time_steps, keys)
   as_batch("x", x)
@@ -140,8 +141,9 @@ def choose_margin(
     The margin, in units of the output; infinite where no margin does.
 
   Raises:
-    ValueError: if there are no inputs, they come with anything but keys or do not fit the network,
-      its output is not [B, C] or not finite, or `changed` is no percentage.
+    ValueError: if this is no `SpikingNetwork`, there are no inputs, they come with anything but
+      keys or do not fit the network, its output is not [B, C] or not finite, or `changed` is no
+      percentage.
 
   Examples:
     >>> import jax
@@ -155,6 +157,7 @@ def choose_margin(
     >>> bool((early.argmax(-1) == network(images).argmax(-1)).all())  # no answer is another
     True
   """
+  check_network(network)
   check_changed("changed", changed)
   check_batches(batches)
   found, others = [], []

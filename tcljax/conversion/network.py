@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import operator
+import os
 import re
 from typing import Any
 
@@ -11,14 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcljax.checks import must_be
 from tcljax.conversion.checking import check_weights
 from tcljax.graph import Graph, GraphNetwork, fold, trace
 from tcljax.kernels import convolution
-from tcljax.layers.activations import ReLU, with_activation
+from tcljax.layers.activations import ReLU, check_model, with_activation
 from tcljax.layers.collections import (
   MEMBRANE,
   PARAMS,
   Variables,
+  check_variables,
   no_threshold,
   require_clipping,
   thresholds_by_path,
@@ -37,9 +40,11 @@ _COMPARED, _TOLERANCE = 7, 1e-3
 _TOLERANCE_OF_16_BITS = 0.1  # where layers of the model compute in bfloat16 or float16
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class SpikingNetwork:
   """A converted network: affine maps with BatchNorm folded in, and IF neurons with V_th = tau.
+
+  It equals itself alone, and has a hash. To compare two, compare their fields.
 
   Attributes:
     graph: what it computes.
@@ -47,6 +52,9 @@ class SpikingNetwork:
     input_shape: of one input, without the batch.
     spiking: how it is simulated unless told otherwise.
     metadata: whatever else belongs to it, as JSON holds it: preprocessing, data set, accuracy.
+
+  Raises:
+    ValueError: if a field is of another kind.
 
   Examples:
     >>> import jax
@@ -64,6 +72,18 @@ class SpikingNetwork:
   input_shape: tuple[int, ...]
   spiking: SpikingConfig = SpikingConfig()
   metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self) -> None:
+    if not isinstance(self.graph, Graph):
+      raise ValueError(
+        must_be("graph", self.graph, "that of a network from tcljax.convert or tcljax.load")
+      )
+    check_variables(self.variables)
+    if not isinstance(self.input_shape, tuple):
+      raise ValueError(must_be("input_shape", self.input_shape, "a tuple, such as (28, 28, 1)"))
+    check_spiking(self.spiking)
+    if not isinstance(self.metadata, dict):
+      raise ValueError(must_be("metadata", self.metadata, "a dictionary"))
 
   @property
   def model(self) -> nn.Module:
@@ -128,6 +148,30 @@ class SpikingNetwork:
     )
 
 
+def check_network(network: Any) -> None:
+  """Raises ValueError unless this is a `SpikingNetwork`."""
+  if isinstance(network, SpikingNetwork):
+    return
+  remedy = "make one by tcljax.convert(model, variables, input_shape)"
+  if isinstance(network, (str, os.PathLike)):
+    remedy = "read it first, by tcljax.load"
+  raise ValueError(must_be("network", network, f"a tcljax.SpikingNetwork: {remedy}"))
+
+
+def _input_shape(input_shape: Any) -> tuple[int, ...]:
+  """The shape of one input, in numbers of Python; ValueError if it is none."""
+  try:
+    shape = tuple(operator.index(n) for n in input_shape)
+  except TypeError:
+    shape = (0,)
+  if min(shape, default=1) < 1:
+    raise ValueError(
+      f"input_shape={input_shape!r} must be a sequence of integers, such as (28, 28, 1): the shape "
+      "of the one input that a network takes, without the batch"
+    )
+  return shape
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _logits(
   graph: Graph,
@@ -179,18 +223,11 @@ def convert(
     >>> bool(abs(network(images) - simulated).max() < 1e-5)  # BatchNorm is folded in
     True
   """
+  check_model(model)
   variables = require_clipping(variables)
   thresholds = {(".".join(path),): held for path, held in thresholds_by_path(variables).items()}
   check_spiking(spiking)
-  try:
-    shape = tuple(operator.index(n) for n in input_shape)
-  except TypeError:
-    shape = (0,)
-  if min(shape, default=1) < 1:
-    raise ValueError(
-      f"input_shape={input_shape!r} must be a sequence of integers, such as (28, 28, 1): the shape "
-      "of the one input that a network takes, without the batch"
-    )
+  shape = _input_shape(input_shape)
   graph, arrays = fold(*trace(in_float32(model), variables, shape))
   for name in graph.populations():
     if (name,) not in thresholds:

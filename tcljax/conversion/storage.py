@@ -19,10 +19,10 @@ from flax import traverse_util
 
 from tcljax.conversion.checking import check_description, check_range, check_weights
 from tcljax.conversion.description import WEIGHTS, Description, from_text, to_text
-from tcljax.conversion.network import SpikingNetwork
+from tcljax.conversion.network import SpikingNetwork, check_network
 from tcljax.conversion.strict_json import LARGEST
 from tcljax.conversion.weights import read_arrays, write_arrays
-from tcljax.files import sync
+from tcljax.files import checked_path, sync
 
 _DESCRIPTION = "network.json"
 # All that a directory of ours may hold, which `save` may replace. `load` reads the first two alone:
@@ -45,8 +45,9 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path
     The directory's path.
 
   Raises:
-    ValueError: if the directory holds something else, or cannot be written, if the metadata are not
-      JSON, or if `load` would refuse the network; what was there stays.
+    ValueError: if this is no `SpikingNetwork`, if the directory is no path, holds something else,
+      or cannot be written, if the metadata are not JSON, or if `load` would refuse the network;
+      what was there stays.
 
   Examples:
     >>> import tempfile
@@ -60,7 +61,8 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path
     ...   sorted(file.name for file in tcljax.save(network, f"{folder}/snn").iterdir())
     ['network.json', 'weights.safetensors']
   """
-  path = check_output(directory)
+  check_network(network)
+  path = check_output(directory, "directory")
   beside, replaced = (path.with_name(path.name + end) for end in (".partial", _REPLACED))
   # Numbers are float32 wherever the network computes; NumPy's own float64 may have come in between.
   with np.errstate(over="ignore"):
@@ -98,15 +100,22 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path) -> pathlib.Path
   return path
 
 
-def check_output(directory: str | pathlib.Path) -> pathlib.Path:
+def check_output(directory: str | pathlib.Path, field: str = "output") -> pathlib.Path:
   """The resolved path of an output of `save`, its parents made.
 
   A network that an interrupted `save` had set aside is put back first.
 
+  Args:
+    directory: where a user wants a network.
+    field: the name that the user knows it by.
+
   Raises:
-    ValueError: if it cannot be written, or `save` would destroy something else than a network.
+    ValueError: if it is no path, cannot be written, or `save` would destroy something else than a
+      network.
   """
-  path = pathlib.Path(directory).resolve()
+  path = checked_path(field, directory).resolve()
+  if not path.name:  # nothing can be written beside it and then renamed
+    raise ValueError(f"{field}='{path}' is the root of all files: choose another directory")
   replaced = path.with_name(path.name + _REPLACED)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +153,8 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
     The network, the same to the bit.
 
   Raises:
-    ValueError: if it is not there, damaged, changed, of another version, or too large to be run.
+    ValueError: if it is no path, or what is there is no network, is damaged, changed, of another
+      version, or too large to be run.
 
   Examples:
     >>> import tempfile
@@ -159,7 +169,7 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
     >>> bool((loaded(images) == network(images)).all())
     True
   """
-  path = pathlib.Path(directory).absolute()
+  path = checked_path("directory", directory).absolute()
   try:
     with _regular(path / _DESCRIPTION) as (file, size):
       if size > LARGEST:

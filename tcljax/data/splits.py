@@ -47,7 +47,7 @@ class Examples(Protocol):
     ...
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # equal to itself alone, as it holds arrays
 class Split:
   """Images [N, ...] (uint8 [N, H, W, C] where they were loaded) and class numbers [N], in memory.
 

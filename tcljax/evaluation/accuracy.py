@@ -14,18 +14,21 @@ from jax.sharding import PartitionSpec as P
 
 from tcljax.checks import check_count, check_seed
 from tcljax.data import Examples, Split, evaluation_batches
+from tcljax.data.preprocessing import preprocessed, shape_of_preprocessed
 from tcljax.distributed import parallel
-from tcljax.layers.activations import TCL, ReLU, with_activation
-from tcljax.layers.collections import Variables, as_variables, require_clipping, spike_counts
-from tcljax.maths.inputs import preprocessed
+from tcljax.evaluation.reference import reference_of
+from tcljax.layers.activations import TCL, check_model, with_activation
+from tcljax.layers.collections import Variables, require_clipping, spike_counts
 from tcljax.simulation.outputs import answers, count_classes
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import count_neurons, simulate
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
   """What was measured; arrays [T] hold the value after 1, 2, ..., T steps.
+
+  It equals itself alone. To compare two, compare their fields.
 
   Attributes:
     images: how many were counted.
@@ -111,8 +114,8 @@ def evaluate(
     labels: [N], class numbers.
     spiking: how to simulate; `spiking.time_steps` is the largest T reported.
     batch_size: images at a time, rounded up to a multiple of the devices.
-    preprocess: applied to each batch of images on the device.
-    reference: the ANN and its variables; by default `model` with ReLU and with `variables`.
+    preprocess: a function of JAX that makes inputs [B, ...] of each batch of images.
+    reference: a pair, the ANN and its variables; by default `model` with ReLU and with `variables`.
     seed: of Poisson input.
 
   Returns:
@@ -120,7 +123,8 @@ def evaluate(
 
   Raises:
     ValueError: if there are no images, they are not numbers in a shape that the model takes, the
-      labels are not one class number for each, an output is not [B, C], or thresholds are missing.
+      labels are not one class number for each, an output is not [B, C], thresholds are missing, or
+      `preprocess` or `reference` are not what they must be.
     OutputNotFinite: a ValueError, if an output is not finite.
 
   Examples:
@@ -161,18 +165,18 @@ def evaluate_split(
   seed: int = 0,
 ) -> Evaluation:
   """`evaluate` on a split, which may be streamed."""
+  check_model(model)
   variables = require_clipping(variables)
   check_spiking(spiking)
   mesh = parallel.data_mesh()
   batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(split))))
-  reference_model, given = reference or (with_activation(model, ReLU), variables)
+  reference_model, reference_variables = reference_of(model, variables, reference)
   measure = _compiled(_measurement, model, reference_model, spiking, preprocess, mesh)
-  variables, reference_variables = parallel.replicate(mesh, (variables, as_variables(given)))
-  example = jax.eval_shape(
-    functools.partial(preprocessed, preprocess),
-    jax.ShapeDtypeStruct((2, *split.image_shape), split.image_dtype),
-  )
-  classes = count_classes(reference_model, reference_variables, example)
+  variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
+  images = jax.ShapeDtypeStruct((max(2, batch_size), *split.image_shape), split.image_dtype)
+  example = shape_of_preprocessed(preprocess, images)
+  words = "the reference" if reference else "the model"
+  classes = count_classes(reference_model, reference_variables, example, words)
   split.check_classes(classes)
   if (found := count_classes(with_activation(model, TCL), variables, example)) != classes:
     raise ValueError(f"the reference tells {classes} classes apart, the model {found}")

@@ -13,7 +13,8 @@ import numpy as np
 from flax import traverse_util
 
 from tcljax.checks import check_count
-from tcljax.layers.activations import Activation, ReLU, with_activation
+from tcljax.data.preprocessing import preprocessed, shape_of_preprocessed
+from tcljax.layers.activations import Activation, ReLU, check_model, with_activation
 from tcljax.layers.collections import (
   Path,
   Variables,
@@ -23,7 +24,7 @@ from tcljax.layers.collections import (
   thresholds_by_path,
 )
 from tcljax.maths import clipping
-from tcljax.maths.inputs import as_inputs, preprocessed
+from tcljax.maths.inputs import as_inputs
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import count_neurons, simulate
@@ -96,13 +97,14 @@ def diagnose(
     images: some hundred inputs, [N, ...].
     spiking: how to simulate; with hard reset, what that loses counts as unevenness.
     batch_size: images at a time.
-    preprocess: applied to each batch of images on the device.
+    preprocess: a function of JAX that makes inputs [B, ...] of each batch of images.
 
   Returns:
     A `Diagnosis` for each activation, by its path, in the order in which they are computed.
 
   Raises:
-    ValueError: if there are no images, thresholds are missing, or an activation is not finite.
+    ValueError: if there are no images or the model does not take them, thresholds are missing,
+      `preprocess` gives no inputs, or an activation is not finite.
 
   Examples:
     >>> import jax
@@ -115,6 +117,7 @@ def diagnose(
     >>> found["act1_1"].inherited < 1e-5  # the first activation's current is what it is in the ANN
     True
   """
+  check_model(model)
   variables = require_clipping(variables)
   check_spiking(spiking)
   check_count("batch_size", batch_size, 1)
@@ -126,6 +129,8 @@ def diagnose(
       f"encoding={spiking.encoding!r}: a diagnosis takes constant input, whose mean "
       "currents are those of the network"
     )
+  given = jax.ShapeDtypeStruct((max(2, batch_size), *images.shape[1:]), images.dtype)
+  neurons = count_neurons(model, variables, shape_of_preprocessed(preprocess, given).shape[1:])
   measure = jax.jit(functools.partial(_measure, model, spiking))
   totals: Any = None  # trees of arrays; there is at least one batch
   for start in range(0, len(images), batch_size):
@@ -135,13 +140,7 @@ def diagnose(
   for name, found in totals.items():
     if not np.isfinite(found["squares"]["total"]):
       raise ValueError(f"activation {name!r} is not finite on these images")
-  example = jax.eval_shape(
-    functools.partial(preprocessed, preprocess),
-    jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype),
-  )
-  return {
-    name: _diagnosis(totals[name]) for name in count_neurons(model, variables, example.shape[1:])
-  }
+  return {name: _diagnosis(totals[name]) for name in neurons}
 
 
 class _Replayed(Activation):

@@ -144,6 +144,12 @@ def _read_unchanged(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
   return Made(None, (inputs[0],))
 
 
+def _read_alone(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
+  if len(inputs) != 1:  # several at once come out as several
+    raise Refused
+  return Made(None, (inputs[0],))
+
+
 def _read_convert_element_type(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
   if not jnp.issubdtype(params["new_dtype"], jnp.floating):
     raise Refused
@@ -203,6 +209,9 @@ OPERATIONS = (
       "copy_p": _read_unchanged,
       "stop_gradient": _read_unchanged,
       "sharding_constraint": _read_unchanged,
+      "name": _read_unchanged,  # jax.ad_checkpoint.checkpoint_name
+      "device_put": _read_alone,
+      "optimization_barrier": _read_alone,
       "convert_element_type": _read_convert_element_type,
     },
     fold=_fold_affine,

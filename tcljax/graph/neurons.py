@@ -7,9 +7,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 from jax.extend import core
+from jax.interpreters import batching
 
 from tcljax.graph import forms
 from tcljax.graph.record import Kind, Made, Operation
+from tcljax.graph.remedies import VMAP
 from tcljax.layers.activations import Activation
 from tcljax.maths import max_pooling
 from tcljax.maths.max_pooling import MaxPool
@@ -25,6 +27,15 @@ def _shape_of_neurons(x, *, path, max_pool):
     lambda x: max_pooling.max_pool(x, max_pool), jax.ShapeDtypeStruct(x.shape, x.dtype)
   )
   return x.update(shape=pooled.shape)
+
+
+def _refuse_vmap(inputs, axes, *, path, max_pool):
+  """Which would make one population of neurons of several, or of the batch none."""
+  del inputs, axes, max_pool
+  raise ValueError(f"activation {'/'.join(path)!r} is applied inside a vmap: {VMAP}")
+
+
+batching.primitive_batchers[PRIMITIVE] = _refuse_vmap
 
 
 class Marker(Activation):

@@ -38,6 +38,7 @@ _SOFTMAX = (
   "network, as in attention, spikes cannot compute it"
 )
 _LOGITS = "return the logits themselves, of which the largest is taken afterwards"
+_DEBUGGING = "leave jax.debug.print and jax.debug.callback of activations out"
 _STATISTICS = (
   "spikes cannot be multiplied with each other: take BatchNorm, whose statistics are constants, "
   "in place of LayerNorm, GroupNorm and others of the input itself; leave out attention and gates"
@@ -52,6 +53,12 @@ _TWO_BRANCHES = (
 _LOOP = (
   "write its layers out by a loop of Python, each activation with a name of its own, in place of "
   "nn.scan, jax.lax.scan, while_loop or cond"
+)
+VMAP = (
+  "leave nn.vmap and jax.vmap out: layers and activations take the whole batch, nn.Dense the last "
+  "axis of any array, nn.Conv all pixels; in place of copies with weights of their own, write a "
+  "loop of Python over named layers and jnp.concatenate what they make, or use nn.Conv with "
+  "feature_group_count (nn.remat and nn.jit may stay)"
 )
 _INDEXING = (
   "take parts of an example by slices, x[:, a:b], in place of indices; what depends on the input "
@@ -88,13 +95,20 @@ _BY_NAME = {
   **dict.fromkeys(("slice", "transpose", "reshape", "squeeze"), _EXAMPLES),
   "reduce_sum": _EXAMPLES,
   "argmax": _LOGITS,
+  **dict.fromkeys(("debug_print", "debug_callback"), _DEBUGGING),
   "conv_general_dilated": _CONVOLUTION,
   "broadcast_in_dim": _REPEATING,
 }
 
+# What is said of shapes and axes, which vmap changes.
+_OF_AXES = (_EXAMPLES, _PRODUCT, _CONVOLUTION, _REPEATING, _INDEXING)
+
 
 def remedy(
-  primitive: str, inputs: Sequence[Any] = (), params: Mapping[str, Any] | None = None
+  primitive: str,
+  inputs: Sequence[Any] = (),
+  params: Mapping[str, Any] | None = None,
+  place: str = "",
 ) -> str:
   """What a user can do whose model applies this primitive where it cannot be read.
 
@@ -102,8 +116,13 @@ def remedy(
     primitive: its name.
     inputs: symbols and constants that it was applied to.
     params: its parameters.
+    place: where in the model, names joined by slashes.
   """
-  params = params or {}
+  found = _remedy(primitive, inputs, params or {})
+  return VMAP if "vmap(" in place and found in _OF_AXES else found
+
+
+def _remedy(primitive: str, inputs: Sequence[Any], params: Mapping[str, Any]) -> str:
   several = sum(isinstance(value, Symbol) for value in inputs) > 1
   match primitive:
     case "max":

@@ -26,6 +26,7 @@ from tcljax.graph.remedies import remedy
 from tcljax.kernels import convolution
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import Variables
+from tcljax.layers.inputs import told_of_inputs
 from tcljax.maths.max_pooling import CURRENTS
 from tcljax.models.precision import in_float32
 
@@ -96,19 +97,10 @@ def _traced(
   network: nn.Module, variables: Variables, shape: tuple[int, ...]
 ) -> tuple[Graph, "_Tracer"]:
   """The graph of a network on a batch of this shape, and what is known of its nodes."""
-  try:
+  x = jax.ShapeDtypeStruct(shape, jnp.float32)
+  with told_of_inputs(network, variables, x):
     with convolution.as_written(), nn.intercept_methods(_refuse_relu):
-      closed, returned = jax.make_jaxpr(lambda x: network.apply(variables, x), return_shape=True)(
-        jax.ShapeDtypeStruct(shape, jnp.float32)
-      )
-  except ValueError:  # of ours, most often: it says what to do
-    raise
-  except Exception as error:  # of any kind, as the model is the user's
-    reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-    raise ValueError(
-      f"the model cannot be run for inference on {shape[0]} inputs of shape {shape[1:]}, with "
-      f"use_running_average=True and deterministic=True: {reason}"
-    ) from error
+      closed, returned = jax.make_jaxpr(lambda x: network.apply(variables, x), return_shape=True)(x)
   tracer = _Tracer(readers())
   outputs = tracer.run(closed.jaxpr, closed.consts, [Symbol(INPUT, shape)])
   if not isinstance(returned, jax.ShapeDtypeStruct):
@@ -245,7 +237,7 @@ class _Tracer:
       except Refused:
         continue
       return Symbol(self._add(made, origin), tuple(eqn.outvars[0].aval.shape))
-    raise _refusal(*origin, remedy(origin[0], inputs, eqn.params))
+    raise _refusal(*origin, remedy(origin[0], inputs, eqn.params, place))
 
   def _add(self, made: Symbol | Made, origin: tuple[str, str]) -> str:
     """Adds a node, those that it needs before it; returns its name."""

@@ -23,14 +23,35 @@ activation is the same network, and is given to it too.
 import dataclasses
 import re
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tcljax.checks import must_be
 from tcljax.layers.collections import Path, Variables, new_thresholds, thresholds_of
 from tcljax.maths import clipping, max_pooling
 from tcljax.maths.max_pooling import CURRENTS, SPIKES, MaxPool
+
+
+def check_module(field: str, model: Any) -> None:
+  """Raises ValueError unless this is an instance of a Flax module, whatever its fields."""
+  if not isinstance(model, nn.Module):
+    within = isinstance(getattr(model, "model", None), nn.Module)
+    converted = ": of a SpikingNetwork give network.model, and network.variables with it"
+    wanted = "an instance of a Flax Linen module, such as CNN(num_classes=10)"
+    raise ValueError(must_be(field, model, wanted + (converted if within else "")))
+
+
+def check_model(model: Any) -> None:
+  """Raises ValueError unless this is an instance of a Flax module with a field `act`."""
+  check_module("model", model)
+  if "act" not in {field.name for field in dataclasses.fields(model)}:
+    raise ValueError(
+      f"{type(model).__name__} has no field 'act': give it `act: Callable = "
+      "tcljax.ReLU` and apply self.act(name=...)(x) after each layer"
+    )
 
 
 def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Module:
@@ -39,13 +60,7 @@ def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Modul
   Raises:
     ValueError: if the model is no instance of a Flax module, or has no field `act`.
   """
-  if not isinstance(model, nn.Module):
-    raise ValueError(f"model={model!r} must be an instance of a Flax Linen module, such as VGG()")
-  if "act" not in {field.name for field in dataclasses.fields(model)}:
-    raise ValueError(
-      f"{type(model).__name__} has no field 'act': give it `act: Callable = "
-      "tcljax.ReLU` and apply self.act(name=...)(x) after each layer"
-    )
+  check_model(model)
   return model.clone(act=act)
 
 

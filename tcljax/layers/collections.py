@@ -20,9 +20,10 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jax.typing import ArrayLike
 
+from tcljax.checks import must_be
 from tcljax.maths import clipping
 from tcljax.maths.inputs import as_numbers
-from tcljax.maths.values import check_raw_threshold
+from tcljax.maths.values import check_thresholds
 
 # Collections of variables by name; each is a tree of arrays.
 Variables = Mapping[str, Any]
@@ -83,36 +84,49 @@ class Membrane(NamedTuple):
   sums: nn.Variable | None
 
 
+def check_variables(variables: Variables) -> None:
+  """Raises ValueError unless these are collections by name."""
+  if not isinstance(variables, Mapping):
+    wanted = "collections by name, as model.init gives them; of a SpikingNetwork network.variables"
+    raise ValueError(must_be("variables", variables, wanted))
+
+
 def as_variables(variables: Variables) -> dict[str, Any]:
   """A network's variables with numbers that JAX keeps as they are; other collections untouched.
 
   Raises:
     ValueError: naming the array that holds others, see `maths.inputs.as_numbers`.
   """
-  if not isinstance(variables, Mapping):
-    raise ValueError(
-      f"variables={variables!r} must be collections by name, as model.init gives them"
-    )
+  check_variables(variables)
   own = {name: held for name, held in variables.items() if name in COLLECTIONS}
   named = lambda path, x: as_numbers(jax.tree_util.keystr(path, simple=True, separator="/"), x)
   return {**variables, **jax.tree_util.tree_map_with_path(named, own)}
 
 
 def require_clipping(variables: Variables) -> dict[str, Any]:
-  """`as_variables` of those that must have thresholds, above 0 as far as they are known.
+  """`as_variables` of those that must have thresholds and initial potentials that can be.
+
+  Looked at are names, types and shapes; values as far as they are known.
 
   Raises:
     ValueError: if they have none.
   """
-  variables = as_variables(variables)
+  check_variables(variables)
   if CLIPPING not in variables:
     raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
   if not isinstance(variables[CLIPPING], Mapping):
     raise ValueError("the collection 'clipping' holds no thresholds by name: calibrate anew")
   for path, held in _by_path(variables[CLIPPING]).items():
-    if RAW_THRESHOLD in held:
-      check_raw_threshold("/".join(path), held[RAW_THRESHOLD])
-  return variables
+    if not all(isinstance(name, str) for name in (*path, *held)):
+      raise ValueError(
+        f"the collection 'clipping' has {(*path, *held)} for names, which must be text: calibrate "
+        "anew"
+      )
+    activation = "/".join(path) or next(iter(held))
+    if not set(held) >= set(Thresholds._fields):
+      raise no_threshold(activation)
+    check_thresholds(activation, **{field: held[field] for field in Thresholds._fields})
+  return as_variables(variables)
 
 
 def no_threshold(activation: str) -> ValueError:
@@ -162,6 +176,15 @@ def with_thresholds(variables: Variables, thresholds: Mapping[Path, Thresholds])
     for field, value in held._asdict().items()
   }
   return {**variables, CLIPPING: traverse_util.unflatten_dict(flat)}
+
+
+def with_float_clipping(variables: Variables) -> Variables:
+  """The variables with whole numbers in `clipping` as float32, so that they can be trained."""
+
+  def as_float(a):
+    return a if jnp.issubdtype(jnp.result_type(a), jnp.floating) else jnp.asarray(a, jnp.float32)
+
+  return {**variables, CLIPPING: jax.tree.map(as_float, variables[CLIPPING])}
 
 
 def thresholds_of(module: nn.Module, make: Callable[[], Thresholds]) -> Thresholds:

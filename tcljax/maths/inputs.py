@@ -6,7 +6,6 @@ in an array on the host is told by its value: a mask that it does not see, and n
 large for the 32 bits in which it keeps those of 64.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -76,15 +75,6 @@ def as_floats(field: str, x: Array) -> Array:
     raise ValueError(f"{field} is of type {type(x).__name__} and must be one array, [B, ...]")
   _check_real(field, x, "real numbers, [B, ...]")
   return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
-
-
-def preprocessed(preprocess: Callable[..., Any], *given: Any) -> Array:
-  """What a user's function makes of images, in floating point.
-
-  Raises:
-    ValueError: if that is no array of real numbers.
-  """
-  return as_floats("preprocess(images)", preprocess(*given))
 
 
 def _check_real(field: str, x: Array, wanted: str) -> None:

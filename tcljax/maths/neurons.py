@@ -157,6 +157,8 @@ def integrate(
 ) -> tuple[jax.Array, jax.Array]:
   """Runs neurons from a given potential over all steps of `currents`.
 
+  It can be differentiated in reverse mode only, unlike `if_step`.
+
   Args:
     currents: input currents, [T, B, ...], in activation units.
     v: potential before the first step, broadcastable to [B, ...], in activation units.

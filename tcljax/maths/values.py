@@ -31,6 +31,41 @@ def check_raw_threshold(activation: str, raw: ArrayLike) -> None:
     )
 
 
+def check_thresholds(activation: str, raw_threshold: ArrayLike, v_init: ArrayLike) -> None:
+  """Raises ValueError unless a layer can have this threshold and this initial potential.
+
+  Args:
+    activation: of the layer, for the message.
+    raw_threshold: what stands for tau, a scalar or [C].
+    v_init: in the shape of `raw_threshold`, or with one axis of instalments more in front.
+  """
+  for name, array in (("raw_threshold", raw_threshold), ("v_init", v_init)):
+    if not _are_real_numbers(array):
+      kind = getattr(array, "dtype", type(array).__name__)
+      raise ValueError(
+        f"activation {activation!r} has a {name} of type {kind}: it must be a number or an array "
+        "of real numbers; calibrate anew"
+      )
+  shape, parts = np.shape(raw_threshold), np.shape(v_init)
+  if len(shape) > 1 or 0 in shape:
+    raise ValueError(
+      f"activation {activation!r} has a raw_threshold of shape {shape}: it must be a scalar or "
+      "[C], one value a channel; calibrate anew"
+    )
+  if 0 in parts or parts[len(parts) - len(shape) :] != shape or len(parts) > len(shape) + 1:
+    raise ValueError(
+      f"activation {activation!r} has a v_init of shape {parts}: it must have that of "
+      f"raw_threshold, {shape}, or one axis of instalments more in front; calibrate anew"
+    )
+  check_raw_threshold(activation, raw_threshold)
+
+
+def _are_real_numbers(array):
+  if not hasattr(array, "dtype"):
+    return isinstance(array, (int, float)) and not isinstance(array, bool)
+  return any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.integer, jnp.floating))
+
+
 def check_v_init(v_init: ArrayLike) -> None:
   """Raises ValueError if an initial potential is known not to be finite."""
   as_numbers("v_init", v_init)

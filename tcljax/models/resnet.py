@@ -14,7 +14,7 @@ from tcljax.layers.activations import ReLU
 from tcljax.maths.max_pooling import MaxPool
 from tcljax.models.pooling import POOLINGS, pooled_activation
 from tcljax.models.precision import compute_dtype
-from tcljax.models.sizes import check_image_size
+from tcljax.models.sizes import check_images
 
 SHORTCUTS = ("pad", "projection")
 STEMS = ("cifar", "imagenet")
@@ -90,7 +90,7 @@ class ResNet(nn.Module):
         "nothing: leave it out"
       )
     dtype = compute_dtype(self.dtype)
-    check_image_size(self, x.shape[1:3])
+    check_images(self, x.shape)
     if len(self.blocks) != len(self.widths):
       raise ValueError(f"blocks={self.blocks} and widths={self.widths} must be equally long")
     norm = functools.partial(

@@ -9,6 +9,13 @@ class _Halving(Protocol):
   def smallest_image(self) -> int: ...
 
 
+def check_images(model: _Halving, shape: tuple[int, ...]) -> None:
+  """Raises ValueError unless this is [B, H, W, C], of images that outlast the model's halvings."""
+  if len(shape) != 4:
+    raise ValueError(f"images have shape {shape} and must be a batch of them, [B, H, W, C]")
+  check_image_size(model, shape[1:3])
+
+
 def check_image_size(model: _Halving, size: tuple[int, ...]) -> None:
   """Raises ValueError if images of this height and width vanish in the model's halvings."""
   least = model.smallest_image()

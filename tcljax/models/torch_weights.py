@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from tcljax.files import checked_path
 from tcljax.layers.collections import Variables
 from tcljax.maths.inputs import as_numbers
 from tcljax.models import VGG, ResNet
@@ -104,7 +105,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
   Raises:
     ValueError: if the file is not there, of another format, damaged, or holds no state dict.
   """
-  path = pathlib.Path(path)
+  path = checked_path("path", path)
   if path.suffix not in FORMATS:
     raise ValueError(f"{path} is no checkpoint by its name: it must end in {', '.join(FORMATS)}")
   if not path.is_file():

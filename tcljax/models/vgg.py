@@ -14,7 +14,7 @@ from tcljax.layers.activations import ReLU
 from tcljax.maths.max_pooling import MaxPool
 from tcljax.models.pooling import POOLINGS, pooled_activation
 from tcljax.models.precision import compute_dtype
-from tcljax.models.sizes import check_image_size
+from tcljax.models.sizes import check_images
 
 
 class VGG(nn.Module):
@@ -82,7 +82,7 @@ class VGG(nn.Module):
     conv3x3 = functools.partial(
       nn.Conv, kernel_size=(3, 3), dtype=dtype, conv_general_dilated=convolve
     )
-    check_image_size(self, x.shape[1:3])
+    check_images(self, x.shape)
     for i, widths in enumerate(self.stages, 1):
       for j, width in enumerate(widths, 1):
         x = conv3x3(width, name=f"conv{i}_{j}")(x)

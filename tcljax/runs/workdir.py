@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from tcljax import files
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import CheckpointError, Checkpoints
-from tcljax.files import FileError, read_json, write_text, writing
+from tcljax.files import FileError, checked_path, read_json, write_text, writing
 from tcljax.layers.collections import Variables
 from tcljax.reporting.progress import PhaseLog, say
 from tcljax.runs import stopping
@@ -39,7 +39,7 @@ def check_workdir(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path
     Its absolute path.
 
   Raises:
-    ValueError: if it cannot be read or written, holds another config, or is in use.
+    ValueError: if it is no path, cannot be read or written, holds another config, or is in use.
   """
   path = _checked(workdir, config)
   existing = next(p for p in (path, *path.parents) if p.exists())
@@ -55,7 +55,7 @@ def check_workdir(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path
 
 
 def _checked(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path:
-  path = pathlib.Path(workdir).absolute()
+  path = checked_path("workdir", workdir).absolute()
   stored = path / CONFIG
   try:
     # Looked at once: another host of the same run may write its config at any moment.

@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.errors import FlaxError
 
 from tcljax.layers.collections import Variables
+from tcljax.layers.inputs import told_of_inputs
 
 Outputs = TypeVar("Outputs", np.ndarray, jax.Array)
 
@@ -59,7 +59,9 @@ def check_classes(output: Any, batch: int) -> None:
     )
 
 
-def count_classes(model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct) -> int:
+def count_classes(
+  model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct, what: str = "the model"
+) -> int:
   """The number of classes between which a model chooses; 2 where it has a single output.
 
   Args:
@@ -67,16 +69,12 @@ def count_classes(model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruc
     variables: its variables.
     x: shape and type of inputs, [B, ...]; nothing is computed. Of two inputs or more, an output
       shows whether it has the batch along its first axis.
+    what: the words for the model.
 
   Raises:
     ValueError: if the output is not [batch, classes], or the model does not take such inputs.
   """
-  try:
+  with told_of_inputs(model, variables, x, what):
     output = jax.eval_shape(model.apply, variables, x)
-  except (FlaxError, IndexError, TypeError, ValueError) as error:
-    reason = str(error).strip().partition("\n")[0]
-    raise ValueError(
-      f"the model fails on inputs of shape {tuple(x.shape)} and type {x.dtype}: {reason}"
-    ) from error
   check_classes(output, x.shape[0])
   return max(2, output.shape[1])

@@ -19,42 +19,19 @@ from jax.typing import ArrayLike
 
 from tcljax.kernels import fire
 from tcljax.layers import collections
-from tcljax.layers.activations import activation_paths, with_activation
+from tcljax.layers.activations import activation_paths, check_model, with_activation
 from tcljax.layers.collections import Variables
+from tcljax.layers.inputs import told_of_inputs
 from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths.encoding import frames
 from tcljax.maths.inputs import as_batch
+from tcljax.simulation.observers import Chunk, check_observed, check_observer
 from tcljax.simulation.outputs import check_one_array
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 
 LARGEST_CHUNK = 8
 _LARGEST_ON_GPUS = 16  # 1.06 to 1.10 times as fast as 8 for a VGG-16, benchmarks/results/gpu.md
 _SHARE_OF_MEMORY = 0.25  # the rest is for weights, inputs and what layers need besides
-
-
-class Chunk(NamedTuple):
-  """What an observer sees of K consecutive steps.
-
-  Attributes:
-    logits: the answer after each of these steps, [K, B, ...]: the mean output so far, without the
-      steps that `SpikingConfig.delay` leaves out.
-    spikes: the collection `spikes`: for each activation, `count`, the spikes of all its neurons in
-      each step and example, [K, B].
-
-  Examples:
-    >>> import jax
-    >>> import tcljax
-    >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
-    >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
-    >>> variables = model.init(jax.random.key(1), images)
-    >>> spiking = tcljax.SpikingConfig(time_steps=4)
-    >>> answers = lambda chunk: chunk.logits.argmax(axis=-1)
-    >>> tcljax.simulate(model, variables, images, spiking, observe=answers).observed.shape
-    (4, 8)
-  """
-
-  logits: jax.Array
-  spikes: Any
 
 
 class Simulation(NamedTuple):
@@ -95,8 +72,11 @@ def simulate(
 ) -> Simulation:
   """Runs the spiking twin of `model` for T steps from rest.
 
-  A pure function: call it inside `jax.jit`, differentiate it, `vmap` it. Gradients reach
-  `variables` through the surrogate of the spikes.
+  A pure function: call it inside `jax.jit`, `vmap` it, and differentiate it in reverse mode
+  (`jax.grad`, `jax.vjp`, `jax.jacrev`). Gradients reach `variables` and `x` through the surrogate
+  of the spikes. Forward mode (`jax.jvp`, `jax.jacfwd`) ends in JAX's TypeError, "can't apply
+  forward-mode autodiff (jvp) to a custom_vjp function": the gradient of neurons is written for the
+  way back alone.
 
   Where `spiking.chunk` is 0, K is the largest divisor of T up to 8 with which the currents and
   spikes of K steps take no more than a quarter of the device's memory; up to 16 on GPUs where
@@ -111,8 +91,9 @@ def simulate(
     spiking: T, K, neurons, readout and encoding.
     keys: random keys, [B], one an example, for encoding="poisson"; so the spikes of an example
       depend on nothing but its key.
-    observe: called once a chunk with a `Chunk`; returns arrays [K, ...] to be kept for every step.
-      Reduce here what would be large.
+    observe: a pure function, called once a chunk with a `Chunk`. It returns an array [K, ...], an
+      entry for each of the K steps, or several in tuples, lists or dictionaries; () or None keeps
+      nothing. What it returns is kept for every step: reduce here what would be large.
     rates: whether to keep the mean current and firing rate of every neuron and example.
 
   Returns:
@@ -120,8 +101,9 @@ def simulate(
     model ends in neurons), NaN where a potential is not finite; observations [T, ...]; and rates.
 
   Raises:
-    ValueError: if encoding="poisson" comes without a key for each example, thresholds are missing,
-      or the model has no field `act`.
+    ValueError: if encoding="poisson" comes without a key for each example, thresholds are missing
+      or of a wrong shape, the model has no field `act` or takes no such inputs, or the observer is
+      no function or returns something else than arrays [K, ...].
 
   Examples:
     >>> import jax
@@ -134,8 +116,10 @@ def simulate(
     >>> bool(error < 0.02)  # with T the spiking network comes closer to the clipped one
     True
   """
+  check_model(model)
   variables = collections.require_clipping(variables)
   x = as_batch("x", x)
+  check_observer(observe)
   spiking = with_chunk(model, variables, x, spiking)
   chunks = spiking.time_steps // spiking.chunk
   start, run = in_chunks(
@@ -277,10 +261,13 @@ def in_chunks(
     total, answers = jax.lax.scan(
       read_out, total, (first_step + 1 + jnp.arange(time_steps), output)
     )
-    return (state, total), observe(Chunk(answers, spikes))
+    observed = observe(Chunk(answers, spikes))
+    check_observed(observed, time_steps)
+    return (state, total), observed
 
   # The call that creates the potentials runs no neuron; its layers are dead code to XLA.
-  output, state, _ = apply({}, 0)
+  with told_of_inputs(model, variables, x):
+    output, state, _ = apply({}, 0)
   return (state, jnp.zeros_like(output[0])), run
 
 
@@ -290,9 +277,10 @@ def count_neurons(
   """Neurons of each activation, by its path and in their order, for one input of this shape."""
   x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
   network = with_activation(model, IF)
-  _, state = jax.eval_shape(
-    lambda variables, x: network.apply(variables, x, mutable=[collections.MEMBRANE]), variables, x
-  )
+  with told_of_inputs(model, variables, x):
+    _, state = jax.eval_shape(
+      lambda variables, x: network.apply(variables, x, mutable=[collections.MEMBRANE]), variables, x
+    )
   found = collections.potentials(state)
   paths = ["/".join(path) for path in activation_paths(model, variables, x)]
   return {path: math.prod(found[path].shape[1:]) for path in paths}

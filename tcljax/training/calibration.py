@@ -20,8 +20,9 @@ from tcljax.checks import (
 )
 from tcljax.graph import check_convertible
 from tcljax.kernels import xla_options
-from tcljax.layers.activations import Activation, with_activation
+from tcljax.layers.activations import Activation, check_model, with_activation
 from tcljax.layers.collections import (
+  CLIPPING,
   Path,
   Variables,
   as_variables,
@@ -29,7 +30,9 @@ from tcljax.layers.collections import (
   new_thresholds,
   thresholds_by_path,
   with_thresholds,
+  without,
 )
+from tcljax.layers.inputs import told_of_inputs
 from tcljax.maths import clipping
 from tcljax.maths.histogram import (
   LIMIT,
@@ -135,6 +138,7 @@ def calibrate(
     >>> bool(abs(clipped - model.apply(trained, images)).max() < 1e-5)  # nothing lies above
     True
   """
+  check_model(model)
   check_spiking(spiking)
   check_calibration(method, percentile, v_init, instalments)
   check_batches(batches)
@@ -146,16 +150,17 @@ def calibrate(
     x = as_floats("batches", x)
     return network.apply(variables, x, mutable=["observed"])[1]["observed"]
 
+  trained = without(variables, CLIPPING)  # which may hold what the model cannot have
   totals: dict[Path, Histogram] = {}
   shapes = set()
   for batch in batches:
     batch = as_batch("batches", batch)
     if batch.shape[1:] not in shapes:
-      check_convertible(model, variables, batch.shape[1:])
+      check_convertible(model, trained, batch.shape[1:])
       shapes.add(batch.shape[1:])
-    observed: dict[Path, Any] = traverse_util.flatten_dict(
-      jax.device_get(observe(variables, batch))
-    )
+    with told_of_inputs(model, trained, batch):
+      left = jax.device_get(observe(trained, batch))
+    observed: dict[Path, Any] = traverse_util.flatten_dict(left)
     for (*path, _), new in observed.items():
       new = Histogram(new.counts.astype(np.int64), new.maximum)
       totals[tuple(path)] = totals[tuple(path)] + new if tuple(path) in totals else new

@@ -22,10 +22,10 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from tcljax.checks import check_choice
+from tcljax.data.preprocessing import preprocessed
 from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import BATCH_STATS, Variables, teacher_of, thresholds_by_path
-from tcljax.maths.inputs import preprocessed
 from tcljax.simulation.outputs import answers, class_logits
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import LARGEST_CHUNK, simulate, with_chunk

@@ -1,6 +1,5 @@
 """Phase 2 as a library call: train the thresholds of a network through its T-step simulation."""
 
-import functools
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -10,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import unfreeze
 
-from tcljax.checks import check_count, check_finite, check_seed
+from tcljax.checks import check_count, check_finite, check_function, check_seed
 from tcljax.data import Split
+from tcljax.data.preprocessing import shape_of_preprocessed
 from tcljax.distributed import parallel
 from tcljax.graph import check_convertible
-from tcljax.layers.activations import ReLU, with_activation
-from tcljax.layers.collections import CLIPPING, Variables, require_clipping
-from tcljax.maths.inputs import preprocessed
+from tcljax.layers.activations import ReLU, check_model, with_activation
+from tcljax.layers.collections import CLIPPING, Variables, require_clipping, with_float_clipping
 from tcljax.simulation.outputs import count_classes
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.training.loop import Hooks
@@ -72,7 +71,8 @@ def tune(
       "squared_error" against the ANN's outputs.
     at: numbers of steps whose answers are to be good, for thresholds that serve a range of T; empty
       for `spiking.time_steps` alone.
-    preprocess: applied to each batch of images, with a random key, on the device.
+    preprocess: a function of JAX that makes inputs [B, ...] of each batch of images and a random
+      key.
     seed: of the order of the images and everything else random.
     on_metrics: called after each step with its number and metrics, such as `loss` and `accuracy`.
 
@@ -82,8 +82,8 @@ def tune(
   Raises:
     ValueError: on an unknown objective, a batch size that the devices cannot share, images that
       are not numbers in a shape that the model takes, an output that is not [B, C], labels that are
-      not class numbers of this network, thresholds that are missing, or a model that
-      `tcljax.convert` would refuse.
+      not class numbers of this network, thresholds that are missing, a `preprocess` that gives no
+      inputs, or a model that `tcljax.convert` would refuse.
     TrainingDiverged: if the loss stops being finite.
 
   Examples:
@@ -99,6 +99,7 @@ def tune(
     >>> all(jax.tree.leaves(same["params"])), any(jax.tree.leaves(same["clipping"]))
     (True, False)
   """
+  check_model(model)
   variables = require_clipping(variables)
   check_spiking(spiking)
   if not isinstance(optimizer, OptimizerConfig):
@@ -107,15 +108,13 @@ def tune(
   check_finite("minutes", minutes)
   check_seed("seed", seed)
   parallel.check_batch_size("batch_size", batch_size)
+  check_function("on_metrics", on_metrics, ("a step's number", "its metrics"))
   split = Split(images, labels)
-  example = jax.eval_shape(
-    functools.partial(preprocessed, preprocess),
-    jax.ShapeDtypeStruct((2, *split.image_shape), split.image_dtype),
-    jax.eval_shape(jax.random.key, 0),
-  )
+  given = jax.ShapeDtypeStruct((max(2, batch_size), *split.image_shape), split.image_dtype)
+  example = shape_of_preprocessed(preprocess, given, keyed=True)
   split.check_classes(count_classes(with_activation(model, ReLU), variables, example))
   check_convertible(model, variables, example.shape[1:])
-  variables = unfreeze(dict(variables))
+  variables = with_float_clipping(unfreeze(dict(variables)))
   mesh = parallel.data_mesh()
   loss = snn_objective(model, preprocess, spiking, mesh, objective, at=at)
   phase = Phase("tune", steps, batch_size, loss, {CLIPPING: optimizer}, int(seed))

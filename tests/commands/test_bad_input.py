@@ -203,6 +203,24 @@ def test_convert_of_an_unfinished_run_and_into_a_foreign_directory(workdir, tmp_
   assert "output /dev/null/x cannot be written" in complaint(capsys)
 
 
+def test_links_that_lead_back_are_told(workdir, tmp_path, capsys):
+  loop = tmp_path / "loop"
+  loop.symlink_to("loop")
+  assert run_train(loop) == 2
+  assert re.search(
+    "--workdir='.*loop' is or goes through a link that leads back", complaint(capsys)
+  )
+  assert run_train(tmp_path / "run", f"--config.pretrained={loop / 'w.npz'}") == 2
+  assert re.search("pretrained: path='.*w.npz' is or goes through a link", complaint(capsys))
+  for flags, message in (
+    ((f"--workdir={loop}", f"--output={tmp_path / 's'}"), "--workdir='.*' is or goes through a li"),
+    ((f"--workdir={workdir}", f"--output={loop}"), "--output='.*loop' is or goes through a link"),
+    ((f"--workdir={workdir}", "--output=/"), "--output='/' is the root of all files"),
+  ):
+    assert convert.main(["convert.py", *flags]) == 2
+    assert re.search(message, complaint(capsys))
+
+
 def test_divergence_stops_the_run(tmp_path, capsys):
   assert (
     run_train(

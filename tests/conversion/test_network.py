@@ -1,5 +1,7 @@
 """Converted networks compute what the model does, take other arrays, and can be tuned."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -92,3 +94,76 @@ def test_a_model_that_does_otherwise_with_many_inputs_is_refused(rng):
   variables = calibrate_plainly(model, randomized(model, x), x)
   with pytest.raises(ValueError, match="differs from the model on random inputs"):
     tcljax.convert(model, variables, (5,))
+
+
+@pytest.mark.parametrize(
+  "make, message",
+  [
+    (
+      lambda network, path: network.model,
+      "is of type GraphNetwork and must be a tcljax.SpikingNet",
+    ),
+    (lambda network, path: network.variables, "is of type dict and must be .*: make one by tcljax"),
+    (lambda network, path: None, "=None must be a tcljax.SpikingNetwork"),
+    (lambda network, path: str(path), "='.*net' must be a .*: read it first, by tcljax.load"),
+    (lambda network, path: path, "is of type PosixPath and must be .*: read it first, by tcljax.l"),
+    (lambda network, path: tcljax.SpikingNetwork, "is the class SpikingNetwork and must be"),
+  ],
+)
+def test_what_is_no_spiking_network_is_told(network, images, tmp_path, make, message):
+  given = make(network, tmp_path / "net")
+  for door in (
+    lambda: tcljax.save(given, tmp_path / "net"),
+    lambda: tcljax.answer_early(given, images, 0.1),
+    lambda: tcljax.choose_margin(given, [images]),
+  ):
+    with pytest.raises(ValueError, match=f"^network{'' if message[0] == '=' else ' '}{message}"):
+      door()
+  assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize(
+  "call",
+  [
+    lambda model, v, x, t: tcljax.calibrate(model, v, [x]),
+    lambda model, v, x, t: tcljax.convert(model, v, (8, 8, 3)),
+    lambda model, v, x, t: tcljax.diagnose(model, v, x, t),
+    lambda model, v, x, t: tcljax.evaluate(model, v, x, np.zeros(16, np.int32), t),
+    lambda model, v, x, t: tcljax.simulate(model, v, x, t),
+    lambda model, v, x, t: tcljax.tune(model, v, x, np.zeros(16, np.int32), t, batch_size=8),
+  ],
+)
+def test_a_spiking_network_is_told_where_a_model_is_wanted(network, images, call):
+  for model, variables, message in (
+    (network, network.variables, "^model is of type Spiking.*: of a SpikingNetwork give network.m"),
+    (network.variables, network.variables, "^model is of type dict and must be an instance of a F"),
+    (None, network.variables, "^model=None must be an instance of a Flax Linen module"),
+    (network.model, network, "^variables is of type SpikingNetwork .*, as model.init gives them;"),
+    (network.model, images, "^variables is of type ndarray and must be collections by name"),
+  ):
+    with pytest.raises(ValueError, match=message) as raised:
+      call(model, variables, images, network.spiking)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+  "field, value, message",
+  [
+    ("graph", None, "graph=None must be that of a network from tcljax.convert"),
+    ("variables", None, "variables=None must be collections by name"),
+    ("input_shape", 8, r"input_shape=8 must be a tuple, such as \(28, 28, 1\)"),
+    ("spiking", 8, "spiking=8 must be a tcljax.SpikingConfig"),
+    ("metadata", "cifar10", "metadata='cifar10' must be a dictionary"),
+  ],
+)
+def test_fields_of_another_kind_are_told(network, field, value, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(network, **{field: value})
+
+
+def test_networks_are_compared_by_identity(network):
+  """Their fields hold arrays, of which == is no truth value."""
+  again = dataclasses.replace(network)
+  assert network == network and network != again and network != 1 and network is not None
+  assert network in [again, network] and network not in [again]
+  assert len({network: 1, again: 2}) == 2 and hash(network) == hash(network)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from flax import traverse_util
+from no_paths import no_paths
 from running import calibrate_plainly
 
 import tcljax
@@ -195,3 +196,32 @@ def test_damaged_files_are_told(network, tmp_path):
   description.unlink()
   with pytest.raises(ValueError, match=r"is not a spiking network: .*network\.json is missing"):
     tcljax.load(path)
+
+
+def test_what_is_no_path_is_told(network, tmp_path):
+  for value, message in no_paths(tmp_path):
+    before = set(tmp_path.iterdir())
+    for door in (
+      lambda: tcljax.save(network, value),  # noqa: B023
+      lambda: tcljax.load(value),  # noqa: B023
+    ):
+      with pytest.raises(ValueError, match=f"^directory{message}"):
+        door()
+    assert set(tmp_path.iterdir()) == before
+  with pytest.raises(ValueError, match=r"^path.*(must be a path|link that leads back)"):
+    tcljax.load_pretrained(tmp_path / "loop", tcljax.CNN(num_classes=3), (8, 8, 1))
+
+
+def test_the_root_of_all_files_and_what_is_no_network_stay(network, tmp_path):
+  with pytest.raises(ValueError, match=r"^directory='/' is the root of all files: choose another"):
+    tcljax.save(network, "/")
+  with pytest.raises(ValueError, match=r"^/ is not a spiking network: /network\.json is missing"):
+    tcljax.load("/")
+  (tmp_path / "photos").mkdir()
+  (tmp_path / "photos" / "cat.jpg").write_text("precious")
+  with pytest.raises(ValueError, match=r"photos holds cat.jpg and is not \(only\) a spiking netw"):
+    tcljax.save(network, tmp_path / "photos")
+  (tmp_path / "link").symlink_to("photos")
+  with pytest.raises(ValueError, match=r"photos holds cat\.jpg"):
+    tcljax.save(network, tmp_path / "link")
+  assert (tmp_path / "photos" / "cat.jpg").read_text() == "precious"

@@ -194,3 +194,16 @@ def test_bad_data(case):
 @pytest.mark.parametrize("steps, reported", [(1, [1]), (8, [1, 2, 4, 8]), (12, [1, 2, 4, 8, 12])])
 def test_reported_time_steps(steps, reported):
   assert reported_time_steps(steps) == reported
+
+
+def test_evaluations_and_splits_are_compared_by_identity(case):
+  """Their fields hold arrays, of which == is no truth value."""
+  model, variables, images, labels = case
+  one, other = (
+    tcljax.evaluate(model, variables, images[:8], labels[:8], tcljax.SpikingConfig(2))
+    for _ in range(2)
+  )
+  assert one == one and one != other and len({one, other}) == 2
+  np.testing.assert_array_equal(one.snn, other.snn)
+  one, other = (Split(images, labels) for _ in range(2))
+  assert one == one and one != other and len({one, other}) == 2

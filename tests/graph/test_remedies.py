@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 
 import tcljax
 from tcljax.graph import trace
@@ -49,6 +50,8 @@ from tcljax.layers.activations import ReLU
     (lambda x: x[:1] + x[1:], "`slice`"),
     (lambda x: jnp.concatenate([x, x])[:2], "`concatenate`"),
     (lambda x: jnp.concatenate([x, jnp.ones((2, 1))], axis=1), "`concatenate`"),
+    (lambda x: (jax.debug.print("{}", x), x)[1], "`debug_print`.*: leave jax.debug.print"),
+    (lambda x: jax.lax.optimization_barrier((x, x))[0], "`optimization_barrier`"),
   ],
 )
 def test_what_spikes_cannot_carry_is_named(operation, message):
@@ -107,3 +110,106 @@ def test_tune_refuses_it_too_with_thresholds_that_come_from_elsewhere():
   variables = Normalized(act=tcljax.TCL).init(jax.random.key(0), x)
   with pytest.raises(ValueError, match=r"in .*LayerNorm_0: spikes cannot be multiplied"):
     tcljax.tune(Normalized(), variables, x, [0] * 8, steps=1, batch_size=8)
+
+
+class Block(nn.Module):
+  width: int = 4
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return self.act(name="a")(nn.Dense(self.width)(x))
+
+
+def in_a_model(wrapped):
+  """A model that calls `wrapped(act, x)` on vectors of 8 numbers."""
+
+  class Wrapping(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      return nn.Dense(3)(wrapped(self.act, x).reshape(len(x), -1))
+
+  model, x = Wrapping(), jax.random.normal(jax.random.key(0), (5, 8))
+  return model, model.init(jax.random.key(1), x), x
+
+
+def halves(x):
+  return x.reshape(len(x), 2, 4)
+
+
+AXIS_1 = {"in_axes": 1, "out_axes": 1}
+COPIES = {"variable_axes": {"params": 0, "clipping": 0}, "split_rngs": {"params": True}}
+SHARED = {"variable_axes": {"params": None, "clipping": None}, "split_rngs": {"params": False}}
+
+
+@pytest.mark.parametrize(
+  "wrapped, where",
+  [
+    (
+      lambda act, x: nn.vmap(Block, **AXIS_1, **COPIES)(act=act, name="b")(halves(x)),
+      "'b/a' is appl",
+    ),
+    (
+      lambda act, x: nn.vmap(Block, **AXIS_1, **SHARED)(act=act, name="b")(halves(x)),
+      "'b/a' is appl",
+    ),
+    (lambda act, x: nn.vmap(Block, **SHARED)(act=act, name="b")(x), "'b/a' is applied insid"),
+    (
+      lambda act, x: act(name="a")(nn.vmap(nn.Dense, **AXIS_1, **COPIES)(4)(halves(x))),
+      "`dot_general` in Wrapping/vmap",
+    ),
+    (
+      lambda act, x: act(name="a")(nn.vmap(nn.Dense, **AXIS_1, **SHARED)(4)(halves(x))),
+      "`transpose` in Wrapping/vmap",
+    ),
+    (
+      lambda act, x: act(name="a")(jax.vmap(lambda one: jnp.ones((4, 8)) @ one)(x)),
+      "`dot_general` in Wrapping/vmap",
+    ),
+  ],
+)
+def test_of_vmap_what_to_write_is_told(wrapped, where):
+  model, variables, x = in_a_model(wrapped)
+  with pytest.raises(
+    ValueError, match=f"{where}.*: leave nn.vmap and jax.vmap out: layers and"
+  ) as (raised):
+    tcljax.calibrate(model, variables, [x])
+  assert "\n" not in str(raised.value)
+
+
+def test_within_vmap_too_an_activation_of_another_kind_is_told():
+  squashed = lambda act, x: jax.vmap(jnp.tanh)(act(name="a")(nn.Dense(4)(x)))
+  model, variables, x = in_a_model(squashed)
+  with pytest.raises(ValueError, match=r"`tanh` in .*vmap.*: neurons compute max\(x, 0\)"):
+    tcljax.calibrate(model, variables, [x])
+
+
+@pytest.mark.parametrize(
+  "wrapped",
+  [
+    # What is advised in place of vmap.
+    lambda act, x: jnp.concatenate(
+      [act(name=f"a{i}")(nn.Dense(4, name=f"d{i}")(halves(x)[:, i])) for i in range(2)], axis=-1
+    ),
+    lambda act, x: act(name="a")(nn.Dense(4)(halves(x))),
+    lambda act, x: act(name="a")(nn.Conv(8, (1,), feature_group_count=2)(x.reshape(len(x), 1, 8))),
+    # What runs as it stands.
+    lambda act, x: nn.remat(Block)(act=act, name="b")(x),
+    lambda act, x: nn.remat(act)(name="a")(nn.Dense(4)(x)),
+    lambda act, x: nn.jit(Block)(act=act, name="b")(x),
+    lambda act, x: act(name="a")(jax.jit(lambda y: 2 * y)(nn.Dense(4)(x))),
+    lambda act, x: act(name="a")(jax.checkpoint(lambda y: 2 * y)(nn.Dense(4)(x))),
+    lambda act, x: act(name="a")(jax.vmap(lambda y: 2 * y)(nn.Dense(4)(x))),
+    lambda act, x: act(name="a")(checkpoint_name(nn.Dense(4)(x), "kept")),
+    lambda act, x: act(name="a")(jax.device_put(nn.Dense(4)(x))),
+    lambda act, x: act(name="a")(jax.lax.optimization_barrier(nn.Dense(4)(x))),
+  ],
+)
+def test_what_is_advised_or_said_to_run_converts(wrapped):
+  model, variables, x = in_a_model(wrapped)
+  variables = tcljax.calibrate(model, variables, [x])
+  network = tcljax.convert(model, variables, (8,))
+  expected = tcljax.simulate(model, variables, x, network.spiking).logits
+  assert jnp.allclose(network(x), expected, atol=1e-5)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_networks import Dense, inputs
 
 import tcljax
 from tcljax.layers import collections
@@ -94,3 +95,75 @@ def test_a_teacher_comes_and_goes():
   taught = collections.with_teacher(variables, {"params": 2})
   assert collections.teacher_of(taught) == {"params": 2} and taught["params"] == 1
   assert collections.without(taught, collections.TEACHER) == variables
+
+
+def clipping(raw_threshold, v_init=0.5, **others):
+  return {"act1": {"raw_threshold": raw_threshold, "v_init": v_init, **others}}
+
+
+def doors(model, variables, x):
+  labels, spiking = np.zeros(len(x), np.int32), tcljax.SpikingConfig(2)
+  yield lambda: tcljax.thresholds(variables)
+  yield lambda: tcljax.simulate(model, variables, x, spiking)
+  yield lambda: tcljax.diagnose(model, variables, x, spiking)
+  yield lambda: tcljax.convert(model, variables, x.shape[1:], spiking)
+  yield lambda: tcljax.evaluate(model, variables, x, labels, spiking)
+  yield lambda: tcljax.tune(model, variables, x, labels, spiking, steps=1, batch_size=8)
+
+
+@pytest.mark.parametrize(
+  "held, message",
+  [
+    (clipping(np.ones(16), np.ones((0, 16))), r"'act1' has a v_init of shape \(0, 16\): it must"),
+    (clipping(1.0, np.ones(0)), r"'act1' has a v_init of shape \(0,\): .* of raw_threshold, \(\),"),
+    (clipping(np.ones(16), np.ones((2, 3))), r"'act1' has a v_init of shape \(2, 3\)"),
+    (clipping(np.ones(16), np.ones((2, 3, 16))), r"'act1' has a v_init of shape \(2, 3, 16\)"),
+    (clipping(np.ones(16)), r"'act1' has a v_init of shape \(\): it must have that of .* \(16,\)"),
+    (
+      clipping(np.ones((2, 16)), np.ones((2, 16))),
+      r"'act1' has a raw_threshold of shape \(2, 16\)",
+    ),
+    (
+      clipping(np.ones(0), np.ones(0)),
+      r"'act1' has a raw_threshold of shape \(0,\): it must be a s",
+    ),
+    (
+      clipping("x"),
+      "'act1' has a raw_threshold of type str: it must be a number or an array of re",
+    ),
+    (clipping(None), "'act1' has a raw_threshold of type NoneType"),
+    (clipping([1.0] * 16, np.ones(16)), "'act1' has a raw_threshold of type list"),
+    (clipping(np.array([None])), "'act1' has a raw_threshold of type object"),
+    (clipping(1j), "'act1' has a raw_threshold of type complex"),
+    (clipping(True), "'act1' has a raw_threshold of type bool"),
+    (clipping(1.0, "x"), "'act1' has a v_init of type str"),
+    (clipping(1.0, None), "'act1' has a v_init of type NoneType"),
+    ({"act1": {"raw_threshold": 1.0}}, "no threshold for activation 'act1' in the collection"),
+    ({"act1": {"v_init": 1.0}}, "no threshold for activation 'act1' in the collection"),
+    ({"act1": 1.0}, "no threshold for activation 'act1' in the collection"),
+    ({1: clipping(1.0)["act1"]}, "'clipping' has .1, 'raw_threshold', 'v_init'. for names, which"),
+    (np.ones(3), "the collection 'clipping' holds no thresholds by name"),
+  ],
+)
+def test_thresholds_that_cannot_be_are_told_at_every_door(held, message):
+  model, x = Dense(3), inputs(8)
+  variables = {"params": model.init(jax.random.key(0), x)["params"], "clipping": held}
+  for door in doors(model, variables, x):
+    with pytest.raises(ValueError, match=message):
+      door()
+  # calibrate replaces them, whatever they are.
+  assert tcljax.thresholds(tcljax.calibrate(model, variables, [x]))["act1"].shape == (16,)
+
+
+def test_whole_numbers_are_taken_and_trained():
+  model, x = Dense(3), inputs(8)
+  params = {"params": model.init(jax.random.key(0), x)["params"]}
+  whole, real = ({**params, "clipping": clipping(*pair)} for pair in ((1, 0), (1.0, 0.0)))
+  spiking = tcljax.SpikingConfig(4)
+  found, expected = (tcljax.simulate(model, v, x, spiking).logits for v in (whole, real))
+  np.testing.assert_array_equal(found, expected)
+  found, expected = (
+    tcljax.tune(model, v, x, np.zeros(8, np.int32), spiking, steps=2, batch_size=8)["clipping"]
+    for v in (whole, real)
+  )
+  jax.tree.map(np.testing.assert_array_equal, found, expected)

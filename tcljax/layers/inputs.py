@@ -1,0 +1,91 @@
+"""Which inputs a model takes, and what is told of those that it does not take."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax import traverse_util
+
+from tcljax.files import why
+from tcljax.layers.activations import ReLU
+from tcljax.layers.collections import Variables
+
+
+@contextlib.contextmanager
+def told_of_inputs(
+  model: nn.Module, variables: Variables, x: Any, what: str = "the model"
+) -> Iterator[None]:
+  """Runs a model, and tells in one line if it fails, most often because of its inputs.
+
+  Only where something fails inside, it is tried whether the model runs with plain ReLUs, for
+  inference. If it does, what took their place is at fault: our own errors, ValueErrors, say so.
+
+  Args:
+    model: any Flax module; of one with a field `act` the activation does not matter.
+    variables: those that it is run with.
+    x: inputs, [B, ...], or their shape and type.
+    what: the words for the model.
+
+  Raises:
+    ValueError: with the shape of the inputs, and as far as it is known that which the variables
+      were made for; what Flax or JAX raised is its cause.
+  """
+  try:
+    yield
+  except Exception as error:  # of any kind, as the model is the user's
+    _check(model, variables, jax.ShapeDtypeStruct(x.shape, x.dtype), what)
+    if isinstance(error, (ValueError, MemoryError, jax.errors.JaxRuntimeError)):
+      raise
+    raise ValueError(
+      f"{what} runs with tcljax.ReLU, and not with another activation in its place: "
+      f"{type(error).__name__}: {why(error)}; tcljax.convert tells what a model cannot have, such "
+      "as nn.vmap around an activation"
+    ) from error
+
+
+def _check(model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct, what: str) -> None:
+  """Raises ValueError unless the model can be run with plain ReLUs; nothing is computed."""
+  if "act" in {field.name for field in dataclasses.fields(model)}:
+    model = model.clone(act=ReLU)
+  try:
+    jax.eval_shape(model.apply, variables, x)
+  except Exception as error:
+    if found := _misfit(model, variables, x):
+      shape = f"(batch{''.join(f', {n}' for n in x.shape[1:])})"
+      raise ValueError(f"{what} takes no inputs of shape {shape}: {found}") from error
+    raise ValueError(
+      f"{what} cannot be run for inference on {x.shape[0]} inputs of shape {x.shape[1:]} and type "
+      f"{x.dtype}, with use_running_average=True and deterministic=True: {type(error).__name__}: "
+      f"{why(error)}"
+    ) from error
+
+
+def _misfit(model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct) -> str:
+  """What is wrong with the first variable that is not as a fresh one; "" where that is unknown."""
+  fresh: dict[tuple[str, ...], Any] = {}
+
+  def initialize(x):  # the order of the layers is known in here alone
+    fresh.update(traverse_util.flatten_dict(dict(model.init(jax.random.key(0), x))))
+
+  try:
+    jax.eval_shape(initialize, x)
+    held = traverse_util.flatten_dict(dict(variables))
+  except Exception:  # as the model fails on them
+    return ""
+  for path, wanted in fresh.items():
+    name = "/".join(path)
+    if path not in held:
+      return (
+        f"its variables have no {name} of shape {wanted.shape}; give all that model.init gave of "
+        f"this model, not {', '.join(map(str, list(variables)[:3])) or 'nothing'}"
+      )
+    if getattr(held[path], "shape", None) != wanted.shape:
+      found = getattr(held[path], "shape", type(held[path]).__name__)
+      return (
+        f"its variables were made for others: {name} has shape {found}, and for such inputs it "
+        f"would have {wanted.shape}"
+      )
+  return ""
