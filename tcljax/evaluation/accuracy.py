@@ -26,9 +26,7 @@ from tcljax.simulation.time_loop import count_neurons, simulate
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-  """What was measured; arrays [T] hold the value after 1, 2, ..., T steps.
-
-  It equals itself alone. To compare two, compare their fields.
+  """What was measured; arrays [T] hold the value after 1, 2, ..., T steps. Equal to itself alone.
 
   Attributes:
     images: how many were counted.
@@ -124,7 +122,7 @@ def evaluate(
   Raises:
     ValueError: if there are no images, they are not numbers in a shape that the model takes, the
       labels are not one class number for each, an output is not [B, C], thresholds are missing, or
-      `preprocess` or `reference` are not what they must be.
+      `preprocess` or `reference` are none.
     OutputNotFinite: a ValueError, if an output is not finite.
 
   Examples:
@@ -175,8 +173,8 @@ def evaluate_split(
   variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
   images = jax.ShapeDtypeStruct((max(2, batch_size), *split.image_shape), split.image_dtype)
   example = shape_of_preprocessed(preprocess, images)
-  words = "the reference" if reference else "the model"
-  classes = count_classes(reference_model, reference_variables, example, words)
+  what = "the reference" if reference else "the model"
+  classes = count_classes(reference_model, reference_variables, example, what)
   split.check_classes(classes)
   if (found := count_classes(with_activation(model, TCL), variables, example)) != classes:
     raise ValueError(f"the reference tells {classes} classes apart, the model {found}")

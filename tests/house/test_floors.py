@@ -66,6 +66,7 @@ def test_an_import_upwards_is_found(name):
     pathlib.Path("tcljax", name) if name.endswith(".py") else pathlib.Path("tcljax", name, "a.py")
   )
   higher = max((other for other in floor if floor[other] < floor[name]), key=floor.get)
+  higher = higher.removesuffix(".py")
   for source in (
     f"import tcljax.{higher}.b",
     f"def f():\n  from tcljax.{higher}.b import c",

@@ -36,8 +36,8 @@ class Vectors(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    x = self.act(name="act1")(nn.Dense(4, name="z")(x.reshape(len(x), -1)))
-    return nn.Dense(3, name="a")(x)
+    x = self.act(name="act1")(nn.Dense(4, name="z")(x))
+    return nn.Dense(3, name="a")(x.reshape(len(x), -1))
 
 
 DOORS = {
@@ -76,7 +76,7 @@ def test_inputs_of_a_wrong_shape_are_told(made, door):
   assert type(cause).__name__ == "ScopeParamShapeError"
   # The first layer that does not fit, by the order of the layers and not of their names.
   message, _ = told(door, Vectors(), made[Vectors()], np.zeros((8, 5), np.float32))
-  assert "shape (batch, 5): " in message and "params/z/kernel has shape (16, 4), and" in message
+  assert "shape (batch, 5): " in message and "params/z/kernel has shape (1, 4), and" in message
   # A model that fails in words of its own.
   message, cause = told(door, Unpacking(), made[Unpacking()], np.zeros((8, 16), np.float32))
   assert "inputs of shape (16,) and type float32, with use_running_average=True" in message
