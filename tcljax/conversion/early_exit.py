@@ -76,8 +76,8 @@ def answer_early(
     Answers and steps. An image that stayed to the end has the answer of `network(x)`.
 
   Raises:
-    ValueError: if the inputs do not fit the network, its output is not [B, C], T < 1, or the margin
-      is negative.
+    ValueError: if the inputs or keys do not fit the network, its output is not [B, C], T < 1, or
+      the margin is negative.
 
   Examples:
     >>> import jax

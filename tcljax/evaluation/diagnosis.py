@@ -102,7 +102,8 @@ def diagnose(
     A `Diagnosis` for each activation, by its path, in the order in which they are computed.
 
   Raises:
-    ValueError: if there are no images, thresholds are missing, or an activation is not finite.
+    ValueError: if there are no images, they are no real numbers or other ones in JAX, thresholds
+      are missing, or an activation is not finite.
 
   Examples:
     >>> import jax

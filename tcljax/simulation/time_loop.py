@@ -107,7 +107,7 @@ def simulate(
   Args:
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
     variables: its variables, the collection `clipping` included.
-    x: input, [B, ...].
+    x: input, [B, ...]; integers and booleans are taken as float32.
     spiking: T, K, neurons, readout and encoding.
     keys: random keys, [B], one an example, for encoding="poisson"; so the spikes of an example
       depend on nothing but its key.
@@ -120,8 +120,8 @@ def simulate(
     model ends in neurons), NaN where a potential is not finite; observations [T, ...]; and rates.
 
   Raises:
-    ValueError: if encoding="poisson" comes without a key for each example, thresholds are missing,
-      or the model has no field `act`.
+    ValueError: if `x` is no array of real numbers, or not of those that JAX makes of it, unless it
+      is traced; if keys are not one for each example; without thresholds or a field `act`.
 
   Examples:
     >>> import jax
