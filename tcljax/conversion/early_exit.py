@@ -76,8 +76,8 @@ def answer_early(
     Answers and steps. An image that stayed to the end has the answer of `network(x)`.
 
   Raises:
-    ValueError: if this is no `SpikingNetwork`, the inputs do not fit it, its output is not [B, C],
-      T < 1, or the margin is negative.
+    ValueError: if this is no `SpikingNetwork`, the inputs or keys do not fit it, its output is not
+      [B, C], T < 1, or the margin is negative.
 
   Examples:
     >>> import jax

@@ -103,8 +103,9 @@ def diagnose(
     A `Diagnosis` for each activation, by its path, in the order in which they are computed.
 
   Raises:
-    ValueError: if there are no images or the model does not take them, thresholds are missing,
-      `preprocess` gives no inputs, or an activation is not finite.
+    ValueError: if there are no images, they are no real numbers (or other ones in JAX) in a shape
+      that the model takes, thresholds are missing, `preprocess` gives no inputs, or an activation
+      is not finite.
 
   Examples:
     >>> import jax

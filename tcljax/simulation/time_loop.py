@@ -87,7 +87,7 @@ def simulate(
   Args:
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
     variables: its variables, the collection `clipping` included.
-    x: input, [B, ...].
+    x: input, [B, ...]; integers and booleans are taken as float32.
     spiking: T, K, neurons, readout and encoding.
     keys: random keys, [B], one an example, for encoding="poisson"; so the spikes of an example
       depend on nothing but its key.
@@ -101,9 +101,10 @@ def simulate(
     model ends in neurons), NaN where a potential is not finite; observations [T, ...]; and rates.
 
   Raises:
-    ValueError: if encoding="poisson" comes without a key for each example, thresholds are missing
-      or of a wrong shape, the model has no field `act` or takes no such inputs, or the observer is
-      no function or returns something else than arrays [K, ...].
+    ValueError: if `x` is no array of real numbers in a shape that the model takes, or not of those
+      that JAX makes of it, unless it is traced; if keys are not one for each example; without
+      thresholds that fit, or a field `act`; if the observer is no function or returns something
+      else than arrays [K, ...].
 
   Examples:
     >>> import jax

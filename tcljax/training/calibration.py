@@ -101,7 +101,8 @@ def calibrate(
   Args:
     model: a network with a field `act`.
     variables: its trained variables; a collection `clipping` already there is replaced.
-    batches: inputs [B, ...] as the network takes them, from the training set.
+    batches: inputs [B, ...] as the network takes them, from the training set; integers and
+      booleans are taken as float32.
     spiking: the simulation that the thresholds are for; "least_squares" knows its T.
     method: the threshold of "least_squares" error of the T-step quantized activation, the
       "percentile" of the activations (Rueckauer et al., 2017), or their "maximum" (Diehl et al.,
@@ -121,8 +122,9 @@ def calibrate(
     `v_init`, scalars or [C], the latter [S] or [S, C] if it comes in S > 1 instalments.
 
   Raises:
-    ValueError: on an unknown method, a percentile outside (0, 100), no batches, or a model that
-      `tcljax.convert` would refuse, such as one without a field `act`.
+    ValueError: on an unknown method, a percentile outside (0, 100), no batches, inputs that are no
+      real numbers or other ones in JAX, or a model that `tcljax.convert` would refuse, such as one
+      without a field `act`.
     CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never
       was active.
 

@@ -81,9 +81,10 @@ def tune(
 
   Raises:
     ValueError: on an unknown objective, a batch size that the devices cannot share, images that
-      are not numbers in a shape that the model takes, an output that is not [B, C], labels that are
-      not class numbers of this network, thresholds that are missing, a `preprocess` that gives no
-      inputs, or a model that `tcljax.convert` would refuse.
+      are no real numbers (or other ones in JAX) in a shape that the model takes, an output that is
+      not [B, C], labels that are not class numbers of this network, a seed that is not from 0 to
+      2**32 - 1, thresholds that are missing, a `preprocess` that gives no inputs, or a model that
+      `tcljax.convert` would refuse.
     TrainingDiverged: if the loss stops being finite.
 
   Examples:

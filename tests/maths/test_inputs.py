@@ -141,6 +141,12 @@ def test_booleans_integers_and_any_order_of_bytes_are_the_numbers_they_stand_for
   same(torch.from_numpy(images(np.float64)), images())
 
 
+def test_a_number_of_python_still_gives_way_to_the_type_of_an_array():
+  assert as_numbers("x", 0.5) == 0.5 and type(as_numbers("x", 0.5)) is float
+  assert (jnp.bfloat16(2) * tcljax.threshold_from_raw(0.5)).dtype == jnp.bfloat16
+  assert (jnp.bfloat16(2) * tcljax.threshold_from_raw(np.float32(0.5))).dtype == jnp.float32
+
+
 def test_where_jax_keeps_64_bits_nothing_is_too_large():
   with jax.enable_x64(True):
     for x in (with_one(2**40, np.int64), with_one(1e300, np.float64)):
