@@ -122,8 +122,7 @@ def evaluate(
   Raises:
     ValueError: if there are no images, they are no real numbers (or other ones in JAX) in a shape
       that the model takes, the labels are not one class number for each, the seed is not from 0 to
-      2**32 - 1, an output is not [B, C], thresholds are missing, or `preprocess` or `reference` are
-      none.
+      2**32 - 1, an output is not [B, C], or thresholds, `preprocess` or `reference` are none.
     OutputNotFinite: a ValueError, if an output is not finite.
 
   Examples:

@@ -7,7 +7,7 @@ import flax.linen as nn
 
 from tcljax.checks import must_be
 from tcljax.layers.activations import ReLU, check_module, with_activation
-from tcljax.layers.collections import Variables
+from tcljax.layers.collections import Variables, as_variables
 
 
 def reference_of(
@@ -29,4 +29,4 @@ def reference_of(
   if not isinstance(pair[1], Mapping):
     wanted = "the variables of its model, collections by name"
     raise ValueError(must_be("the second of reference", pair[1], wanted))
-  return pair[0], pair[1]
+  return pair[0], as_variables(pair[1])

@@ -111,7 +111,7 @@ def require_clipping(variables: Variables) -> dict[str, Any]:
   Raises:
     ValueError: if they have none.
   """
-  check_variables(variables)
+  variables = as_variables(variables)
   if CLIPPING not in variables:
     raise ValueError("the variables have no collection 'clipping': run tcljax.calibrate first")
   if not isinstance(variables[CLIPPING], Mapping):
@@ -126,7 +126,7 @@ def require_clipping(variables: Variables) -> dict[str, Any]:
     if not set(held) >= set(Thresholds._fields):
       raise no_threshold(activation)
     check_thresholds(activation, **{field: held[field] for field in Thresholds._fields})
-  return as_variables(variables)
+  return variables
 
 
 def no_threshold(activation: str) -> ValueError:

@@ -144,7 +144,6 @@ def calibrate(
   check_spiking(spiking)
   check_calibration(method, percentile, v_init, instalments)
   check_batches(batches)
-  variables = as_variables(variables)
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
 
   @functools.partial(jax.jit, compiler_options=xla_options.saving_memory())
@@ -152,7 +151,8 @@ def calibrate(
     x = as_floats("batches", x)
     return network.apply(variables, x, mutable=["observed"])[1]["observed"]
 
-  trained = without(variables, CLIPPING)  # which may hold what the model cannot have
+  # Without what earlier thresholds may hold, as new ones take their place.
+  trained = as_variables(without(variables, CLIPPING))
   totals: dict[Path, Histogram] = {}
   shapes = set()
   for batch in batches:
