@@ -140,7 +140,7 @@ def calibrate(
   check_spiking(spiking)
   check_calibration(method, percentile, v_init, instalments)
   check_batches(batches)
-  variables = as_variables(variables)
+  known = as_variables(variables)
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
 
   @functools.partial(jax.jit, compiler_options=xla_options.saving_memory())
@@ -153,11 +153,9 @@ def calibrate(
   for batch in batches:
     batch = as_batch("batches", batch)
     if batch.shape[1:] not in shapes:
-      check_convertible(model, variables, batch.shape[1:])
+      check_convertible(model, known, batch.shape[1:])
       shapes.add(batch.shape[1:])
-    observed: dict[Path, Any] = traverse_util.flatten_dict(
-      jax.device_get(observe(variables, batch))
-    )
+    observed: dict[Path, Any] = traverse_util.flatten_dict(jax.device_get(observe(known, batch)))
     for (*path, _), new in observed.items():
       new = Histogram(new.counts.astype(np.int64), new.maximum)
       totals[tuple(path)] = totals[tuple(path)] + new if tuple(path) in totals else new
