@@ -106,10 +106,8 @@ def as_variables(variables: Variables) -> dict[str, Any]:
 def require_clipping(variables: Variables) -> dict[str, Any]:
   """`as_variables` of those that must have thresholds and initial potentials that can be.
 
-  Looked at are names, types and shapes; values as far as they are known.
-
   Raises:
-    ValueError: if they have none.
+    ValueError: if they have none; values are looked at as far as they are known.
   """
   variables = as_variables(variables)
   if CLIPPING not in variables:
@@ -180,10 +178,8 @@ def with_thresholds(variables: Variables, thresholds: Mapping[Path, Thresholds])
 
 def with_float_clipping(variables: Variables) -> Variables:
   """The variables with whole numbers in `clipping` as float32, so that they can be trained."""
-
-  def as_float(a):
-    return a if jnp.issubdtype(jnp.result_type(a), jnp.floating) else jnp.asarray(a, jnp.float32)
-
+  is_float = lambda a: jnp.issubdtype(jnp.result_type(a), jnp.floating)
+  as_float = lambda a: a if is_float(a) else jnp.asarray(a, jnp.float32)
   return {**variables, CLIPPING: jax.tree.map(as_float, variables[CLIPPING])}
 
 

@@ -335,6 +335,8 @@ def test_numbers_that_are_none_are_told_by_the_mathematics(function):
 @pytest.mark.parametrize("path", ["params/Dense_0/kernel", "clipping/a/raw_threshold"])
 def test_weights_and_thresholds_that_are_none_are_told_by_their_path(case, path, door):
   model, variables, network = case
+  if door == "calibrate" and path.startswith("clipping"):
+    return  # it puts new ones in their place
   call = DOORS.get(door, lambda m, v, n, x: tcljax.convert(m, v, (4,)))
   for x, message in NO_IMAGES.values():
     if isinstance(x, (np.ndarray, jax.Array)):
