@@ -26,6 +26,7 @@ from tcljax.layers.collections import (
   Path,
   Variables,
   as_variables,
+  check_variables,
   leave,
   new_thresholds,
   thresholds_by_path,
@@ -144,6 +145,7 @@ def calibrate(
   check_spiking(spiking)
   check_calibration(method, percentile, v_init, instalments)
   check_batches(batches)
+  check_variables(variables)
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
 
   @functools.partial(jax.jit, compiler_options=xla_options.saving_memory())

@@ -1,5 +1,7 @@
 """Images, class numbers, keys and seeds that are none, told in one line at each public door."""
 
+import contextlib
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -335,13 +337,13 @@ def test_numbers_that_are_none_are_told_by_the_mathematics(function):
 @pytest.mark.parametrize("path", ["params/Dense_0/kernel", "clipping/a/raw_threshold"])
 def test_weights_and_thresholds_that_are_none_are_told_by_their_path(case, path, door):
   model, variables, network = case
-  if door == "calibrate" and path.startswith("clipping"):
-    return  # it puts new ones in their place
   call = DOORS.get(door, lambda m, v, n, x: tcljax.convert(m, v, (4,)))
+  replaced = door == "calibrate" and path.startswith("clipping")
   for x, message in NO_IMAGES.values():
     if isinstance(x, (np.ndarray, jax.Array)):
       held = traverse_util.flatten_dict(variables, sep="/") | {path: x}
-      with pytest.raises(ValueError, match=rf"^{path}\b.*({message})"):
+      told = pytest.raises(ValueError, match=rf"^{path}\b.*({message})")
+      with contextlib.nullcontext() if replaced else told:
         call(model, traverse_util.unflatten_dict(held, sep="/"), network, images())
 
 
