@@ -14,6 +14,7 @@ import numpy as np
 
 from tcljax.checks import must_be
 from tcljax.conversion.checking import check_weights
+from tcljax.conversion.strict_json import to_json
 from tcljax.graph import Graph, GraphNetwork, fold, trace
 from tcljax.kernels import convolution
 from tcljax.layers.activations import ReLU, check_model, with_activation
@@ -67,8 +68,8 @@ class SpikingNetwork:
     ((8, 3), 8, {'dataset': 'noise'})
   """
 
-  graph: Graph
-  variables: Variables
+  graph: Graph = dataclasses.field(repr=False)  # these two would fill pages
+  variables: Variables = dataclasses.field(repr=False)
   input_shape: tuple[int, ...]
   spiking: SpikingConfig = SpikingConfig()
   metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -84,6 +85,14 @@ class SpikingNetwork:
     check_spiking(self.spiking)
     if not isinstance(self.metadata, dict):
       raise ValueError(must_be("metadata", self.metadata, "a dictionary"))
+    for name, value in self.metadata.items():
+      try:
+        to_json({name: value})
+      except ValueError as error:
+        raise ValueError(
+          f"{name} of the metadata cannot be stored as JSON, {error}: give text, numbers, lists or "
+          "dictionaries, such as array.tolist()"
+        ) from error
 
   @property
   def model(self) -> nn.Module:
@@ -123,9 +132,11 @@ class SpikingNetwork:
     """
     x = jnp.asarray(as_inputs("inputs", x))
     if tuple(x.shape[1:]) != self.input_shape:
+      with_batch = tuple(x.shape[1:]) == self.input_shape[1:]
       raise ValueError(
         f"inputs have shape {tuple(x.shape)}, expected (batch, "
         f"{', '.join(map(str, self.input_shape))})"
+        + (": convert it anew, with the input_shape of one input, without the batch" * with_batch)
       )
     check_keys(keys, len(x))
     spiking = self.spiking

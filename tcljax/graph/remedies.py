@@ -67,7 +67,7 @@ _INDEXING = (
 _PRODUCT = (
   "a kernel [in, out] that sums over the last axis alone is read: flatten first, "
   "x.reshape(len(x), -1), and use nn.Dense in place of nn.DenseGeneral or jnp.einsum over other "
-  "axes"
+  "axes, nn.ConvTranspose in place of jax.image.resize"
 )
 _CONVOLUTION = (
   "convolutions of images with channels last and of constant kernels [height, width, in, out] are "

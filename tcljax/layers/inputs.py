@@ -8,10 +8,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 from flax import traverse_util
+from flax.errors import InvalidRngError, ModifyScopeVariableError
 
 from tcljax.files import why
 from tcljax.layers.activations import ReLU
 from tcljax.layers.collections import Variables
+
+_FOR_INFERENCE = (
+  "; model(x) must run it for inference: let an argument such as train be False by default, and "
+  "BatchNorm then have use_running_average=True, Dropout deterministic=True"
+)
 
 
 @contextlib.contextmanager
@@ -57,10 +63,15 @@ def _check(model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct, what
       shape = f"(batch{''.join(f', {n}' for n in x.shape[1:])})"
       raise ValueError(f"{what} takes no inputs of shape {shape}: {found}") from error
     raise ValueError(
-      f"{what} cannot be run for inference on {x.shape[0]} inputs of shape {x.shape[1:]} and type "
-      f"{x.dtype}, with use_running_average=True and deterministic=True: {type(error).__name__}: "
-      f"{why(error)}"
+      f"{what} cannot be run on {x.shape[0]} inputs of shape {x.shape[1:]} and type {x.dtype}: "
+      f"{type(error).__name__}: {why(error)}{_FOR_INFERENCE if _in_training(error) else ''}"
     ) from error
+
+
+def _in_training(error: Exception) -> bool:
+  """Whether an error is one of a model that runs as it is trained, or wants to be told."""
+  missing = isinstance(error, TypeError) and "required positional argument" in str(error)
+  return missing or isinstance(error, (ModifyScopeVariableError, InvalidRngError))
 
 
 def _misfit(model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct) -> str:

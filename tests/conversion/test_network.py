@@ -3,6 +3,7 @@
 import dataclasses
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -63,6 +64,21 @@ def test_errors(vgg, images, network):
     network(images[..., 0])
   with pytest.raises(ValueError, match="steps=0"):
     network(images, time_steps=0)
+
+
+def test_an_input_shape_with_the_batch_in_it_is_told_by_the_first_call(rng):
+  model, x = Layered(), rng.normal(size=(8, 6)).astype(np.float32)
+  variables = tcljax.calibrate(model, model.init(jax.random.key(0), x), [x])
+  network = tcljax.convert(model, variables, (1, 6))
+  with pytest.raises(ValueError, match=r"expected \(batch, 1, 6\): convert it anew, with"):
+    network(x)
+
+
+def test_a_network_is_printed_without_its_arrays(network):
+  assert repr(network) == (
+    f"SpikingNetwork(input_shape=(8, 8, 3), spiking={network.spiking!r}, "
+    "metadata={'name': 'test'})"
+  )
 
 
 class Layered(nn.Module):

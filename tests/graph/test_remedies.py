@@ -72,7 +72,10 @@ def test_what_spikes_cannot_carry_is_named(operation, message):
   [
     (nn.LayerNorm, "in .*LayerNorm_0: spikes cannot be multiplied .*BatchNorm.* LayerNorm"),
     (lambda: nn.GroupNorm(2), "in .*GroupNorm_0: spikes cannot be multiplied .*GroupNorm"),
-    (lambda: nn.BatchNorm(use_running_average=False), "use_running_average=True .*BatchNorm_0"),
+    (
+      lambda: nn.BatchNorm(use_running_average=False),
+      "BatchNorm_0.*train be False by default, .* use_running_average=True",
+    ),
     (lambda: nn.PReLU(), "`ge` in .*PReLU_0: .*in place of LeakyReLU, PReLU"),
     (lambda: nn.DenseGeneral(3, axis=(1, 2)), "`dot_general` in .*nn.Dense in place of nn.DenseG"),
     (lambda: nn.leaky_relu, "`ge` in .*in place of LeakyReLU"),

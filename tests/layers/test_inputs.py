@@ -79,7 +79,7 @@ def test_inputs_of_a_wrong_shape_are_told(made, door):
   assert "shape (batch, 5): " in message and "params/z/kernel has shape (1, 4), and" in message
   # A model that fails in words of its own.
   message, cause = told(door, Unpacking(), made[Unpacking()], np.zeros((8, 16), np.float32))
-  assert "inputs of shape (16,) and type float32, with use_running_average=True" in message
+  assert "inputs of shape (16,) and type float32: ValueError" in message
   assert message.endswith("ValueError: not enough values to unpack (expected 4, got 2)")
   assert isinstance(cause, ValueError)
 
