@@ -6,6 +6,7 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+_LONGEST = 80  # characters of a value in a message
 _SHORT = (str, bytes, bool, int, float, complex, type(None))
 
 
@@ -16,7 +17,7 @@ def must_be(field: str, value: Any, wanted: str) -> str:
   be a path`.
   """
   text = repr(value) if isinstance(value, _SHORT) else ""
-  if text and len(text) <= 80:
+  if text and len(text) <= _LONGEST:
     return f"{field}={text} must be {wanted}"
   kind = f"of type {type(value).__name__}"
   if isinstance(value, type):
@@ -41,8 +42,8 @@ def check_function(field: str, value: Any, takes: tuple[str, ...]) -> None:
 
 def check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
   """Raises ValueError unless `value` is one of `choices`."""
-  if value not in choices:
-    raise ValueError(f"{field}={value!r} is unknown: choose one of {', '.join(choices)}")
+  if not isinstance(value, str) or value not in choices:
+    raise ValueError(f"{field}={in_a_line(value)} is unknown: choose one of {', '.join(choices)}")
 
 
 def check_number(field: str, value: Any) -> None:
@@ -50,11 +51,13 @@ def check_number(field: str, value: Any) -> None:
   # All of NumPy's scalars have `__float__`: complex ones, dates and texts too. bfloat16 is "V".
   real = not hasattr(value, "dtype") or getattr(value.dtype, "kind", None) in set("biufV")
   if not hasattr(value, "__float__") or getattr(value, "ndim", 0) or not real:
-    raise ValueError(f"{field}={_in_a_line(value)} must be a number")
+    raise ValueError(f"{field}={in_a_line(value)} must be a number")
 
 
-def _in_a_line(value: Any) -> str:
-  return " ".join(repr(value).split())
+def in_a_line(value: Any) -> str:
+  """A value in the words of Python, cut where they are long."""
+  text = " ".join(repr(value).split())
+  return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def check_percentile(percentile: float) -> None:
@@ -83,7 +86,9 @@ def check_batches(batches: Any) -> None:
   if hasattr(batches, "ndim"):
     raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
   if not hasattr(batches, "__iter__"):
-    raise ValueError(f"batches={batches!r} must be an iterable of batches, such as [images]")
+    raise ValueError(
+      f"batches={in_a_line(batches)} must be an iterable of batches, such as [images]"
+    )
 
 
 def check_count(field: str, value: int, least: int) -> None:
@@ -92,7 +97,7 @@ def check_count(field: str, value: int, least: int) -> None:
     operator.index(value)
   except TypeError:
     raise ValueError(
-      f"{field}={_in_a_line(value)} must be a whole number, at least {least}"
+      f"{field}={in_a_line(value)} must be a whole number, at least {least}"
     ) from None
   check_least(field, value, least)
 

@@ -12,7 +12,7 @@ def no_paths(folder):
     (b"runs", "=b'runs' must be a path"),
     ([folder], " is of type list and must be a path"),
     ("", "='' is empty: give a path"),
-    ("a\0b", r"='a\\x00b' is a path that no file can have: embedded null"),
+    ("a\0b", r"='a\\x00b' is a path that no file can have: .*embedded null"),
     ("a\ud800", r"='a\\ud800' is a path that no file can have: .*surrogates not allowed"),
     (folder / "loop", "='.*loop' is or goes through a link that leads back to itself: remove"),
     (str(folder / "loop" / "x"), "='.*loop/x' is or goes through a link that leads back"),

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.checks import must_be
+from tcljax.checks import in_a_line, must_be
 from tcljax.conversion.checking import check_weights
 from tcljax.conversion.strict_json import to_json
 from tcljax.graph import Graph, GraphNetwork, fold, trace
@@ -177,8 +177,8 @@ def _input_shape(input_shape: Any) -> tuple[int, ...]:
     shape = (0,)
   if min(shape, default=1) < 1:
     raise ValueError(
-      f"input_shape={input_shape!r} must be a sequence of integers, such as (28, 28, 1): the shape "
-      "of the one input that a network takes, without the batch"
+      f"input_shape={in_a_line(input_shape)} must be a sequence of integers, such as (28, 28, 1): "
+      "the shape of the one input that a network takes, without the batch"
     )
   return shape
 
@@ -236,13 +236,21 @@ def convert(
   """
   check_model(model)
   variables = require_clipping(variables)
-  thresholds = {(".".join(path),): held for path, held in thresholds_by_path(variables).items()}
+  found = thresholds_by_path(variables)
   check_spiking(spiking)
   shape = _input_shape(input_shape)
   graph, arrays = fold(*trace(in_float32(model), variables, shape))
-  for name in graph.populations():
-    if (name,) not in thresholds:
+  thresholds = {}
+  for name in graph.populations():  # alone, as there may be thresholds of an earlier model
+    named = [held for path, held in found.items() if ".".join(path) == name]
+    if not named:
       raise no_threshold(name)
+    if len(named) > 1:
+      raise ValueError(
+        f"the collection 'clipping' has {len(named)} thresholds by the name {name!r}, as a dot in "
+        "the name of an activation or module separates them too: leave dots out of names"
+      )
+    thresholds[name,] = named[0]
   network = SpikingNetwork(
     graph, with_thresholds({PARAMS: arrays}, thresholds), shape, spiking, metadata
   )

@@ -45,6 +45,8 @@ def shape_of_preprocessed(
   check_function("preprocess", preprocess, ("images", "a random key")[: 2 if keyed else 1])
   wanted = "let it give one array, [B, ...], with an input for each of the images"
   given = []
+  # As JAX keeps them; some versions warn of 64 bits.
+  images = jax.ShapeDtypeStruct(images.shape, jax.dtypes.canonicalize_dtype(images.dtype))
 
   def run(*arguments):
     given.append(made := preprocess(*arguments))

@@ -16,6 +16,7 @@ from tcljax.checks import check_count, check_seed
 from tcljax.data import Examples, Split, evaluation_batches
 from tcljax.data.preprocessing import preprocessed, shape_of_preprocessed
 from tcljax.distributed import parallel
+from tcljax.evaluation.compiling import compiled
 from tcljax.evaluation.reference import reference_of
 from tcljax.layers.activations import TCL, check_model, with_activation
 from tcljax.layers.collections import Variables, require_clipping, spike_counts
@@ -169,7 +170,7 @@ def evaluate_split(
   mesh = parallel.data_mesh()
   batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(split))))
   reference_model, reference_variables = reference_of(model, variables, reference)
-  measure = _compiled(_measurement, model, reference_model, spiking, preprocess, mesh)
+  measure = compiled(_measurement, preprocess, model, reference_model, spiking, mesh)
   variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
   images = jax.ShapeDtypeStruct((max(2, batch_size), *split.image_shape), split.image_dtype)
   example = shape_of_preprocessed(preprocess, images)
@@ -206,14 +207,6 @@ def evaluate_split(
   )
 
 
-def _compiled(make, *arguments):
-  """What `make` makes; kept, so that a second evaluation of the same network compiles nothing."""
-  try:
-    return make(*arguments)
-  except TypeError:  # a model with a list as field has no hash
-    return make.__wrapped__(*arguments)
-
-
 def _logits(model: nn.Module, variables: Variables, x: jax.Array) -> jax.Array:
   """What a network answers; Flax declares a pair besides, as where collections are mutable."""
   return cast(jax.Array, model.apply(variables, x))
@@ -226,10 +219,10 @@ def _broken(logits: jax.Array) -> jax.Array:
 
 @functools.lru_cache(maxsize=16)
 def _measurement(
+  preprocess: Callable[[jax.Array], jax.Array],
   model: nn.Module,
   reference_model: nn.Module,
   spiking: SpikingConfig,
-  preprocess: Callable[[jax.Array], jax.Array],
   mesh: Mesh,
 ) -> Callable[..., dict[str, Any]]:
   """The compiled function that measures one batch and sums over its examples."""
@@ -280,7 +273,7 @@ def accuracy(
   """Accuracy in percent of a network as it is, whatever its activation."""
   mesh = parallel.data_mesh()
   batch_size = parallel.round_to_devices(mesh, min(batch_size, len(split)))
-  correct = _compiled(_correct, model, preprocess)
+  correct = compiled(_correct, preprocess, model)
   sums = [
     correct(variables, parallel.shard(mesh, batch))
     for batch in evaluation_batches(split, batch_size)
@@ -290,7 +283,7 @@ def accuracy(
 
 @functools.lru_cache(maxsize=16)
 def _correct(
-  model: nn.Module, preprocess: Callable[[jax.Array], jax.Array]
+  preprocess: Callable[[jax.Array], jax.Array], model: nn.Module
 ) -> Callable[..., jax.Array]:
   @jax.jit
   def correct(variables, batch):

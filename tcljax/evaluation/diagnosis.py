@@ -139,7 +139,7 @@ def diagnose(
     found = jax.device_get(measure(variables, preprocessed(preprocess, batch)))
     totals = found if totals is None else jax.tree.map(np.add, totals, found)
   for name, found in totals.items():
-    if not np.isfinite(found["squares"]["total"]):
+    if not np.isfinite([*found["squares"].values()]).all():
       raise ValueError(f"activation {name!r} is not finite on these images")
   return {name: _diagnosis(totals[name]) for name in neurons}
 
@@ -192,7 +192,10 @@ def _measure(
     errors = {name: b - a for name, (a, b) in zip(PARTS, itertools.pairwise(stages), strict=True)}
     errors |= {"total": fired - activation, "activation": activation}
     found["/".join(path)] = {
-      "squares": {name: jnp.square(error).sum() for name, error in errors.items()},
+      # Those of a layer of 16 bits may be beyond its numbers.
+      "squares": {
+        name: jnp.square(error.astype(jnp.float32)).sum() for name, error in errors.items()
+      },
       "spikes": spikes.sum(axis=0),
       "saturated": (spikes >= 1).sum(),
       "pairs": spikes.size,

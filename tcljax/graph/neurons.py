@@ -54,6 +54,11 @@ def name_of(params: Mapping[str, Any]) -> str:
 
 
 def _read_neurons(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
+  if len(inputs[0].shape) < 2:
+    raise ValueError(
+      f"activation {'/'.join(params['path'])!r} is applied to an array of shape [batch]: neurons "
+      "need an axis of channels, [batch, ..., channels], such as x[:, None]"
+    )
   gate = params["max_pool"]
   settings = dataclasses.asdict(gate) if gate else {}
   return Made("neurons", tuple(inputs), settings=settings, name=name_of(params))

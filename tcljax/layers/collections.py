@@ -23,7 +23,7 @@ from jax.typing import ArrayLike
 from tcljax.checks import must_be
 from tcljax.maths import clipping
 from tcljax.maths.inputs import as_numbers
-from tcljax.maths.values import check_thresholds
+from tcljax.maths.values import check_thresholds, widened
 
 # Collections of variables by name; each is a tree of arrays.
 Variables = Mapping[str, Any]
@@ -48,13 +48,13 @@ class Thresholds(NamedTuple):
 
   @property
   def tau(self) -> jax.Array:
-    """The threshold in activation units, a scalar or [C]."""
-    return clipping.threshold_from_raw(self.raw_threshold)
+    """The threshold in activation units, a scalar or [C], in float32 at least."""
+    return clipping.threshold_from_raw(widened(self.raw_threshold)[0])
 
   @property
   def instalments(self) -> jax.Array:
     """The parts of v_init as fractions of tau, [S] or [S, C]."""
-    return clipping.instalments(self.v_init, self.raw_threshold)
+    return clipping.instalments(widened(self.v_init)[0], self.raw_threshold)
 
 
 RAW_THRESHOLD, V_INIT = Thresholds._fields

@@ -18,11 +18,12 @@ def poisson_spikes(key: jax.Array, x: jax.Array) -> jax.Array:
     x: one example, any shape, of either sign.
 
   Returns:
-    sign(x) * max|x| with probability |x| / max|x|, else 0; in the shape of `x`.
+    sign(x) * max|x| with probability |x| / max|x|, else 0; in the shape of `x`. NaN of an example
+    that is not finite, which else would never fire.
   """
   height = jnp.max(jnp.abs(x))
   fires = jax.random.uniform(key, x.shape) * height < jnp.abs(x)
-  return jnp.where(fires, jnp.sign(x) * height, 0.0)
+  return jnp.where(jnp.isfinite(height), jnp.where(fires, jnp.sign(x) * height, 0.0), jnp.nan)
 
 
 def frames(

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from tcljax.checks import check_choice
+from tcljax.checks import check_choice, in_a_line
 from tcljax.maths.inputs import as_numbers
 from tcljax.maths.shapes import check_axes, check_broadcasts, check_shape
 from tcljax.maths.surrogates import (
@@ -71,7 +71,9 @@ class Neuron:
 def check_neuron(neuron: Neuron) -> None:
   """Raises ValueError if this is not a `Neuron`."""
   if not isinstance(neuron, Neuron):
-    raise ValueError(f"neuron={neuron!r} must be a tcljax.Neuron, such as Neuron(reset='hard')")
+    raise ValueError(
+      f"neuron={in_a_line(neuron)} must be a tcljax.Neuron, such as Neuron(reset='hard')"
+    )
 
 
 def spike(

@@ -21,7 +21,7 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from tcljax.checks import check_choice
+from tcljax.checks import check_choice, in_a_line
 from tcljax.data.preprocessing import preprocessed
 from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU, with_activation
@@ -142,11 +142,11 @@ def with_threshold_decay(objective: Objective, coefficient: float) -> Objective:
 def check_at(at: Sequence[int], time_steps: int) -> None:
   """Raises ValueError unless all of `at` are numbers of steps from 1 to T."""
   if np.ndim(at) != 1:
-    raise ValueError(f"at={at!r} must be a sequence of numbers of steps, such as (4, 8)")
+    raise ValueError(f"at={in_a_line(at)} must be a sequence of numbers of steps, such as (4, 8)")
   for t in at:
     if not (isinstance(t, (int, np.integer)) and 1 <= t <= time_steps):
       raise ValueError(
-        f"at={tuple(at)}: {t!r} is no number of steps from 1 to time_steps={time_steps}"
+        f"at={in_a_line(tuple(at))}: {t!r} is no number of steps from 1 to time_steps={time_steps}"
       )
 
 

@@ -74,6 +74,57 @@ def test_an_input_shape_with_the_batch_in_it_is_told_by_the_first_call(rng):
     network(x)
 
 
+class Inner(nn.Module):
+  act: object = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return self.act(name="b")(nn.Dense(16)(x))
+
+
+class Outer(nn.Module):
+  act: object = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(3)(Inner(act=self.act, name="a")(x))
+
+
+def outer(rng):
+  x = rng.normal(size=(32, 6)).astype(np.float32)
+  return Outer(), tcljax.calibrate(Outer(), Outer().init(jax.random.key(0), x), [x]), x
+
+
+def test_thresholds_of_no_activation_are_left_out(rng, tmp_path):
+  model, variables, x = outer(rng)
+  more = {**variables["clipping"], "old": variables["clipping"]["a"]["b"]}
+  network = tcljax.convert(model, {**variables, "clipping": more}, (6,))
+  assert set(network.variables["clipping"]) == {"a.b"}
+  loaded = tcljax.load(tcljax.save(network, tmp_path / "net"))
+  np.testing.assert_array_equal(loaded(x), tcljax.convert(model, variables, (6,))(x))
+
+
+def test_two_thresholds_by_one_name_are_told(rng):
+  model, variables, _ = outer(rng)
+  more = {**variables["clipping"], "a.b": {"raw_threshold": 50.0, "v_init": 0.5}}
+  with pytest.raises(ValueError, match=r"2 thresholds by the name 'a\.b', as a dot .* leave dots"):
+    tcljax.convert(model, {**variables, "clipping": more}, (6,))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_thresholds_of_16_bits_are_the_same_everywhere(rng, tmp_path, dtype):
+  model, variables, x = outer(rng)
+  coarse = {
+    **variables,
+    "clipping": jax.tree.map(lambda a: a.astype(dtype), variables["clipping"]),
+  }
+  network = tcljax.convert(model, coarse, (6,))
+  loaded = tcljax.load(tcljax.save(network, tmp_path / "net"))
+  np.testing.assert_array_equal(loaded(x), network(x))
+  simulated = tcljax.simulate(model, coarse, x, network.spiking).logits
+  np.testing.assert_allclose(simulated, network(x), rtol=1e-4, atol=1e-5)
+
+
 def test_a_network_is_printed_without_its_arrays(network):
   assert repr(network) == (
     f"SpikingNetwork(input_shape=(8, 8, 3), spiking={network.spiking!r}, "

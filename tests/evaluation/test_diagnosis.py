@@ -35,6 +35,30 @@ def network(tau_b, tau_a, second, v_init=0.5):
   }
 
 
+class Coarse(nn.Module):
+  """Layers whose squares are beyond the numbers of float16."""
+
+  dtype: object
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    x = self.act(name="a")(nn.Dense(64, dtype=self.dtype)(x))
+    return nn.Dense(3)(self.act(name="b")(nn.Dense(64, dtype=self.dtype)(x)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_errors_of_layers_of_16_bits_are_those_of_32(rng, dtype):
+  x, exact = 4 * rng.normal(size=(256, 16)).astype(np.float32), Coarse(jnp.float32)
+  variables = calibrate_plainly(exact, exact.init(jax.random.key(0), x), x)
+  spiking = tcljax.SpikingConfig(8)
+  found, expected = (
+    tcljax.diagnose(model, variables, x, spiking)["b"] for model in (Coarse(dtype), exact)
+  )
+  for part in ("total", "inherited", "quantization"):
+    assert getattr(found, part) == pytest.approx(getattr(expected, part), rel=0.05) != 0
+
+
 def test_errors_of_a_constant_current_by_hand():
   # T = 4, tau = 1, v_init 1/2: 0.3 gives floor(1.7) = 1 spike of 4, 2.0 gives 4,
   # -1 gives none. Errors 0.05 of quantization and 1 of clipping; rms of the ANN's (0.3, 2, 0).

@@ -221,6 +221,26 @@ def test_a_model_of_one_number_of_examples_alone_is_refused():
       trace(model, variables, (3,))
 
 
+class Scalars(nn.Module):
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(2)(self.act(name="a")(nn.Dense(4)(x).sum(axis=-1))[:, None])
+
+
+def test_neurons_without_an_axis_of_channels_are_refused_at_every_door():
+  x = np.ones((5, 3), np.float32)
+  variables = Scalars().init(jax.random.key(0), x)
+  for door in (
+    lambda: tcljax.calibrate(Scalars(), variables, [x]),
+    lambda: tcljax.calibrate(Scalars(), variables, [x], per_channel=False),
+    lambda: trace(Scalars(), variables, (3,)),
+  ):
+    with pytest.raises(ValueError, match=r"'a' is applied to an array of shape \[batch\]: neurons"):
+      door()
+
+
 @pytest.mark.parametrize(
   "function, message",
   [

@@ -140,6 +140,32 @@ def test_a_diagnosis_of_what_is_not_finite_is_refused(images):
     tcljax.diagnose(model, variables, np.array(images) * np.nan, tcljax.SpikingConfig(2))
 
 
+def test_poisson_input_that_is_not_finite_has_no_finite_answer(images):
+  model = tcljax.CNN(num_classes=5, stages=((4,),), dense=())
+  variables, keys = alive(model, images), jax.random.split(jax.random.key(0), 3)
+  spiking = tcljax.SpikingConfig(4, encoding="poisson")
+  network = tcljax.convert(model, variables, (8, 8, 3), spiking)
+  bad = np.array(images[:3])
+  bad[0, 1, 2, 0], bad[2, 1, 2, 0] = np.nan, np.inf
+  for answer in (
+    lambda x: tcljax.simulate(model, variables, x, spiking, keys=keys).logits,
+    lambda x: network(x, keys=keys),
+    lambda x: tcljax.answer_early(network, x, margin=np.inf, keys=keys).logits,
+  ):
+    good, found = answer(images[:3]), answer(bad)
+    assert np.isnan(found).any(axis=1).tolist() == [True, False, True]
+    np.testing.assert_array_equal(found[1], good[1])
+
+
+def test_a_potential_that_is_not_finite_is_no_part_of_a_diagnosis(images):
+  model = tcljax.CNN(num_classes=5, stages=((4,),), dense=())
+  variables = alive(model, images)
+  held = variables["clipping"]["act1_1"]
+  broken = {"act1_1": {**held, "v_init": np.full(np.shape(held["v_init"]), np.nan)}}
+  with pytest.raises(ValueError, match="activation 'act1_1' is not finite on these images"):
+    tcljax.diagnose(model, {**variables, "clipping": broken}, images, tcljax.SpikingConfig(2))
+
+
 def test_integers_are_simulated_as_the_numbers_that_they_are(images):
   model = tcljax.CNN(num_classes=5, stages=((4,),), dense=())
   variables = alive(model, images)

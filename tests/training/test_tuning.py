@@ -100,8 +100,8 @@ class TestOneOutput:
   """Of a network with one output, a binary classifier or a regression."""
 
   labels = np.arange(32, dtype=np.int32) % 2
-  run = functools.partial(
-    tcljax.tune, spiking=SpikingConfig(time_steps=4), steps=25, optimizer=ADAM
+  run = staticmethod(
+    functools.partial(tcljax.tune, spiking=SpikingConfig(time_steps=4), steps=25, optimizer=ADAM)
   )
 
   @pytest.mark.parametrize("objective", ["distillation", "squared_error", "cross_entropy"])

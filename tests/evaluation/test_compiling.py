@@ -1,0 +1,64 @@
+"""What is compiled is kept for functions that stay what they are, and for no others."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+from small_networks import Dense, calibrated, inputs
+
+import tcljax
+from tcljax.evaluation import accuracy
+from tcljax.evaluation.accuracy import evaluate
+
+MODEL, LABELS, T4 = Dense(3), np.zeros(32, np.int32), tcljax.SpikingConfig(4)
+
+
+def halved(images):
+  return images / 2
+
+
+@dataclasses.dataclass
+class Scaled:
+  by: float
+
+  def __call__(self, images):
+    return self.by * images
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+  by: float
+
+  def __call__(self, images):
+    return self.by * images
+
+
+def changing():
+  scale = [1.0]
+  held = Scaled(1.0)
+  yield lambda images: scale[0] * images, lambda: scale.__setitem__(0, -1.0)
+  yield held, lambda: setattr(held, "by", -1.0)
+  again = Scaled(1.0)
+  yield functools.partial(again.__call__), lambda: setattr(again, "by", -1.0)
+  third = Scaled(1.0)
+  yield third.__call__, lambda: setattr(third, "by", -1.0)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_function_that_changes_is_run_as_it_is(number):
+  variables = calibrated(MODEL)
+  preprocess, change = list(changing())[number]
+  rates = lambda f: evaluate(MODEL, variables, inputs(), LABELS, T4, preprocess=f).firing_rates
+  before = rates(preprocess)
+  change()
+  assert rates(preprocess) == rates(lambda images: -images) != before
+
+
+def test_a_function_that_cannot_change_is_compiled_once():
+  variables = calibrated(MODEL)
+  for preprocess in (halved, lambda images: images / 2, Fixed(2.0)):
+    accuracy._measurement.cache_clear()
+    for _ in range(2):
+      evaluate(MODEL, variables, inputs(), LABELS, T4, preprocess=preprocess)
+    assert accuracy._measurement.cache_info().hits == 1
