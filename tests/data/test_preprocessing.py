@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import LABELS as CLASSES
+from doors import images, made
 from small_networks import Dense, calibrated, inputs
 
 import tcljax
@@ -59,3 +61,15 @@ def test_of_what_fits_two_inputs_are_described():
   assert found.shape == (2, 4, 4, 3) and found.dtype == np.float32
   with pytest.raises(ValueError, match="must be a function of images and a random key"):
     shape_of_preprocessed(lambda x: x, images, keyed=True)
+
+
+@pytest.mark.parametrize("door", [tcljax.evaluate, tcljax.tune, tcljax.diagnose])
+def test_what_a_function_makes_of_images_is_told(door):
+  model, variables, _ = made()
+  labels = () if door is tcljax.diagnose else (CLASSES,)
+  for found, message in (
+    (lambda x, *key: x + 1j, "and type complex64: give real numbers"),
+    (lambda x, *key: jax.random.split(jax.random.key(0), x.shape), "type key<fry>: give real num"),
+  ):
+    with pytest.raises(ValueError, match=rf"^preprocess\(images\) .*{message}"):
+      door(model, variables, images(), *labels, T4, preprocess=found)

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from doors import LABELS as CLASSES
+from doors import images, made
 from small_networks import Dense, calibrated, inputs
 
 import tcljax
@@ -49,3 +51,12 @@ def test_a_reference_needs_no_field_act(variables):
   reference = [plain, plain.init(jax.random.key(0), inputs())]
   labels = np.asarray(plain.apply(reference[1], inputs()).argmax(-1))
   assert tcljax.evaluate(MODEL, variables, inputs(), labels, T4, reference=reference).ann == 100
+
+
+def test_a_reference_of_complex_weights_is_told():
+  model, variables, _ = made()
+  reference = model, jax.tree.map(lambda a: a + 1j, variables)
+  with pytest.raises(
+    ValueError, match=r"^clipping/a/\w+ of shape \(\) and type complex64: give real"
+  ):
+    tcljax.evaluate(model, variables, images(), CLASSES, T4, reference=reference)

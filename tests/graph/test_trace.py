@@ -1,41 +1,14 @@
-"""From models to graphs: what is traced, what is folded, what is refused and in which words."""
-
-import functools
+"""From models to graphs: what is traced computes what the model does."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from graphs import both, randomized, relative_error
-from running import UsedTwice, calibrate_plainly
+from running import calibrate_plainly
 
 import tcljax
-from tcljax.graph import Node, fold, trace
 from tcljax.layers.activations import TCL, ReLU
-
-
-def test_folding_batch_norm_changes_logits_by_rounding_only(vgg, images):
-  model, variables = vgg
-  traced, folded, expected = both(model, variables, images)
-  assert np.std(expected, axis=0).min() > 0.01  # the network is alive
-  assert relative_error(traced, expected) < 1e-5
-  assert relative_error(folded, expected) < 1e-4
-  graph, arrays = fold(*trace(model, variables, (8, 8, 3)))
-  ops = [node.op for node in graph.nodes]
-  assert ops == ["conv", "neurons"] * 2 + [
-    "sum_pool",
-    "affine",
-    "conv",
-    "neurons",
-    "sum_pool",
-    "affine",
-    "reshape",
-    "dense",
-    "neurons",
-    "dense",
-  ]
-  assert set(arrays["conv:1"]) == {"kernel", "bias"}
 
 
 class Everything(nn.Module):
@@ -111,22 +84,6 @@ def test_names_of_activations_cannot_collide_with_those_of_nodes(rng):
   np.testing.assert_allclose(folded, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("use_bias", [False, True])
-def test_what_is_read_twice_is_not_folded_into(rng, use_bias):
-  class Twice(nn.Module):
-    act: object = ReLU
-
-    @nn.compact
-    def __call__(self, x):
-      y = nn.Dense(3, use_bias=use_bias)(x)
-      return self.act(name="a")(3.0 * y) + y
-
-  x = rng.normal(size=(4, 3)).astype(np.float32)
-  traced, folded, expected = both(Twice(), randomized(Twice(), x), x)
-  np.testing.assert_allclose(traced, expected, rtol=1e-5)
-  np.testing.assert_allclose(folded, expected, rtol=1e-5)
-
-
 def test_loops_over_constants_are_evaluated_and_calls_are_entered(rng):
   class Loops(nn.Module):
     act: object = ReLU
@@ -161,158 +118,3 @@ def test_slices_padding_and_concatenation_are_traced(rng):
   assert expected.shape == (3, 6, 4, 8)
   np.testing.assert_allclose(traced, expected, rtol=1e-5)
   np.testing.assert_allclose(folded, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_an_activation_of_a_constant_is_told():
-  class Constant(nn.Module):
-    act: object = ReLU
-
-    @nn.compact
-    def __call__(self, x):
-      return x + self.act(name="a")(jnp.ones((1, 3)))
-
-  with pytest.raises(ValueError, match="activation 'a' does not depend on the input"):
-    trace(Constant(), {}, (3,))
-
-
-def test_an_activation_used_twice_is_told():
-  with pytest.raises(ValueError, match="activation 'neurons' is used twice"):
-    trace(UsedTwice(), {}, (3,))
-  model = UsedTwice(act=functools.partial(TCL))
-  variables = model.init(jax.random.key(0), jnp.ones((1, 3)))
-  with pytest.raises(ValueError, match="activation 'neurons' is used twice"):
-    tcljax.simulate(model, variables, jnp.ones((1, 3)), tcljax.SpikingConfig())
-
-
-class Function(nn.Module):
-  """A layer, its neurons, and a function of them."""
-
-  function: object
-  act: object = ReLU
-
-  @nn.compact
-  def __call__(self, x):
-    return self.function(self.act(name="a")(nn.Dense(4)(x)))
-
-
-@pytest.mark.parametrize(
-  "function, where",
-  [
-    (lambda x: x / x.shape[0], "by `div` in Function"),
-    (lambda x: x + len(x), "by `add` in Function"),
-    (lambda x: x * jnp.arange(float(len(x))).sum(), "by `mul` in Function"),
-    (lambda x: x @ jnp.full((4, 3), 1.0 / x.shape[0]), "by `dot_general` in Function"),
-    (lambda x: jnp.pad(x, ((0, 0), (0, len(x)))), "by `pad` in Function"),
-    (lambda x: x if len(x) % 2 else 2.0 * x, "in Function"),
-    (lambda x: x if len(x) == 2 else -x, "in Function"),
-  ],
-)
-def test_a_model_that_uses_the_number_of_examples_is_refused(function, where):
-  model = Function(function)
-  variables = model.init(jax.random.key(0), jnp.ones((2, 3)))
-  with pytest.raises(ValueError, match=f"number of examples in a batch, {where}|{where}"):
-    trace(model, variables, (3,))
-
-
-def test_a_model_of_one_number_of_examples_alone_is_refused():
-  variables = Function(lambda x: x).init(jax.random.key(0), jnp.ones((2, 3)))
-  for model in (Function(lambda x: x.reshape(2, 2, 2)), Function(lambda x: x.reshape(5, 2, 2))):
-    with pytest.raises(ValueError, match=r"cannot be run on . inputs of .*reshape"):
-      trace(model, variables, (3,))
-
-
-class Scalars(nn.Module):
-  act: object = ReLU
-
-  @nn.compact
-  def __call__(self, x):
-    return nn.Dense(2)(self.act(name="a")(nn.Dense(4)(x).sum(axis=-1))[:, None])
-
-
-def test_neurons_without_an_axis_of_channels_are_refused_at_every_door():
-  x = np.ones((5, 3), np.float32)
-  variables = Scalars().init(jax.random.key(0), x)
-  for door in (
-    lambda: tcljax.calibrate(Scalars(), variables, [x]),
-    lambda: tcljax.calibrate(Scalars(), variables, [x], per_channel=False),
-    lambda: trace(Scalars(), variables, (3,)),
-  ):
-    with pytest.raises(ValueError, match=r"'a' is applied to an array of shape \[batch\]: neurons"):
-      door()
-
-
-@pytest.mark.parametrize(
-  "function, message",
-  [
-    (lambda x: (x, x), "returns a tuple of 2 arrays: let it return one array"),
-    (lambda x: {"logits": x, "features": x, "mask": x}, "returns a dict of 3 arrays"),
-    (lambda x: {"logits": x}, "returns a dict of 1 arrays"),
-    (lambda x: [x], "returns a list of 1 arrays"),
-    (lambda x: [], "returns a list of 0 arrays"),
-    (lambda x: jnp.ones((len(x), 2)), "must return one array that depends on its input"),
-    (lambda x: nn.Dropout(0.5, deterministic=False)(x), "InvalidRngError.* deterministic=True$"),
-    (lambda x: (lambda x, train: x)(x), "argument: 'train'; model.x. must run it for inference"),
-    (
-      lambda x: x.nothing,
-      "AttributeError: .* has no attribute .?nothing.?$",
-    ),
-  ],
-)
-def test_what_is_no_function_of_one_input_to_one_output_is_refused(function, message):
-  model = Function(function)
-  variables = Function(lambda x: x).init(jax.random.key(0), jnp.ones((2, 3)))
-  with pytest.raises(ValueError, match=message) as told:
-    trace(model, variables, (3,))
-  assert "\n" not in str(told.value)
-
-
-def test_layers_in_a_scan_are_refused_by_name():
-  class Block(nn.Module):
-    act: object = ReLU
-
-    @nn.compact
-    def __call__(self, x, _):
-      return self.act(name="a")(nn.Dense(4)(x)), None
-
-  class Scanned(nn.Module):
-    act: object = ReLU
-
-    @nn.compact
-    def __call__(self, x):
-      axes = {"params": 0, "clipping": 0}
-      blocks = nn.scan(Block, axes, split_rngs={"params": True}, length=3)(act=self.act)
-      return nn.Dense(2)(blocks(x, None)[0])
-
-  x = jnp.ones((3, 4))
-  variables = Scanned().init(jax.random.key(0), x)
-  with pytest.raises(ValueError, match=r"`scan` in Scanned.*a loop of Python, each activation"):
-    tcljax.calibrate(Scanned(), variables, [x])
-
-
-def test_a_graph_holds_plain_data_alone(rng, tmp_path):
-  model = Function(lambda x: jnp.roll(x.reshape(-1, np.int64(2), 2), np.int32(1), axis=-1))
-  x = rng.normal(size=(5, 3)).astype(np.float32)
-  variables = calibrate_plainly(model, randomized(model, x), x)
-  network = tcljax.convert(model, variables, (3,))
-  np.testing.assert_array_equal(tcljax.load(tcljax.save(network, tmp_path / "net"))(x), network(x))
-  node = Node("pad:1", "pad", ("input:0",), (("padding", [np.int64(1), (np.bool_(True), 2.0)]),))
-  assert node.settings == (("padding", (1, (True, 2.0))),)
-  assert [type(v) for v in node.settings[0][1][1]] == [bool, float]
-  for value in (jnp.ones(()), object(), {1}):
-    with pytest.raises(ValueError, match="no plain data"):
-      Node("pad:1", "pad", ("input:0",), (("padding", value),))
-
-
-def test_names_that_a_graph_cannot_hold_are_told_at_once(rng):
-  for name in ("conv:2", "input:0", "x/y", "a\nb", "a" * 300):
-
-    class Named(nn.Module):
-      act: object = ReLU
-
-      @nn.compact
-      def __call__(self, x, name=name):
-        return nn.Dense(2)(self.act(name=name)(nn.Dense(4)(x)))
-
-    x = rng.normal(size=(3, 4)).astype(np.float32)
-    with pytest.raises(ValueError, match="has a name that no network can hold"):
-      tcljax.calibrate(Named(), randomized(Named(act=lambda name: nn.relu), x), [x])

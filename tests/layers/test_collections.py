@@ -1,12 +1,15 @@
 """The collections of variables are known in one module; every door asks for thresholds alike."""
 
 import ast
+import contextlib
 import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from doors import DOORS, NO_IMAGES, images, made
+from flax import traverse_util
 from small_networks import Dense, inputs
 
 import tcljax
@@ -167,3 +170,19 @@ def test_whole_numbers_are_taken_and_trained():
     for v in (whole, real)
   )
   jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize(
+  "door", ["simulate", "calibrate", "diagnose", "evaluate", "tune", "convert"]
+)
+@pytest.mark.parametrize("path", ["params/Dense_0/kernel", "clipping/a/raw_threshold"])
+def test_weights_and_thresholds_that_are_none_are_told_by_their_path(path, door):
+  model, variables, network = made()
+  call = DOORS.get(door, lambda m, v, n, x: tcljax.convert(m, v, (4,)))
+  replaced = door == "calibrate" and path.startswith("clipping")
+  for x, message in NO_IMAGES.values():
+    if isinstance(x, (np.ndarray, jax.Array)):
+      held = traverse_util.flatten_dict(variables, sep="/") | {path: x}
+      told = pytest.raises(ValueError, match=rf"^{path}\b.*({message})")
+      with contextlib.nullcontext() if replaced else told:
+        call(model, traverse_util.unflatten_dict(held, sep="/"), network, images())
