@@ -86,9 +86,7 @@ def check_batches(batches: Any) -> None:
   if hasattr(batches, "ndim"):
     raise ValueError("batches is a single array: give an iterable of batches, such as [images]")
   if not hasattr(batches, "__iter__"):
-    raise ValueError(
-      f"batches={in_a_line(batches)} must be an iterable of batches, such as [images]"
-    )
+    raise ValueError(must_be("batches", batches, "an iterable of batches, such as [images]"))
 
 
 def check_count(field: str, value: int, least: int) -> None:

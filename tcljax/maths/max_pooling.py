@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.checks import check_choice, in_a_line
+from tcljax.checks import check_choice, must_be
 from tcljax.maths.shapes import check_axes, check_shape
 
 SPIKES, CURRENTS = POOLED = ("spikes", "currents")
@@ -72,7 +72,7 @@ class MaxPool:
       try:
         object.__setattr__(self, field, operator.index(value))
       except TypeError:
-        raise ValueError(f"MaxPool: {field}={in_a_line(value)} must be an integer") from None
+        raise ValueError(f"MaxPool: {must_be(field, value, 'an integer')}") from None
     if self.window < 1 or self.stride < 1:
       raise ValueError(f"MaxPool: window={self.window} and stride={self.stride} must be at least 1")
     if not 0 <= self.padding < self.window:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from tcljax.checks import check_choice, in_a_line
+from tcljax.checks import check_choice, must_be
 from tcljax.maths.inputs import as_numbers
 from tcljax.maths.shapes import check_axes, check_broadcasts, check_shape
 from tcljax.maths.surrogates import (
@@ -71,9 +71,7 @@ class Neuron:
 def check_neuron(neuron: Neuron) -> None:
   """Raises ValueError if this is not a `Neuron`."""
   if not isinstance(neuron, Neuron):
-    raise ValueError(
-      f"neuron={in_a_line(neuron)} must be a tcljax.Neuron, such as Neuron(reset='hard')"
-    )
+    raise ValueError(must_be("neuron", neuron, "a tcljax.Neuron, such as Neuron(reset='hard')"))
 
 
 def spike(

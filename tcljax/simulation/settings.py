@@ -4,7 +4,7 @@ import dataclasses
 import operator
 from collections.abc import Mapping
 
-from tcljax.checks import check_choice, check_count, in_a_line
+from tcljax.checks import check_choice, check_count, must_be
 from tcljax.maths.encoding import ENCODINGS
 from tcljax.maths.neurons import Neuron, check_neuron
 
@@ -71,7 +71,7 @@ class SpikingConfig:
       try:  # NumPy's integers become Python's, which JSON can hold
         object.__setattr__(self, field, operator.index(getattr(self, field)))
       except TypeError:
-        raise ValueError(f"{field}={in_a_line(getattr(self, field))} must be an integer") from None
+        raise ValueError(must_be(field, getattr(self, field), "an integer")) from None
     if self.time_steps < 1:
       raise ValueError(f"time_steps={self.time_steps}: a simulation takes at least 1 step")
     if self.chunk < 0 or (self.chunk and self.time_steps % self.chunk):
@@ -105,7 +105,5 @@ class SpikingConfig:
 def check_spiking(spiking: SpikingConfig) -> None:
   """Raises ValueError if this is not a `SpikingConfig`."""
   if not isinstance(spiking, SpikingConfig):
-    raise ValueError(
-      f"spiking={in_a_line(spiking)} must be a tcljax.SpikingConfig, such as "
-      "SpikingConfig(time_steps=8)"
-    )
+    wanted = "a tcljax.SpikingConfig, such as SpikingConfig(time_steps=8)"
+    raise ValueError(must_be("spiking", spiking, wanted))

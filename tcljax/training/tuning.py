@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import unfreeze
 
-from tcljax.checks import check_count, check_finite, check_function, check_seed, in_a_line
+from tcljax.checks import check_count, check_finite, check_function, check_seed, must_be
 from tcljax.data import Split
 from tcljax.data.preprocessing import shape_of_preprocessed
 from tcljax.distributed import parallel
@@ -104,7 +104,7 @@ def tune(
   variables = require_clipping(variables)
   check_spiking(spiking)
   if not isinstance(optimizer, OptimizerConfig):
-    raise ValueError(f"optimizer={in_a_line(optimizer)} must be a tcljax.OptimizerConfig")
+    raise ValueError(must_be("optimizer", optimizer, "a tcljax.OptimizerConfig"))
   check_count("steps", steps, 1)
   check_finite("minutes", minutes)
   check_seed("seed", seed)
