@@ -17,7 +17,8 @@ all three. The name is what ties a layer to its threshold, so leaving it out is 
 
 Where maximum pooling follows the activation, it is given to it, as spikes take it otherwise than
 numbers do: `self.act(name="act1", max_pool=tcljax.MaxPool(2))(x)`. Maximum pooling before the
-activation is the same network, and is given to it too.
+activation is the same network, and is given to it too. So is an upper limit: ReLU6 is
+`self.act(name="act1", bound=6.0)(x)`.
 """
 
 import dataclasses
@@ -33,6 +34,7 @@ from tcljax.checks import must_be
 from tcljax.layers.collections import Path, Variables, new_thresholds, thresholds_of
 from tcljax.maths import clipping, max_pooling
 from tcljax.maths.max_pooling import CURRENTS, SPIKES, MaxPool
+from tcljax.maths.values import check_bound
 
 
 def check_module(field: str, model: Any) -> None:
@@ -65,23 +67,27 @@ def with_activation(model: nn.Module, act: Callable[..., nn.Module]) -> nn.Modul
 
 
 # A colon is for nodes of a graph, a slash for paths.
-_NAME = re.compile(r"[^/:\x00-\x1f\x7f\ud800-\udfff]{1,256}")
+NAME = re.compile(r"[^/:\x00-\x1f\x7f\ud800-\udfff]{1,256}")
 
 
 class Activation(nn.Module):
-  """What all activations share: a name of their own, and maximum pooling.
+  """What all activations share: a name of their own, maximum pooling, and an upper limit.
 
   Shapes: [B, ...] to [B, ...]; with `max_pool` [B, H, W, C] to [B, H', W', C].
 
   Attributes:
     max_pool: windows of which only the largest activation is passed on; None passes on all. It also
       says whether the neurons come before the pooling or after it, which `IF` alone tells apart.
+    bound: the activation's own upper limit, in activation units, such as 6 of ReLU6; None for none.
+      Of neurons the smaller of tau and `bound` is the threshold.
 
   Raises:
-    ValueError: when called without a name, or made of what is no `MaxPool`, such as its input.
+    ValueError: when called without a name, or made of what is no `MaxPool`, such as its input, or
+      with a bound that is not finite and above 0.
   """
 
   max_pool: MaxPool | None = None
+  bound: float | None = None
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -90,6 +96,9 @@ class Activation(nn.Module):
         f"max_pool is of type {type(self.max_pool).__name__} and must be a MaxPool: name the "
         "activation first, then apply it, self.act(name='act1')(x)"
       )
+    if self.bound is not None:
+      check_bound(self.bound)
+      object.__setattr__(self, "bound", float(self.bound))
 
   def pools(self, what: str) -> bool:
     """Whether the spiking network pools these, see `MaxPool.of`."""
@@ -106,6 +115,10 @@ class Activation(nn.Module):
       return x
     return max_pooling.max_pool(x, self.max_pool)
 
+  def activate(self, x: jax.Array) -> jax.Array:
+    """min(max(x, 0), bound), without pooling: what neurons stand for."""
+    return nn.relu(x) if self.bound is None else clipping.clip(x, self.bound)
+
   def check_name(self) -> None:
     """Raises ValueError unless the activation was given a name."""
     # Linen would name ReLU_0, TCL_0 and IF_0 apart, and the thresholds would not be found again.
@@ -114,7 +127,7 @@ class Activation(nn.Module):
         f"activation {self.name!r} has no name of its own: write self.act(name='act1')(x), "
         "so that ReLU, TCL and IF share one threshold"
       )
-    if not _NAME.fullmatch(self.name):
+    if not NAME.fullmatch(self.name):
       raise ValueError(
         f"activation {self.name!r} has a name that no network can hold: use up to 256 letters, "
         "without ':' and '/'"
@@ -129,13 +142,15 @@ class Activation(nn.Module):
 
 
 class ReLU(Activation):
-  """max(x, 0); the activation of phase 1.
+  """max(x, 0), or min(max(x, 0), bound); the activation of phase 1.
 
   Examples:
     >>> import jax.numpy as jnp
     >>> import tcljax
     >>> tcljax.ReLU(name="act1").apply({}, jnp.array([[-1.0, 0.5, 3.0]])).tolist()
     [[0.0, 0.5, 3.0]]
+    >>> tcljax.ReLU(name="act1", bound=2.0).apply({}, jnp.array([[-1.0, 0.5, 3.0]])).tolist()
+    [[0.0, 0.5, 2.0]]
   """
 
   @nn.compact
@@ -143,10 +158,6 @@ class ReLU(Activation):
     """Activations of pre-activations, [B, ...], pooled."""
     self.check_name()
     return self.pooled(self.activate(self.pooled(x, CURRENTS)), SPIKES)
-
-  def activate(self, x: jax.Array) -> jax.Array:
-    """Activations where neurons would be: what `diagnose` looks at."""
-    return nn.relu(x)
 
 
 def activation_paths(
@@ -190,9 +201,10 @@ class Clipped(Activation):
   instalments: int = 1
 
   def thresholds(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """tau, a scalar or [C], and the instalments of v_init, [S] or [S, C].
+    """The threshold, a scalar or [C], and the instalments of v_init, [S] or [S, C].
 
-    The variables are made on `init` and read ever after.
+    The threshold is tau, or `bound` where that is smaller. The variables are made on `init` and
+    read ever after.
     """
     self.check_name()
 
@@ -202,7 +214,7 @@ class Clipped(Activation):
       return new_thresholds(jnp.full(shape, raw, jnp.float32), self.v_init, self.instalments)
 
     held = thresholds_of(self, fresh)
-    tau, parts = held.tau, held.instalments
+    tau, parts = clipping.bounded(held.tau, self.bound), held.instalments
     for found in (tau.shape, parts.shape[1:]):
       if found not in ((), x.shape[-1:]):
         raise ValueError(

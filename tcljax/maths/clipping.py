@@ -56,6 +56,24 @@ def raw_from_threshold(threshold: ArrayLike) -> jax.Array:
   return threshold + jnp.log(-jnp.expm1(-threshold))
 
 
+def bounded(threshold: ArrayLike, bound: float | None) -> jax.Array:
+  """min(threshold, bound): of an activation that has an upper limit of its own, such as ReLU6.
+
+  Args:
+    threshold: tau, any shape.
+    bound: None where there is none.
+
+  Returns:
+    The threshold that holds, in the shape of `threshold`. The gradient to it passes as if there
+    were no bound: a threshold that was trained beyond its bound could never come back otherwise.
+  """
+  threshold = jnp.asarray(threshold)
+  if bound is None:
+    return threshold
+  at_bound = bound + (threshold - jax.lax.stop_gradient(threshold))
+  return jnp.where(threshold > bound, at_bound, threshold)
+
+
 def per_channel_view(threshold: ArrayLike, ndim: int) -> jax.Array:
   """A scalar as it is, and a [C] threshold as [1, ..., 1, C] with `ndim` axes.
 

@@ -3,11 +3,14 @@
 While a function is traced there are no values: a compiled function has none of these checks.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from tcljax.checks import check_number, in_a_line
 from tcljax.maths.inputs import as_numbers
 
 
@@ -15,6 +18,14 @@ def check_threshold(threshold: ArrayLike) -> None:
   """Raises ValueError if a threshold, or one of several, is known not to be finite and above 0."""
   as_numbers("threshold", threshold)
   _check("threshold", threshold, lambda x: np.isfinite(x) & (x > 0), "finite and above 0")
+
+
+def check_bound(bound: Any) -> None:
+  """Raises ValueError unless an activation can have this upper limit, in float32 too."""
+  check_number("bound", bound)
+  of = np.finfo(np.float32)
+  if isinstance(bound, (bool, np.bool_)) or not float(of.tiny) <= bound <= float(of.max):
+    raise ValueError(f"bound={in_a_line(bound)} must be a finite number above 0, such as 6.0")
 
 
 def check_raw_threshold(activation: str, raw: ArrayLike) -> None:

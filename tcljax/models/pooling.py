@@ -33,6 +33,7 @@ def pooled_activation(
   if pooling != "average":
     of = {"before": CURRENTS, "gate": SPIKES}[pooling]
     return act(max_pool=MaxPool(windows.window, windows.stride, windows.padding, of))(x)
-  window, strides = ((n,) * 2 for n in (windows.window, windows.stride))
-  padding: Any = ((windows.padding,) * 2,) * 2  # Flax's functions take pairs; their type is str
-  return nn.avg_pool(act()(x), window, strides, padding, count_include_pad=not windows.padding)
+  sizes, strides, ends = windows.along(x.shape[1:-1])
+  padding: Any = ends  # Flax's functions take pairs; their type is str
+  padded = any(map(any, ends))
+  return nn.avg_pool(act()(x), sizes, strides, padding, count_include_pad=not padded)

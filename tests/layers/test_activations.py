@@ -79,6 +79,44 @@ class Neurons(nn.Module):
     return self.act(name="only")(x)
 
 
+class Bounded(nn.Module):
+  """ReLU6 in all but the number."""
+
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return self.act(name="only", bound=0.75)(x)
+
+
+@pytest.mark.parametrize("tau", [0.5, 2.0])
+def test_a_bound_is_the_largest_threshold(rng, tau):
+  x = jnp.asarray(rng.uniform(-0.5, 1.5, size=(5, 3)), jnp.float32)
+  np.testing.assert_array_equal(Bounded().apply({}, x), jnp.clip(x, 0, 0.75))
+  held = {"raw_threshold": tcljax.raw_from_threshold(jnp.full(3, tau)), "v_init": jnp.full(3, 0.5)}
+  variables, effective = {"clipping": {"only": held}}, np.float32(min(tau, 0.75))
+  run = lambda act: Bounded(act=act).apply(variables, x)
+  np.testing.assert_allclose(run(TCL), jnp.clip(x, 0, effective), rtol=1e-6)
+  expected = tcljax.quantized_clip(x, effective, 4)
+  np.testing.assert_allclose(run(functools.partial(Quantized, time_steps=4)), expected, rtol=1e-6)
+  spiking = tcljax.SpikingConfig(time_steps=4)
+  found = tcljax.simulate(Bounded(), variables, x, spiking).logits
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+  # A threshold beyond its bound comes down if that is better.
+  target = lambda v: jnp.square(Bounded(act=TCL).apply(v, x) - 0.1).mean()
+  assert (jax.grad(target)(variables)["clipping"]["only"]["raw_threshold"] > 0).all()
+
+
+@pytest.mark.parametrize("bound", [0, -6.0, float("nan"), float("inf"), 1e300, 1e-45, True])
+def test_a_bound_is_a_finite_number_above_0(bound):
+  for act in (ReLU, TCL, IF):
+    with pytest.raises(ValueError, match=r"bound=.* must be a finite number above 0, such as 6.0$"):
+      act(name="only", bound=bound)
+  with pytest.raises(ValueError, match="bound='6' must be a number"):
+    ReLU(name="only", bound="6")
+  assert type(ReLU(name="only", bound=np.int32(6)).bound) is float
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 3, 6])
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_instalments_of_the_initial_potential_come_before_their_steps(rng, chunk, per_channel):

@@ -29,6 +29,15 @@ def test_clip_values_and_gradients_by_hand():
   assert to_tau == 1100.0  # x = tau counts as clipped
 
 
+def test_a_bound_holds_and_a_threshold_beyond_it_can_come_back():
+  tau = jnp.array([0.5, 6.0, 6.5, 1e30])
+  np.testing.assert_array_equal(clipping.bounded(tau, 6.0), [0.5, 6, 6, 6])
+  np.testing.assert_array_equal(clipping.bounded(tau, None), tau)
+  weights = jnp.array([1.0, 10.0, 100.0, 1000.0])
+  to_tau = jax.grad(lambda tau: (weights * clipping.bounded(tau, 6.0)).sum())(tau)
+  np.testing.assert_array_equal(to_tau, weights)
+
+
 def test_integers_are_not_clipped_to_integers():
   np.testing.assert_array_equal(clipping.clip(jnp.array([1, 3]), 1.5), [1, 1.5])
   np.testing.assert_array_equal(clipping.quantized_clip(np.array([1, 3]), 1.5, 1), [1.5, 1.5])

@@ -1,5 +1,6 @@
 """Maxima of windows and the gate of spikes, against loops in NumPy and by hand."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,31 +10,55 @@ from tcljax.maths.max_pooling import MaxPool, max_pool, running_maximum
 
 
 @pytest.mark.parametrize(
-  "pool",
+  "pool, sizes, strides, padding",
   [
-    MaxPool(1),
-    MaxPool(2),
-    MaxPool(3),
-    MaxPool(3, 2, 1),
-    MaxPool(2, stride=1),
-    MaxPool(4, padding=3),
+    (MaxPool(1), (1, 1), (1, 1), [(0, 0), (0, 0)]),
+    (MaxPool(2), (2, 2), (2, 2), [(0, 0), (0, 0)]),
+    (MaxPool(3), (3, 3), (3, 3), [(0, 0), (0, 0)]),
+    (MaxPool(3, 2, 1), (3, 3), (2, 2), [(1, 1), (1, 1)]),
+    (MaxPool(2, stride=1), (2, 2), (1, 1), [(0, 0), (0, 0)]),
+    (MaxPool(4, padding=3), (4, 4), (4, 4), [(3, 3), (3, 3)]),
+    (MaxPool((3, 2)), (3, 2), (3, 2), [(0, 0), (0, 0)]),
+    (MaxPool((7, 1), (1, 4)), (7, 1), (1, 4), [(0, 0), (0, 0)]),
+    (MaxPool(3, (1, 2), (1, 2)), (3, 3), (1, 2), [(1, 1), (2, 2)]),
+    (MaxPool((2, 4), 2, ((0, 1), (3, 1))), (2, 4), (2, 2), [(0, 1), (3, 1)]),
+    (MaxPool([2, 3], padding=[1, [0, 2]]), (2, 3), (2, 3), [(1, 1), (0, 2)]),
+    (MaxPool((3, 4), (2, 3), "SAME"), (3, 4), (2, 3), [(1, 1), (0, 1)]),
+    (MaxPool((2, 3), padding="SAME"), (2, 3), (2, 3), [(0, 1), (0, 0)]),
   ],
   ids=str,
 )
-def test_maxima_of_windows(rng, pool):
+def test_maxima_of_windows(rng, pool, sizes, strides, padding):
   x = rng.normal(size=(2, 7, 6, 3)).astype(np.float32)
-  padded = np.pad(x, ((0, 0), *[(pool.padding,) * 2] * 2, (0, 0)), constant_values=-np.inf)
-  rows, columns = ((n - pool.window) // pool.stride + 1 for n in padded.shape[1:3])
+  padded = np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-np.inf)
+  rows, columns = (
+    (n - size) // stride + 1 for n, size, stride in zip(padded.shape[1:3], sizes, strides)
+  )
   expected = np.empty((2, rows, columns, 3), np.float32)
   for i in range(rows):
     for j in range(columns):
-      top, left = i * pool.stride, j * pool.stride
-      window = padded[:, top : top + pool.window, left : left + pool.window]
+      top, left = i * strides[0], j * strides[1]
+      window = padded[:, top : top + sizes[0], left : left + sizes[1]]
       expected[:, i, j] = window.max(axis=(1, 2))
   np.testing.assert_array_equal(jax.jit(max_pool, static_argnums=1)(x, pool), expected)
-  np.testing.assert_array_equal(
-    max_pool(x[:, :, 0], MaxPool(2)), np.maximum(x[:, 0:6:2, 0], x[:, 1:6:2, 0])
-  )
+
+
+def test_other_numbers_of_axes(rng):
+  x = rng.normal(size=(2, 7, 3)).astype(np.float32)
+  for pool in (MaxPool(2), MaxPool((2,))):
+    np.testing.assert_array_equal(max_pool(x, pool), np.maximum(x[:, 0:6:2], x[:, 1:6:2]))
+  assert max_pool(np.zeros((1, 5, 6, 7, 2)), MaxPool((1, 2, 3))).shape == (1, 5, 3, 2, 2)
+
+
+@pytest.mark.parametrize("window, stride", [(1, 3), (2, 2), (3, 2), (5, 1), (7, 5)])
+def test_same_is_what_flax_pads(rng, window, stride):
+  pool = MaxPool(window, stride, "SAME")
+  assert (pool.window, pool.stride, pool.padding) == (window, stride, "SAME")
+  for pixels in (1, 6, 7, 12):
+    x = rng.normal(size=(1, pixels, 2)).astype(np.float32)
+    expected = nn.max_pool(x, (window,), (stride,), "SAME")
+    np.testing.assert_array_equal(max_pool(x, pool), expected)
+  assert MaxPool(3, 2, "SAME").along((12, 12)) == ((3, 3), (2, 2), ((0, 1), (0, 1)))
 
 
 def window_of_two(a, b):
@@ -84,7 +109,11 @@ def test_of_currents_the_largest_sum_passes(rng):
   np.testing.assert_array_equal(after, sums)
 
 
-@pytest.mark.parametrize("pool", [MaxPool(2), MaxPool(3, 2, 1)], ids=str)
+@pytest.mark.parametrize(
+  "pool",
+  [MaxPool(2), MaxPool(3, 2, 1), MaxPool((3, 2), 2, "SAME")],
+  ids=str,
+)
 def test_as_many_spikes_pass_as_the_most_active_neuron_fired(rng, pool):
   spikes = jnp.asarray(rng.integers(0, 2, (12, 2, 6, 6, 3)), jnp.float32)
   none = jnp.zeros(spikes.shape[1:])
@@ -108,6 +137,26 @@ def test_as_many_spikes_pass_as_the_most_active_neuron_fired(rng, pool):
     ({"window": 2.0}, "window=2.0 must be an integer"),
     ({"window": 2, "padding": 2}, "padding=2 must be at least 0 and below window=2"),
     ({"window": 2, "padding": -1}, "padding=-1 must be at least 0"),
+    ({"window": True}, "window=True must be an integer, or a tuple of one integer an axis"),
+    ({"window": (2, None)}, r"window=\(2, None\) must be an integer, or a tuple of one integer an"),
+    ({"window": ()}, r"window=\(\) and stride=\(\) must be at least 1"),
+    ({"window": (2, 0), "stride": 1}, r"window=\(2, 0\) and stride=1 must be at least 1"),
+    ({"window": (2, 3), "padding": 2}, r"padding=2 must be at least 0 and below window=\(2, 3\)"),
+    (
+      {"window": 2, "padding": (1, (0, 2))},
+      r"padding=\(1, \(0, 2\)\) must be at least 0 and below",
+    ),
+    ({"window": 2, "padding": ((0, -1),)}, r"padding=\(\(0, -1\),\) must be at least 0 and below"),
+    (
+      {"window": 2, "padding": ((0, 1, 1),)},
+      r"padding=\(\(0, 1, 1\),\) must be .* pair \(low, high",
+    ),
+    ({"window": 2, "padding": "VALID"}, "padding='VALID' must be an integer, .* or 'SAME'; 0 is n"),
+    ({"window": 2, "padding": 0.5}, "padding=0.5 must be an integer, a tuple"),
+    (
+      {"window": (2, 2), "stride": (1,)},
+      r"stride=\(1,\) and padding=0 must have one entry an axis",
+    ),
     ({"window": 2, "of": "pixels"}, "MaxPool: of='pixels' is unknown: choose one of spikes, curr"),
   ],
 )
@@ -123,6 +172,11 @@ def test_what_windows_do_not_fit_into():
     max_pool(jnp.ones((3, 4)), MaxPool(2))
   with pytest.raises(ValueError, match="does not fit into images of 4x2 pixels: enlarge"):
     max_pool(jnp.ones((1, 4, 2, 3)), MaxPool(3))
+  with pytest.raises(ValueError, match="does not fit into images of 4x2 pixels: enlarge"):
+    max_pool(jnp.ones((1, 4, 2, 3)), MaxPool((1, 4), 1, (0, (0, 1))))
+  for pool in (MaxPool((2, 2, 2)), MaxPool(2, (1, 1, 1), "SAME"), MaxPool(2, 1, (1, 0, 1))):
+    with pytest.raises(ValueError, match="images of 4x2 pixels: its tuples must have 2 entries"):
+      max_pool(jnp.ones((1, 4, 2, 3)), pool)
   with pytest.raises(ValueError, match=r"x has shape \(4, 2, 1\) and must be \[K, B, H, W, C\]"):
     running_maximum(jnp.ones((4, 2, 1)), jnp.ones((2, 1)), MaxPool(2))
   with pytest.raises(ValueError, match=r"sums has shape \(2, 1\) and must have that of one step"):

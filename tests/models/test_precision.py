@@ -12,7 +12,7 @@ from running import calibrate_plainly, run_train
 
 import tcljax
 from tcljax.commands import convert
-from tcljax.graph import GraphNetwork, trace
+from tcljax.graph import GraphNetwork, trace_model
 from tcljax.layers.integrate_and_fire import IF
 from tcljax.models import VGG, ResNet, create_model
 
@@ -100,7 +100,7 @@ def test_a_model_that_knows_nothing_but_bfloat16_is_traced_into_float32(rng):
 
   x = rng.normal(size=(4, 5)).astype(np.float32)
   variables = Coarse().init(jax.random.key(0), x)
-  graph, arrays = trace(Coarse(), variables, (5,))
+  graph, arrays = trace_model(Coarse(), variables, (5,))
   assert {a.dtype for a in jax.tree.leaves(arrays)} <= {np.dtype(np.float32), np.dtype(np.float64)}
   np.testing.assert_allclose(
     GraphNetwork(graph).apply({"params": arrays}, x), Coarse().apply(variables, x), atol=0.02
