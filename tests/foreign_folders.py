@@ -201,6 +201,8 @@ def answer_of(network, images, expected, jax):
   keys = None
   if network.spiking.encoding == "poisson":
     keys = jax.random.split(jax.random.key(0), len(images))
+  if network.spiking.encoding == "frames":
+    images = np.stack([images] * network.spiking.time_steps)
   found = np.asarray(network(images, keys=keys))
   if found.shape == expected.shape and (found == expected).all():
     return "the same answers"

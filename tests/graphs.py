@@ -5,7 +5,7 @@ import numpy as np
 from running import calibrate_plainly
 
 import tcljax
-from tcljax.graph import GraphNetwork, fold, trace
+from tcljax.graph import GraphNetwork, fold, trace_model
 from tcljax.layers.activations import ReLU
 
 
@@ -16,7 +16,7 @@ def relative_error(found, expected):
 
 def both(model, variables, x, act=ReLU):
   """Outputs of the traced and of the folded graph beside the model's own."""
-  traced = trace(model, variables, x.shape[1:])
+  traced = trace_model(model, variables, x.shape[1:])
   outputs = []
   for graph, arrays in (traced, fold(*traced)):
     inner = {"params": arrays, "clipping": variables.get("clipping", {})}

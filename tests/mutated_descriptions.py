@@ -75,9 +75,23 @@ def names_of_settings(tree, arrays, rng, choice):
   {"window": 2, "stride": 2},
   {"window": 2, "stride": 2, "padding": 0},
   {"window": 2, "stride": 2, "padding": 0, "of": "pixels"},
+  {"window": [3, 2], "stride": [2, 1], "padding": [[1, 2], 1], "of": "spikes"},
+  {"window": [3, 2], "stride": 2, "padding": "SAME", "of": "currents"},
+  {"window": [3, 2, 1], "stride": 1, "padding": "SAME", "of": "spikes"},
+  {"window": 10**12, "stride": 1, "padding": "SAME", "of": "spikes"},
+  {"window": 9, "stride": 10**12, "padding": "SAME", "of": "spikes"},
+  {"window": [2, 2], "stride": 2, "padding": [[0, 2], 0], "of": "spikes"},
+  {"window": 2, "stride": 2, "padding": "VALID", "of": "spikes"},
+  {"window": 2, "stride": None, "padding": 0, "of": "spikes"},
+  {"window": 2, "stride": 2, "padding": 0, "of": "spikes", "bound": 0.5},
 )
 def a_gate(tree, arrays, rng, choice):
   node(tree, rng, "neurons")["settings"] = dict(choice)
+
+
+@said(6.0, 0.5, 0.0, -1.0, 1e300, 1e-45, float("nan"), float("inf"), 6, True, "6", None, [6.0])
+def a_bound(tree, arrays, rng, choice):
+  node(tree, rng, "neurons")["settings"]["bound"] = choice
 
 
 @said("window_strides", "padding", "lhs_dilation", "rhs_dilation", "feature_group_count")
@@ -176,7 +190,7 @@ def delay(tree, arrays, rng, choice):
   tree["spiking"]["delay"] = choice
 
 
-@said("poisson", "constant", "rate", "", None, 1, ["constant"])
+@said("poisson", "constant", "frames", "rate", "", None, 1, ["constant"])
 def encoding(tree, arrays, rng, choice):
   tree["spiking"]["encoding"] = choice
 
@@ -223,7 +237,7 @@ def input_shape(tree, arrays, rng, choice):
   tree["input_shape"] = choice
 
 
-@said(3, 5, 99, 0, -4, 4.0, "4", True, None, [4], 10**4000)
+@said(4, 6, 99, 0, -5, 5.0, "5", True, None, [5], 10**4000)
 def version(tree, arrays, rng, choice):
   tree["format"] = choice
 

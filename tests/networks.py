@@ -21,18 +21,21 @@ class Everything(nn.Module):
   @nn.compact
   def __call__(self, x):
     a = nn.BatchNorm(use_running_average=True)(nn.Conv(4, (3, 3), use_bias=False)(x))
-    a = self.act(name="gate", max_pool=tcljax.MaxPool(3, 2, 1))(a)
+    a = self.act(name="gate", max_pool=tcljax.MaxPool((2, 3), 2, "SAME"))(a)
     b = nn.Conv(4, (3, 2), padding="VALID", kernel_dilation=(1, 2), feature_group_count=2)(
       jnp.pad(a, ((0, 0), (1, 1), (2, 0), (0, 0)))
     )
-    b = self.act(name="branch")(nn.BatchNorm(use_running_average=True)(b))
+    b = self.act(name="branch", bound=2.5)(nn.BatchNorm(use_running_average=True)(b))
     c = nn.Conv(4, (3, 3), strides=2, name="strided")(x)
     c = self.act(name="maximum")(nn.max_pool(c, (2, 2), (1, 1), "SAME"))
-    pooled = tcljax.MaxPool(2, of="currents")
+    pooled = tcljax.MaxPool(2, 2, (0, (1, 0)), "currents")
     c = c + self.act(name="currents", max_pool=pooled)(nn.Conv(4, (3, 3), name="pooled")(x))
     d = jnp.concatenate([a + b, c], axis=-1)
     e = nn.avg_pool(d, (2, 2), (2, 2), "SAME")
+    # Rows are mixed, so that they have to stand last, and taken in another order.
+    e = jnp.einsum("bhwc,hk->bkwc", e, jnp.array([[1.0, 0.5], [-0.5, 1.0]]))[:, ::-1]
     f = e.transpose(0, 3, 1, 2)[:, 1:7:2].reshape(x.shape[0], -1)
+    e = e + 0.5 * e.mean((1, 2), keepdims=True)
     g = self.act(name="last")(nn.Dense(12)(f))
     return nn.Dense(5)(jnp.concatenate([g, e.mean((1, 2))], axis=-1))
 
@@ -51,6 +54,10 @@ def everything(**spiking):
     ),
     variables["clipping"],
   )
+  branch = variables["clipping"]["branch"]
+  branch["raw_threshold"] = branch["raw_threshold"] + np.float32(
+    [0, 0.25, 0, 1]
+  )  # beyond its bound
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     network = tcljax.convert(model, variables, SHAPE, tcljax.SpikingConfig(**spiking), made="here")

@@ -202,7 +202,8 @@ def check_range(graph: Graph, forms: Forms, variables: Variables, time_steps: in
     if find(node.op).kind is Kind.NEURONS:
       reached = max(bounds[name] for name in node.inputs)
       tau = float(np.logaddexp(np.float64(np.max(arrays[RAW_THRESHOLD])), 0))
-      bound = tau
+      own: Any = dict(node.settings).get("bound", math.inf)
+      bound = tau = min(tau, own)
       reached = max(reached, tau, tau * _largest(arrays[V_INIT]))
     else:
       if arrays:

@@ -14,7 +14,7 @@ from tcljax.graph.whole_numbers import Shape, check_shape
 from tcljax.maths.neurons import Neuron
 from tcljax.simulation.settings import SpikingConfig
 
-FORMAT = 4  # of the files; other numbers are refused
+FORMAT = 5  # of the files; other numbers are refused
 WEIGHTS = "weights.safetensors"
 _DTYPE = "float32"
 _NODE = {"name": str, "op": str, "inputs": list, "settings": dict}

@@ -18,7 +18,8 @@ from tcljax.checks import check_batches, check_least, check_number
 from tcljax.conversion.network import SpikingNetwork, check_network
 from tcljax.graph import Graph, GraphNetwork
 from tcljax.layers.collections import Variables, without_broken
-from tcljax.maths.inputs import are_keys, as_batch
+from tcljax.maths.encoding import as_simulated, count_examples
+from tcljax.maths.inputs import are_keys
 from tcljax.simulation import outputs
 from tcljax.simulation.outputs import check_classes, margins
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig
@@ -67,9 +68,11 @@ def answer_early(
 
   Args:
     network: a converted network whose outputs are classes, [B, C].
-    x: inputs as the network was trained on (normalised images), [B, ...].
+    x: inputs as the network was trained on (normalised images), [B, ...]; where the encoding is
+      "frames" [T, B, ...].
     margin: the margin at which an answer is settled, in units of the output; see `choose_margin`.
-    time_steps: T, after which every image leaves; by default that of `network.spiking`.
+    time_steps: T, after which every image leaves; by default that of `network.spiking`, and of
+      frames their number.
     keys: random keys, [B], where the encoding is "poisson".
 
   Returns:
@@ -95,10 +98,10 @@ def answer_early(
   check_network(network)
   check_least("margin", margin, 0)
   x, spiking = network.checked(x, time_steps, keys)
-  as_batch("x", x)
+  as_simulated("x", x, spiking.encoding)
   graph, variables = network.graph, network.variables
-  config = spiking.one_chunk
-  count, rows = len(x), np.arange(len(x))  # rows: which image each place of the batch holds
+  config, count = spiking.one_chunk, count_examples(x, spiking.encoding)
+  rows = np.arange(count)  # which image each place of the batch holds
   waiting = np.full(count, True)
   _, total = carry = _start(graph, config, variables, x, keys)
   check_classes(total, count)
@@ -116,7 +119,7 @@ def answer_early(
     size = _batch_size(count, len(stay))
     if size < len(rows):
       places = np.resize(stay, size)  # images twice fill it up
-      x, keys, carry = _at_places(x, keys, carry, places)
+      x, keys, carry = _at_places(spiking.encoding, x, keys, carry, places)
       rows, waiting = rows[places], np.arange(size) < len(stay)
   return Settled(logits, left_after)
 
@@ -131,10 +134,10 @@ def choose_margin(
 
   Args:
     network: a converted network whose outputs are classes.
-    batches: training inputs, each [B, ...], or a pair of these and random keys, [B], where the
-      encoding is "poisson". Their answers are surer than those of images that the network was not
-      trained on: ask for a tenth of the change that may be.
-    time_steps: T, by default that of `network.spiking`.
+    batches: training inputs, each [B, ...], of frames [T, B, ...], or a pair of these and random
+      keys, [B], where the encoding is "poisson". Their answers are surer than those of images that
+      the network was not trained on: ask for a tenth of the change that may be.
+    time_steps: T, by default that of `network.spiking`, and of frames their number.
     changed: percent of the images that may leave with another answer than they have after T steps.
 
   Returns:
@@ -164,9 +167,10 @@ def choose_margin(
   for batch in batches:
     x, keys = _inputs_and_keys(batch)
     x, spiking = network.checked(x, time_steps, keys)
-    as_batch("batches", x)
+    as_simulated("batches", x, spiking.encoding)
     graph, variables = network.graph, network.variables
-    check_classes(_start.eval_shape(graph, spiking.one_chunk, variables, x, keys)[1], len(x))
+    _, output = _start.eval_shape(graph, spiking.one_chunk, variables, x, keys)
+    check_classes(output, count_examples(x, spiking.encoding))
     logits, last = map(np.asarray, _every_answer(graph, spiking, variables, x, keys))
     if not np.isfinite(last).all():  # each step's answers may hide a potential that is not finite
       raise ValueError("the network's output is not finite for some of the inputs")
@@ -248,12 +252,13 @@ def _next_steps(
   return carry, without_broken(answers[-1], carry[0])
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnums=0)
 def _at_places(
-  x: jax.Array, keys: jax.Array | None, carry: Any, places: np.ndarray
+  encoding: str, x: jax.Array, keys: jax.Array | None, carry: Any, places: np.ndarray
 ) -> tuple[jax.Array, jax.Array | None, Any]:
   """What belongs to these places of the batch; scalars of the state belong to all."""
-  return jax.tree.map(lambda a: a[places] if a.ndim else a, (x, keys, carry))
+  x = x[:, places] if encoding == "frames" else x[places]
+  return x, *jax.tree.map(lambda a: a[places] if a.ndim else a, (keys, carry))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import operator
 import os
-import re
 from typing import Any
 
 import flax.linen as nn
@@ -15,8 +14,8 @@ import numpy as np
 from tcljax.checks import in_a_line, must_be
 from tcljax.conversion.checking import check_weights
 from tcljax.conversion.strict_json import to_json
-from tcljax.graph import Graph, GraphNetwork, fold, trace
-from tcljax.kernels import convolution
+from tcljax.graph import Graph, GraphNetwork, fold, trace_model
+from tcljax.graph.comparison import check_same
 from tcljax.layers.activations import ReLU, check_model, with_activation
 from tcljax.layers.collections import (
   MEMBRANE,
@@ -29,16 +28,11 @@ from tcljax.layers.collections import (
   with_thresholds,
 )
 from tcljax.layers.integrate_and_fire import IF
+from tcljax.maths.encoding import count_examples
 from tcljax.maths.inputs import as_inputs, check_keys
 from tcljax.models.precision import in_float32
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
-
-# Inputs on which a model and its graph are compared, and by how much of the largest output they may
-# differ. Folding moves rounding alone, of which deep networks gather some. More inputs than models
-# are traced with, as a model may behave otherwise for many.
-_COMPARED, _TOLERANCE = 7, 1e-3
-_TOLERANCE_OF_16_BITS = 0.1  # where layers of the model compute in bfloat16 or float16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +44,7 @@ class SpikingNetwork:
   Attributes:
     graph: what it computes.
     variables: `params` by node and `clipping` by population of neurons.
-    input_shape: of one input, without the batch.
+    input_shape: of one input, without the batch; of frames that of one frame.
     spiking: how it is simulated unless told otherwise.
     metadata: whatever else belongs to it, as JSON holds it: preprocessing, data set, accuracy.
 
@@ -108,8 +102,9 @@ class SpikingNetwork:
     on CPUs it is always 1. For gradients, differentiate `simulate` of `model` and `variables`.
 
     Args:
-      x: inputs as the network was trained on (normalised images), [B, ...].
-      time_steps: T; by default that of `spiking`.
+      x: inputs as the network was trained on (normalised images), [B, ...]; where the encoding is
+        "frames" [T, B, ...], one frame for each step.
+      time_steps: T; by default that of `spiking`, and of frames their number.
       keys: random keys, [B], where the encoding is "poisson".
 
     Returns:
@@ -117,7 +112,7 @@ class SpikingNetwork:
 
     Raises:
       ValueError: if the inputs are no real numbers, or other ones in JAX, or have another shape
-        than `input_shape`, if keys are not one for each, or T < 1.
+        than `input_shape`, if keys are not one for each, or T < 1 or not the number of frames.
     """
     x, spiking = self.checked(x, time_steps, keys)
     return _logits(self.graph, spiking.one_chunk, self.variables, x, keys, spiking.time_steps)
@@ -130,16 +125,23 @@ class SpikingNetwork:
     Raises:
       ValueError: as a call does.
     """
-    x = jnp.asarray(as_inputs("inputs", x))
-    if tuple(x.shape[1:]) != self.input_shape:
-      with_batch = tuple(x.shape[1:]) == self.input_shape[1:]
+    x, spiking = jnp.asarray(as_inputs("inputs", x)), self.spiking
+    axes = ("time steps", "batch") if spiking.encoding == "frames" else ("batch",)
+    if x.ndim < len(axes) or tuple(x.shape[len(axes) :]) != self.input_shape:
+      with_batch = tuple(x.shape[len(axes) :]) == self.input_shape[1:]
       raise ValueError(
-        f"inputs have shape {tuple(x.shape)}, expected (batch, "
+        f"inputs have shape {tuple(x.shape)}, expected ({', '.join(map(str, axes))}, "
         f"{', '.join(map(str, self.input_shape))})"
         + (": convert it anew, with the input_shape of one input, without the batch" * with_batch)
       )
-    check_keys(keys, len(x))
-    spiking = self.spiking
+    check_keys(keys, count_examples(x, spiking.encoding))
+    if spiking.encoding == "frames":
+      if time_steps not in (None, len(x)):
+        raise ValueError(
+          f"time_steps={time_steps} and inputs have {len(x)} frames: leave it out, as it is their "
+          "number"
+        )
+      time_steps = len(x)
     if time_steps is not None and time_steps != spiking.time_steps:
       spiking = dataclasses.replace(spiking, time_steps=time_steps, chunk=0)
     # One step at a time on CPUs, as that divides every T.
@@ -210,7 +212,7 @@ def convert(
       reshapes, sums of branches). Maximum pooling is given to the activation before it
       (`max_pool`) or after it (`MaxPool.of`).
     variables: its variables with the collection `clipping`, from `calibrate` or `tune`.
-    input_shape: of one input, without the batch.
+    input_shape: of one input, without the batch; of frames that of one frame.
     spiking: stored as the network's way of being simulated.
     **metadata: stored with the network; JSON values.
 
@@ -239,7 +241,7 @@ def convert(
   found = thresholds_by_path(variables)
   check_spiking(spiking)
   shape = _input_shape(input_shape)
-  graph, arrays = fold(*trace(in_float32(model), variables, shape))
+  graph, arrays = fold(*trace_model(in_float32(model), variables, shape))
   thresholds = {}
   for name in graph.populations():  # alone, as there may be thresholds of an earlier model
     named = [held for path, held in found.items() if ".".join(path) == name]
@@ -256,29 +258,11 @@ def convert(
   )
   check_weights(network.variables)
   network.check_shapes()
-  _check_against(in_float32(model), variables, network)
+  exact, example = in_float32(model), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+  check_same(
+    lambda x: with_activation(exact, ReLU).apply(variables, x),
+    with_activation(network.model, ReLU).apply,
+    network.variables,
+    example,
+  )
   return network
-
-
-def _check_against(model: nn.Module, variables: Variables, network: SpikingNetwork) -> None:
-  """Raises ValueError if what was read of a model does not compute what the model does."""
-  x = np.random.default_rng(0).normal(size=(_COMPARED, *network.input_shape)).astype(np.float32)
-
-  @jax.jit
-  def both(variables, own, x):
-    return [
-      with_activation(one, ReLU).apply(held, x)
-      for one, held in ((model, variables), (network.model, own))
-    ]
-
-  with convolution.as_written():  # which compiles four times as fast
-    traced = both.trace(variables, network.variables, x)
-    expected, found = map(np.asarray, traced.lower().compile()(variables, network.variables, x))
-  coarse = re.search(r"\bb?f16\[", str(traced.jaxpr))
-  tolerance = _TOLERANCE_OF_16_BITS if coarse else _TOLERANCE
-  error, largest = np.abs(found - expected).max(), np.abs(expected).max()
-  if not error <= tolerance * largest:  # nor is NaN
-    raise ValueError(
-      f"the converted network differs from the model on random inputs, by {error:.3g} where the "
-      f"largest output is {largest:.3g}: are its weights finite, and is it the same in every call?"
-    )

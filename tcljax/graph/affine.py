@@ -1,159 +1,126 @@
-"""Affine maps: convolutions, products with weights, scales and shifts, sums of branches."""
+"""Scales, shifts and sums of branches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tcljax.graph import forms
-from tcljax.graph.record import Kind, Made, Operation, Refused, Symbol, integers
-from tcljax.kernels.convolution import convolve
-
-AFFINE = "affine"  # whose arrays, `scale` and `shift`, are what other operations take up
-
-
-def _with_bias(x, bias):
-  return x if bias is None else x + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+from tcljax.graph.builder import Builder
+from tcljax.graph.layout import Symbol
+from tcljax.graph.record import Operation, Refused, Use
+from tcljax.graph.store import AFFINE
 
 
-def _run_conv(
-  x: jax.Array, *, kernel: jax.Array, bias: jax.Array | None = None, **settings: Any
-) -> jax.Array:
-  spatial = "".join("DHW"[-(x.ndim - 2) :])
-  y = convolve(
-    x, kernel, dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"), **settings
-  )
-  return _with_bias(y, bias)
+def is_unknown(value: Any) -> bool:
+  """Whether a value depends on the input: a symbol, or a comparison of one."""
+  return not hasattr(value, "dtype")
 
 
-def _read_conv(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
-  x, kernel = inputs
-  if isinstance(kernel, Symbol) or not isinstance(x, Symbol):
-    raise Refused
-  last = x.ndim - 1
-  channels_last = (0, last, *range(1, last))
-  kernel_layout = (last, last - 1, *range(last - 1))
-  numbers = params["dimension_numbers"]
-  if (
-    tuple(numbers.lhs_spec) != channels_last
-    or tuple(numbers.out_spec) != channels_last
-    or tuple(numbers.rhs_spec) != kernel_layout
-    or params["batch_group_count"] != 1
-  ):
-    raise Refused
-  keys = ("window_strides", "padding", "lhs_dilation", "rhs_dilation", "feature_group_count")
-  return Made("conv", (x,), {"kernel": kernel}, {key: integers(params[key]) for key in keys})
-
-
-def _run_dense(x: jax.Array, *, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
-  return _with_bias(x @ kernel, bias)
-
-
-def _read_dot_general(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
-  x, kernel = inputs
-  (x_axes, kernel_axes), batch_axes = params["dimension_numbers"]
-  if (
-    isinstance(kernel, Symbol)
-    or tuple(x_axes) != (x.ndim - 1,)
-    or x.ndim < 2
-    or any(batch_axes)
-    or kernel.ndim != 2
-  ):
-    raise Refused
-  kernel = np.asarray(kernel)
-  return Made("dense", (x,), {"kernel": kernel if kernel_axes[0] == 0 else kernel.T})
-
-
-def _fold_into_weights(
-  arrays: Mapping[str, np.ndarray], scale: np.ndarray, shift: np.ndarray
-) -> dict[str, np.ndarray]:
-  """The kernel and the bias times a scale per channel, the bias moved by a shift per channel."""
-  if any(n != 1 for a in (scale, shift) for n in a.shape[:-1]):  # differs over the image
-    raise Refused
-  channels = arrays["kernel"].shape[-1]
-  if any(a.shape[-1] not in (1, channels) for a in (scale, shift)):  # one channel made into many
-    raise Refused
-  scale, shift = (np.broadcast_to(a.reshape(-1), (channels,)) for a in (scale, shift))
-  bias = arrays.get("bias", np.zeros(channels)) * scale + shift
-  return {"kernel": arrays["kernel"] * scale, "bias": bias}
-
-
-def affine(x: Symbol, scale: Any = 1.0, shift: Any = 0.0) -> Made:
-  """The node x * scale + shift, its constants kept as small as broadcasting allows.
-
-  Raises:
-    Refused: if the constants differ from example to example.
-  """
-  arrays = {"scale": _per_example(scale, x.ndim), "shift": _per_example(shift, x.ndim)}
-  return Made(AFFINE, (x,), arrays)
-
-
-def _per_example(constant, ndim):
-  """The constant without its batch axis; axes along which it is constant have size 1."""
-  constant = np.asarray(constant, np.float64)
-  if constant.ndim == 0:
-    return constant.reshape((1,) * (ndim - 1))
-  if constant.shape[0] > 1 and not np.all(constant == constant[:1]):
-    raise Refused
-  constant = constant[0]
-  for axis in range(constant.ndim):
-    first = constant.take([0], axis)
-    constant = first if np.all(constant == first) else constant
-  return constant
-
-
-def _one_symbol(inputs):
+def _one_symbol(use):
   """The symbol and the constant of two inputs, whatever their order."""
-  x, y = inputs
-  if isinstance(x, Symbol) and isinstance(y, Symbol):
+  x, y = use.inputs
+  if not isinstance(x, Symbol):
+    x, y = y, x
+  if not isinstance(x, Symbol) or is_unknown(y):
     raise Refused
-  return (x, y) if isinstance(x, Symbol) else (y, x)
+  return x, np.asarray(y).astype(np.float64)
 
 
-def _read_add_constant(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
-  x, constant = _one_symbol(inputs)
-  return affine(x, shift=constant)
+def _read_add_constant(graph: Builder, use: Use) -> Symbol:
+  x, constant = _one_symbol(use)
+  return graph.affine(x, shift=constant)
 
 
-def _read_sub_constant(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
-  x, constant = _one_symbol(inputs)
-  if x is inputs[0]:
-    return affine(x, shift=-np.asarray(constant))
-  return affine(x, scale=-1.0, shift=constant)
+def _read_sub_constant(graph: Builder, use: Use) -> Symbol:
+  x, constant = _one_symbol(use)
+  if x is use.inputs[0]:
+    return graph.affine(x, shift=-constant)
+  return graph.affine(x, scale=-1.0, shift=constant)
 
 
-def _read_mul(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
-  x, constant = _one_symbol(inputs)
-  return affine(x, scale=constant)
+def _read_mul(graph: Builder, use: Use) -> Symbol:
+  x, constant = _one_symbol(use)
+  return graph.affine(x, scale=constant)
 
 
-def _read_div(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
-  x, y = inputs
-  if isinstance(y, Symbol):
+def _read_div(graph: Builder, use: Use) -> Symbol:
+  x, y = use.inputs
+  if is_unknown(y):
     raise Refused
-  return affine(x, scale=1.0 / np.asarray(y))
+  with np.errstate(divide="ignore"):
+    return graph.affine(x, scale=1.0 / np.asarray(y).astype(np.float64))
 
 
-def _read_neg(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
-  return affine(inputs[0], scale=-1.0)
+def _read_neg(graph: Builder, use: Use) -> Symbol:
+  return graph.affine(_only(use), scale=-1.0)
 
 
-def _read_unchanged(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
-  return Made(None, (inputs[0],))
-
-
-def _read_alone(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
-  if len(inputs) != 1:  # several at once come out as several
+def _read_power(graph: Builder, use: Use) -> Symbol:
+  if use.params["y"] != 1:
     raise Refused
-  return Made(None, (inputs[0],))
+  return _only(use)
 
 
-def _read_convert_element_type(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
-  if not jnp.issubdtype(params["new_dtype"], jnp.floating):
+def _only(use: Use) -> Symbol:
+  (x,) = use.inputs
+  if not isinstance(x, Symbol):
     raise Refused
-  return Made(None, (inputs[0],))
+  return x
+
+
+def _read_unchanged(graph: Builder, use: Use) -> Any:
+  """The scale 1 and the shift 0, of one value or of several at once."""
+  return list(use.inputs) if len(use.shapes) > 1 else use.inputs[0]
+
+
+def _read_convert_element_type(graph: Builder, use: Use) -> Symbol:
+  if not jnp.issubdtype(use.params["new_dtype"], jnp.floating):
+    raise Refused
+  return _only(use)
+
+
+def _read_by_values(graph: Builder, use: Use) -> Symbol:
+  """What scales and shifts each number by itself, with constants: found from its values at 0 and 1.
+
+  So `x.at[:, 0].set(c)` and `jnp.where(mask, x, c)` of a constant mask are read.
+  """
+  x = _of_one_symbol(use)
+  if x.shape != tuple(use.shapes[0]):
+    raise Refused
+  at = [
+    np.asarray(use.bind(*(np.full(x.shape, v, np.float32) if y is x else y for y in use.inputs)))
+    for v in (0, 1)
+  ]
+  at = [a.astype(np.float64) for a in at]
+  return graph.affine(x, scale=at[1] - at[0], shift=at[0])
+
+
+def _of_one_symbol(use):
+  """The only input that depends on the network's input, which must be the first."""
+  x, *others = use.inputs
+  if not isinstance(x, Symbol) or any(is_unknown(y) for y in others):
+    raise Refused
+  return x
+
+
+def _read_chosen(graph: Builder, use: Use) -> Symbol:
+  """A choice by constants between values, of which each number of the output takes one."""
+  which, *cases = use.inputs
+  if is_unknown(which) or not all(isinstance(c, Symbol) or not is_unknown(c) for c in cases):
+    raise Refused
+  which = np.broadcast_to(np.asarray(which).astype(np.int64), use.shapes[0])
+  total, constant = None, np.zeros(use.shapes[0])
+  for i, case in enumerate(cases):
+    if not isinstance(case, Symbol):
+      constant = np.where(which == i, np.asarray(case).astype(np.float64), constant)
+    elif np.any(which == i):
+      part = graph.affine(case, scale=(which == i).astype(np.float64))
+      total = part if total is None else graph.add(total, part)
+  if total is None:
+    raise Refused
+  return graph.affine(total, shift=constant)
 
 
 def _fold_affine(
@@ -162,38 +129,22 @@ def _fold_affine(
   return {"scale": arrays["scale"] * scale, "shift": arrays["shift"] * scale + shift}
 
 
-def _both_symbols(inputs):
-  if not all(isinstance(value, Symbol) for value in inputs):
+def _both_symbols(use):
+  if not all(isinstance(value, Symbol) for value in use.inputs):
     raise Refused
-  return tuple(inputs)
+  return use.inputs
 
 
-def _read_add(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
-  return Made("add", _both_symbols(inputs))
+def _read_add(graph: Builder, use: Use) -> Symbol:
+  return graph.add(*_both_symbols(use))
 
 
-def _read_sub(inputs: Sequence[Any], params: Mapping[str, Any]) -> Made:
-  x, y = _both_symbols(inputs)
-  return Made("add", (x, affine(y, scale=-1.0)))
+def _read_sub(graph: Builder, use: Use) -> Symbol:
+  x, y = _both_symbols(use)
+  return graph.add(x, graph.affine(y, scale=-1.0))
 
 
 OPERATIONS = (
-  Operation(
-    name="conv",
-    run=_run_conv,
-    form=forms.conv,
-    read={"conv_general_dilated": _read_conv},
-    kind=Kind.SYNAPSES,
-    fold=_fold_into_weights,
-  ),
-  Operation(
-    name="dense",
-    run=_run_dense,
-    form=forms.dense,
-    read={"dot_general": _read_dot_general},
-    kind=Kind.SYNAPSES,
-    fold=_fold_into_weights,
-  ),
   Operation(
     name=AFFINE,
     run=lambda x, *, scale, shift: x * scale[None] + shift[None],
@@ -204,15 +155,23 @@ OPERATIONS = (
       "mul": _read_mul,
       "div": _read_div,
       "neg": _read_neg,
+      "integer_pow": _read_power,
       # The scale 1 and the shift 0, which need no node.
       "copy": _read_unchanged,
       "copy_p": _read_unchanged,
       "stop_gradient": _read_unchanged,
       "sharding_constraint": _read_unchanged,
+      "reshard": _read_unchanged,
       "name": _read_unchanged,  # jax.ad_checkpoint.checkpoint_name
-      "device_put": _read_alone,
-      "optimization_barrier": _read_alone,
+      "reduce_precision": _read_unchanged,
+      "device_put": _read_unchanged,
+      "optimization_barrier": _read_unchanged,
       "convert_element_type": _read_convert_element_type,
+      # Constants in place of parts of it.
+      "select_n": _read_chosen,
+      "scatter": _read_by_values,
+      "scatter-add": _read_by_values,
+      "scatter_mul": _read_by_values,
     },
     fold=_fold_affine,
   ),
@@ -220,6 +179,6 @@ OPERATIONS = (
     name="add",
     run=lambda x, y: x + y,
     form=forms.add,
-    read={"add": _read_add, "sub": _read_sub},
+    read={"add": _read_add, "add_any": _read_add, "sub": _read_sub},
   ),
 )

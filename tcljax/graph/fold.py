@@ -3,18 +3,36 @@
 import collections
 import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from tcljax.graph.affine import AFFINE
-from tcljax.graph.nodes import INPUT, Graph, Node
+from tcljax.graph.nodes import Graph, Node
 from tcljax.graph.operations import find
 from tcljax.graph.record import Kind, Refused
+from tcljax.graph.store import AFFINE, Arrays
 
-Arrays = dict[str, dict[str, np.ndarray]]
+
+class Folded(NamedTuple):
+  """A graph in which scales and shifts are taken up.
+
+  Attributes:
+    graph: without those nodes.
+    arrays: by node and by name.
+    into: for each node of the graph before, the node that it is or that has taken it up.
+  """
+
+  graph: Graph
+  arrays: Arrays
+  into: dict[str, str]
 
 
 def fold(graph: Graph, arrays: Arrays) -> tuple[Graph, Arrays]:
+  """`folded`, without what became of each node."""
+  return folded(graph, arrays)[:2]
+
+
+def folded(graph: Graph, arrays: Arrays) -> Folded:
   """An equal graph in which each convolution and product has taken up what follows it.
 
   In evaluation BatchNorm is y -> y * scale + shift per channel, so that kernel' = kernel * scale
@@ -27,7 +45,7 @@ def fold(graph: Graph, arrays: Arrays) -> tuple[Graph, Arrays]:
     arrays: its arrays, by node and by name.
 
   Returns:
-    The folded graph and its arrays in float32; products are formed in float64.
+    The graph, its arrays in float32, and what became of each node; products are formed in float64.
 
   Raises:
     ValueError: if the graph holds an unknown operation.
@@ -55,8 +73,13 @@ def fold(graph: Graph, arrays: Arrays) -> tuple[Graph, Arrays]:
     for name in kept
     if name in arrays
   }
-  output = replaced.get(graph.output, graph.output)
-  return _renumbered(Graph(tuple(kept.values()), output), arrays)
+  short = Graph(tuple(kept.values()), graph.output, graph.inputs).renamed(replaced)
+  names = numbered(short)
+  return Folded(
+    short.renamed(names),
+    {names[name]: of for name, of in arrays.items()},
+    {node.name: names[replaced.get(node.name, node.name)] for node in graph.nodes},
+  )
 
 
 def _taken_up(
@@ -72,15 +95,11 @@ def _taken_up(
     return None
 
 
-def _renumbered(graph: Graph, arrays: Arrays) -> tuple[Graph, Arrays]:
-  """The same graph, the nodes of each operation counted from 1 on again."""
-  names, count = {INPUT: INPUT}, collections.Counter()
+def numbered(graph: Graph) -> dict[str, str]:
+  """A name for each node: that of neurons as it is, the operation and its number for others."""
+  names, count = {}, collections.Counter()
   for node in graph.nodes:
     count[node.op] += 1
     named = find(node.op).kind is Kind.NEURONS
     names[node.name] = node.name if named else f"{node.op}:{count[node.op]}"
-  nodes = tuple(
-    dataclasses.replace(node, name=names[node.name], inputs=tuple(names[n] for n in node.inputs))
-    for node in graph.nodes
-  )
-  return Graph(nodes, names[graph.output]), {names[name]: of for name, of in arrays.items()}
+  return names

@@ -5,15 +5,18 @@ somebody else wrote can be refused while it is still a text. Shapes are those of
 without the batch, and no form lets an operation mix examples.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tcljax.graph.whole_numbers import Shape, check_entries, check_integer, check_integers
 from tcljax.layers.collections import RAW_THRESHOLD, V_INIT
-from tcljax.maths.max_pooling import POOLED
+from tcljax.maths.max_pooling import MaxPool
+from tcljax.maths.values import check_bound
 
 _WINDOW = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+_POOL = tuple(field.name for field in dataclasses.fields(MaxPool))
 
 
 class Form(NamedTuple):
@@ -89,12 +92,12 @@ def affine(
 
 
 def add(inputs: Sequence[Shape], settings: Mapping[str, Any], listed: Mapping[str, Shape]) -> Form:
-  """Of a sum of two branches."""
+  """Of a sum of two branches; along axes of size 1 one is repeated."""
   x, y = _count(inputs, 2)
   _values(settings, ())
-  if x != y:
+  if len(x) != len(y) or any(n != m and 1 not in (n, m) for n, m in zip(x, y)):
     raise ValueError(f"it adds values of unlike shapes, {x} and {y}")
-  return Form(x, terms=2)
+  return Form(tuple(map(max, x, y)), terms=2)
 
 
 def sum_pool(
@@ -178,6 +181,18 @@ def cut(inputs: Sequence[Shape], settings: Mapping[str, Any], listed: Mapping[st
   return Form(tuple(-(-(b - a) // step) for a, b, step in zip(start, limit, strides)))
 
 
+def take(inputs: Sequence[Shape], settings: Mapping[str, Any], listed: Mapping[str, Shape]) -> Form:
+  """Of the entries along one axis, after the batch, that have these indices."""
+  (x,) = _count(inputs, 1)
+  axis, indices = _values(settings, ("axis", "indices"))
+  check_integer("axis", axis, 1, len(x))
+  if not isinstance(indices, tuple) or not indices:
+    raise ValueError(f"indices={indices!r} must be whole numbers")
+  for index in indices:
+    check_integer("indices", index, 0, x[axis - 1] - 1)
+  return Form((*x[: axis - 1], len(indices), *x[axis:]))
+
+
 def pad(inputs: Sequence[Shape], settings: Mapping[str, Any], listed: Mapping[str, Shape]) -> Form:
   """Of zeros before, after and between what each axis holds; less than none cuts off."""
   (x,) = _count(inputs, 1)
@@ -210,7 +225,7 @@ def concatenate(
 def neurons(
   inputs: Sequence[Shape], settings: Mapping[str, Any], listed: Mapping[str, Shape]
 ) -> Form:
-  """Of a population: thresholds are one or one a channel; those that pool have a `MaxPool`."""
+  """Of a population: thresholds are one or one a channel; `bound` and a `MaxPool` may be there."""
   (x,) = _count(inputs, 1)
   if not x:
     raise ValueError("neurons need an axis of channels")
@@ -218,20 +233,23 @@ def neurons(
   v_init = listed.get(V_INIT, ())
   parts = v_init[:1] if len(v_init) > len(threshold) else ()
   arrays = {RAW_THRESHOLD: threshold, V_INIT: parts + threshold}
+  settings = dict(settings)
+  if "bound" in settings:
+    bound = settings.pop("bound")
+    check_bound(bound)
+    if type(bound) is not float:
+      raise ValueError(f"bound={bound!r} must be a floating-point number")
   if not settings:
     return Form(x, arrays)
-  of, padding, stride, window = _values(settings, ("of", "padding", "stride", "window"))
-  if of not in POOLED:
-    raise ValueError(f"of={of!r} must be one of {POOLED}")
-  check_integer("window", window, 1)
-  check_integer("padding", padding, 0, window - 1)
+  pool = MaxPool(**dict(zip(_POOL, _values(settings, _POOL))))
+  if dataclasses.asdict(pool) != settings:
+    raise ValueError(f"stride={settings['stride']!r} must be given")
   if len(x) < 2:
     raise ValueError(f"windows of maxima need images, not {x}")
-  axes = len(x) - 1
-  pixels, padded = _windows(
-    x[:-1], (window,) * axes, (stride,) * axes, ((padding, padding),) * axes, *[(1,) * axes] * 2
-  )
-  return Form((*pixels, x[-1]), arrays, window**axes, math.prod(padded) * x[-1])
+  windows = pool.along(x[:-1])
+  one = (1,) * len(windows.sizes)
+  pixels, padded = _windows(x[:-1], *windows, one, one)
+  return Form((*pixels, x[-1]), arrays, math.prod(windows.sizes), math.prod(padded) * x[-1])
 
 
 def _kernel(listed, axes):

@@ -10,8 +10,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import unfreeze
 
-from tcljax.graph.nodes import INPUT, Graph
+from tcljax.graph.nodes import Graph
 from tcljax.graph.operations import find
 from tcljax.graph.record import Kind
 from tcljax.layers.activations import ReLU
@@ -32,9 +33,14 @@ class GraphNetwork(nn.Module):
   act: Callable[..., Any] = ReLU
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """The network's output for inputs [B, ...]."""
-    values = {INPUT: jnp.asarray(x, jnp.float32)}
+  def __call__(self, x: Any) -> Any:
+    """The network's output for inputs [B, ...], which are one array, or several in a tree."""
+    leaves = jax.tree.leaves(x)
+    if len(leaves) != self.graph.inputs:
+      raise ValueError(f"the network takes {self.graph.inputs} arrays, and was given {len(leaves)}")
+    values = {
+      name: jnp.asarray(leaf, jnp.float32) for name, leaf in zip(self.graph.input_names(), leaves)
+    }
     for node in self.graph.nodes:
       operation = find(node.op)
       if operation.kind is Kind.NEURONS:
@@ -43,4 +49,4 @@ class GraphNetwork(nn.Module):
         given = self.get_variable("params", node.name, {})
       inputs = [values[name] for name in node.inputs]
       values[node.name] = operation.run(*inputs, **given, **dict(node.settings))
-    return values[self.graph.output]
+    return unfreeze(jax.tree.map(values.__getitem__, self.graph.output))

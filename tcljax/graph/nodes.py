@@ -5,15 +5,20 @@ A `Graph` is plain data (hashable, writable as JSON); its arrays are kept apart,
 """
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
-from tcljax.graph.operations import find
-from tcljax.graph.record import Kind
-
 INPUT = "input:0"  # a colon keeps the names given here apart from those of activations
+
+NEURONS = "neurons"  # the operation of populations
+
+
+def input_name(i: int) -> str:
+  """The name of the i-th input of a network, counted from 0."""
+  return f"input:{i}"
 
 
 def plain(value: Any) -> Any:
@@ -41,7 +46,7 @@ class Node:
     op: a name in `tcljax.graph.operations.OPERATIONS`, such as "neurons", "conv" or "add".
     inputs: names of the nodes it reads; "input:0" is the network's input.
     settings: what else determines the operation, as sorted pairs; of neurons that gate, the fields
-      of their `MaxPool`.
+      of their `MaxPool`; of neurons with an upper limit, `bound`.
   """
 
   name: str
@@ -55,18 +60,47 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-  """Nodes in an order in which each comes after what it reads, and the name of the output node."""
+  """Nodes, what goes in, and what comes out.
+
+  Attributes:
+    nodes: in an order in which each comes after what it reads.
+    output: the name of the node whose value is the network's output; of several outputs a tuple of
+      names, or a `FrozenDict` of them, or of such again.
+    inputs: how many arrays the network takes.
+  """
 
   nodes: tuple[Node, ...]
-  output: str
+  output: Any
+  inputs: int = 1
+
+  def outputs(self) -> list[str]:
+    """The names of the nodes whose values are the network's outputs."""
+    return jax.tree.leaves(self.output)
+
+  def input_names(self) -> list[str]:
+    """The names of its inputs, in the order of the leaves of what it is called with."""
+    return [input_name(i) for i in range(self.inputs)]
+
+  def renamed(self, names: Mapping[str, str]) -> "Graph":
+    """The same graph, whose nodes have these names instead of theirs."""
+    nodes = tuple(
+      dataclasses.replace(
+        node,
+        name=names.get(node.name, node.name),
+        inputs=tuple(names.get(name, name) for name in node.inputs),
+      )
+      for node in self.nodes
+    )
+    output = jax.tree.map(lambda name: names.get(name, name), self.output)
+    return Graph(nodes, output, self.inputs)
 
   def consumers(self) -> dict[str, int]:
     """How many times each node is read; being the graph's output counts as once."""
-    count = dict.fromkeys([INPUT, *(node.name for node in self.nodes)], 0)
-    for name in [self.output, *(name for node in self.nodes for name in node.inputs)]:
+    count = dict.fromkeys([*self.input_names(), *(node.name for node in self.nodes)], 0)
+    for name in [*self.outputs(), *(name for node in self.nodes for name in node.inputs)]:
       count[name] += 1
     return count
 
   def populations(self) -> list[str]:
     """The names of the populations of neurons, in the order of the nodes."""
-    return [node.name for node in self.nodes if find(node.op).kind is Kind.NEURONS]
+    return [node.name for node in self.nodes if node.op == NEURONS]

@@ -1,56 +1,36 @@
-"""The record of an operation, and what its reader hands to the tracer."""
+"""The record of an operation, and what its readers are given."""
 
 import dataclasses
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from tcljax.graph.forms import Form
 
-
-@dataclasses.dataclass(frozen=True)
-class Symbol:
-  """A value that depends on the network's input.
-
-  Attributes:
-    name: of the node that makes it.
-    shape: with the examples along the first axis.
-  """
-
-  name: str
-  shape: tuple[int, ...]
-
-  @property
-  def batch(self) -> int:
-    """How many examples it was traced with."""
-    return self.shape[0]
-
-  @property
-  def ndim(self) -> int:
-    """How many axes it has, the batch included."""
-    return len(self.shape)
+if TYPE_CHECKING:
+  from tcljax.graph.builder import Builder
 
 
 @dataclasses.dataclass(frozen=True)
-class Made:
-  """What a reader makes of one use of a primitive: a node, with those before it that it needs.
+class Use:
+  """One use of a primitive of JAX in a model.
 
   Attributes:
-    op: name of the operation; None for none, where the one input is passed on as it is.
-    inputs: what the node reads: symbols, and nodes that are made for it.
-    arrays: constants that go into `run`, by name.
-    settings: whatever else goes into `run`, hashable and as JSON holds it, tuples as lists.
-    name: of the node; "" for one of the operation and a number, "conv:2".
+    primitive: its name.
+    inputs: symbols, constants, and comparisons of symbols with constants.
+    params: of the primitive.
+    shapes: of its outputs in the model, the batch included.
+    bind: computes it from arrays.
   """
 
-  op: str | None
-  inputs: tuple["Symbol | Made", ...]
-  arrays: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  name: str = ""
+  primitive: str
+  inputs: Sequence[Any]
+  params: Mapping[str, Any]
+  shapes: Sequence[tuple[int, ...]]
+  bind: Callable[..., Any]
 
 
 class Refused(Exception):
@@ -66,8 +46,9 @@ class Kind(enum.Enum):
   PASSAGE = "what came in, moved, scaled or added: spikes of spikes and currents of currents"
 
 
-# Inputs (symbols and constants, one of them at least a symbol) and parameters of a primitive.
-Reader = Callable[[Sequence[Any], Mapping[str, Any]], Made]
+# Makes nodes of one use of a primitive, one of whose inputs at least is no constant; gives the
+# symbol of its output, or one for each output where there are several.
+Reader = Callable[["Builder", Use], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +62,7 @@ class Operation:
       shapes that its arrays are said to have, what must hold of them; see `tcljax.graph.forms`. It
       raises ValueError where they do not fit together. None for an operation that cannot be stored.
     read: for each JAX primitive that makes it, by name, the reader that turns one use of the
-      primitive into a node. It raises `Refused` for a use that is not this operation, as one that
+      primitive into nodes. It raises `Refused` for a use that is not this operation, as one that
       mixes examples; other operations may read the same primitive.
     kind: what it does to what flows through it.
     fold: `fold(arrays, scale, shift)`: its arrays once it has taken up that its output is

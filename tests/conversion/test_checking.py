@@ -66,6 +66,17 @@ def test_numbers_that_may_overflow_are_told(network, path, value):
     check_range(network.graph, forms, with_array(network, path, value), 6)
 
 
+def test_a_bound_keeps_a_large_threshold_within_range(network):
+  large = with_array(network, ("clipping", "act1_1", "raw_threshold"), 1e38)
+  bounded = lambda node: (
+    dataclasses.replace(node, settings=(*node.settings, ("bound", 6.0)))
+    if node.name == "act1_1"
+    else node
+  )
+  graph = Graph(tuple(map(bounded, network.graph.nodes)), network.graph.output)
+  check_range(graph, check(network, graph=graph), large, 6)
+
+
 @pytest.mark.parametrize(
   "change, message",
   [

@@ -29,7 +29,7 @@ class Reader:
     self.v, self.counts, self.sums, spiking = {}, {}, {}, self.about["spiking"]
     outputs, fired = [], []
     for step in range(time_steps):
-      values = {"input:0": x}
+      values = {"input:0": x[step] if spiking["encoding"] == "frames" else x}
       for node in self.about["nodes"]:
         inputs = [values[name] for name in node["inputs"]]
         if node["op"] == "neurons":
@@ -49,6 +49,7 @@ class Reader:
     tau = np.logaddexp(raw, np.float32(0))
     parts = v_init if v_init.ndim > raw.ndim else v_init[None]
     pool = dict(node["settings"])
+    tau = np.minimum(tau, np.float32(pool.pop("bound", np.inf)))
     of = pool.pop("of", None)
     if of == "currents":
       current = self.growth(name, current, pool)
@@ -109,15 +110,21 @@ def pool(reduce, filled):
 
 
 def maximum(sums, *, window, stride, padding):
-  axes = sums.ndim - 2
-  every = lambda inner, outer: [outer, *[inner] * axes, outer]
+  pixels = sums.shape[1:-1]
+  every = lambda value: value if isinstance(value, list) else [value] * len(pixels)
+  window, stride = every(window), every(stride)
+  if padding == "SAME":
+    total = [max((-(-n // s) - 1) * s + w - n, 0) for n, w, s in zip(pixels, window, stride)]
+    padding = [[p // 2, p - p // 2] for p in total]
+  ends = [p if isinstance(p, list) else [p, p] for p in every(padding)]
+  ones = [1] * sums.ndim
   return pool(np.max, -np.inf)(
     sums,
-    window_dimensions=every(window, 1),
-    window_strides=every(stride, 1),
-    padding=every((padding, padding), (0, 0)),
-    base_dilation=every(1, 1),
-    window_dilation=every(1, 1),
+    window_dimensions=[1, *window, 1],
+    window_strides=[1, *stride, 1],
+    padding=[[0, 0], *ends, [0, 0]],
+    base_dilation=ones,
+    window_dilation=ones,
   )
 
 
@@ -143,6 +150,7 @@ OPERATIONS = {
   "reshape": lambda x, *, shape: x.reshape(len(x), *shape),
   "transpose": lambda x, *, permutation: x.transpose(permutation),
   "slice": cut,
+  "take": lambda x, *, axis, indices: np.take(x, indices, axis),
   "pad": pad,
   "concatenate": lambda *xs, axis: np.concatenate(xs, axis),
 }
@@ -162,13 +170,19 @@ def spikes_of(network, images, time_steps):
 
 @pytest.mark.parametrize(
   "settings",
-  [{"delay": 1}, {"neuron": tcljax.Neuron(reset="hard")}],
-  ids=["soft", "hard"],
+  [{"delay": 1}, {"neuron": tcljax.Neuron(reset="hard"), "encoding": "frames"}],
+  ids=["soft", "hard, frames"],
 )
 def test_a_reader_that_knows_the_page_alone_finds_the_same_spikes(tmp_path, settings):
   network, images = everything(time_steps=6, **settings)
+  if network.spiking.encoding == "frames":
+    images = np.stack([np.roll(images, step, axis=0) for step in range(6)])
   reader = Reader(tcljax.save(network, tmp_path / "net"))
   assert {node["op"] for node in reader.about["nodes"]} == {*OPERATIONS, "neurons"}
+  held = {node["name"]: node["settings"] for node in reader.about["nodes"]}
+  assert held["gate"]["padding"] == "SAME" and held["currents"]["padding"] == [0, [1, 0]]
+  raw = reader.arrays["clipping/branch/raw_threshold"]
+  assert np.logaddexp(raw, 0).min() < held["branch"]["bound"] < np.logaddexp(raw, 0).max()
   parts = reader.arrays["clipping/branch/v_init"]
   assert parts.shape == (3, 4) and np.std(parts) > 0.05
   logits, spikes = spikes_of(network, images, 6)

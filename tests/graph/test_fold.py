@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from graphs import both, randomized, relative_error
 
-from tcljax.graph import fold, trace
+from tcljax.graph import fold, trace_model
 from tcljax.layers.activations import ReLU
 
 
@@ -15,7 +15,7 @@ def test_folding_batch_norm_changes_logits_by_rounding_only(vgg, images):
   assert np.std(expected, axis=0).min() > 0.01  # the network is alive
   assert relative_error(traced, expected) < 1e-5
   assert relative_error(folded, expected) < 1e-4
-  graph, arrays = fold(*trace(model, variables, (8, 8, 3)))
+  graph, arrays = fold(*trace_model(model, variables, (8, 8, 3)))
   ops = [node.op for node in graph.nodes]
   assert ops == ["conv", "neurons"] * 2 + [
     "sum_pool",

@@ -1,5 +1,8 @@
 """The form of an operation is the shape that JAX finds, and no form mixes examples."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from networks import everything
 from tcljax.graph import forms
 from tcljax.graph.operations import OPERATIONS, find
 from tcljax.graph.record import Kind
+from tcljax.layers.activations import ReLU
 
 
 def found_by_jax(op, inputs, settings, arrays, batch=2):
@@ -101,6 +105,45 @@ def drawn_concatenate(rng):
   return [x, some(rng, 3, 2), x], {"axis": int(rng.integers(1, 5))}, {}
 
 
+def drawn_neurons(rng):
+  x = (*some(rng, int(rng.integers(1, 4)), 5), 2)
+  axes = len(x) - 1 if rng.integers(4) else 2
+  each = lambda most: some(rng, axes, most) if rng.integers(2) else int(rng.integers(1, most + 1))
+  paddings = (0, "SAME", pairs(rng, axes), tuple(map(int, rng.integers(0, 2, axes))))
+  settings = {
+    "window": each(4),
+    "stride": each(3),
+    "padding": paddings[rng.integers(4)],
+    "of": "spikes",
+  }
+  return [x], settings | ({"bound": 6.0} if rng.integers(2) else {}), {}
+
+
+class Host(nn.Module):
+  """Runs neurons, which are modules."""
+
+  settings: object
+
+  @nn.compact
+  def __call__(self, x):
+    return find("neurons").run(x, act=functools.partial(ReLU, name="a"), **self.settings)
+
+
+def test_windows_of_neurons_have_the_form_that_jax_finds():
+  rng, outcomes = np.random.default_rng(0), set()
+  thresholds = {"raw_threshold": (), "v_init": ()}
+  for _ in range(150):
+    inputs, settings, _ = drawn_neurons(rng)
+    x = jax.ShapeDtypeStruct((2, *inputs[0]), np.float32)
+    try:
+      expected = jax.eval_shape(functools.partial(Host(settings).apply, {}), x).shape[1:]
+    except ValueError:
+      expected = None
+    assert found_by_form("neurons", inputs, settings, thresholds) == expected, settings
+    outcomes.add(expected is None)
+  assert outcomes == {True, False}
+
+
 @pytest.mark.parametrize(
   "op, drawn",
   [
@@ -132,15 +175,39 @@ def test_a_form_refuses_what_jax_refuses_and_nothing_else(op, drawn):
     (forms.reshape, [(2, 3)], {"shape": (6, True)}, "shape=True must be a whole number"),
     (forms.reshape, [(2, 3)], {"shape": (6,) + (1,) * 12}, "must be at most 12 whole numbers"),
     (forms.reshape, [(2, 3)], {}, r"its settings are \[\] and must be \['shape'\]"),
-    (forms.add, [(2,), (1,)], {}, "it adds values of unlike shapes"),
+    (forms.add, [(2,), (3,)], {}, "it adds values of unlike shapes"),
+    (forms.add, [(2, 1), (2,)], {}, "it adds values of unlike shapes"),
+    (forms.take, [(2, 3)], {"axis": 0, "indices": (0,)}, "axis=0 must be a whole number from 1"),
+    (forms.take, [(2, 3)], {"axis": 2, "indices": (3,)}, "indices=3 must be a whole number from 0"),
+    (forms.take, [(2, 3)], {"axis": 2, "indices": ()}, r"indices=\(\) must be whole numbers"),
+    (forms.take, [(2, 3)], {"axis": 2, "indices": 1}, "indices=1 must be whole numbers"),
+    (forms.neurons, [(4,)], {"bound": 0.0}, "bound=0.0 must be a finite number"),
+    (forms.neurons, [(4,)], {"bound": 6}, "bound=6 must be a floating-point number"),
+    (forms.neurons, [(4,)], {"bound": float("inf")}, "bound=inf must be a finite number"),
     (forms.add, [(2,)], {}, "it reads 1 inputs in place of 2"),
     (forms.cut, [(2,)], {"start": (0,), "limit": (3,), "strides": (1,)}, "does not lie within"),
     (
       forms.neurons,
       [(4, 4, 2)],
       {"window": 2, "stride": 1, "padding": 2, "of": "spikes"},
-      "padding=2 must be a whole number from 0 to 1",
+      "padding=2 must be at least 0 and below window=2",
     ),
+    (
+      forms.neurons,
+      [(4, 4, 2)],
+      {"window": 2, "stride": None, "padding": 0, "of": "spikes"},
+      "stride=None must be given",
+    ),
+    (
+      forms.neurons,
+      [(4, 4, 2)],
+      {"window": (2, 2, 2), "stride": 1, "padding": "SAME", "of": "spikes"},
+      "images of 4x4 pixels: its tuples must have 2 entries",
+    ),
+    (forms.neurons, [(2,)], {"window": 1, "stride": 1, "padding": 0, "of": "spikes"}, "need imag"),
+    (forms.neurons, [(2,)], {"bound": 6}, "bound=6 must be a floating-point number"),
+    (forms.neurons, [(2,)], {"bound": float("inf")}, "bound=inf must be a finite number above 0"),
+    (forms.neurons, [(2,)], {"bound": None}, "bound=None must be a number"),
   ],
 )
 def test_what_a_form_refuses_is_told(form, inputs, settings, message):

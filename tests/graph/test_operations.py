@@ -8,17 +8,33 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from graphs import both, randomized
+from jax.extend import core
+from jax.interpreters import mlir
 
 import tcljax
-from tcljax.graph import affine, fold, neurons, pooling, shaping, trace
+from tcljax.graph import (
+  affine,
+  fold,
+  movement,
+  neurons,
+  pooling,
+  products,
+  shaping,
+  trace_model,
+)
 from tcljax.graph.forms import Form
+from tcljax.graph.layout import as_stored
 from tcljax.graph.operations import OPERATIONS
-from tcljax.graph.record import Kind, Made, Operation, Refused
+from tcljax.graph.record import Kind, Operation, Refused
 from tcljax.layers.activations import ReLU
 
 
 def test_every_record_is_in_the_table_once():
-  records = [o for module in (affine, pooling, shaping, neurons) for o in module.OPERATIONS]
+  records = [
+    o
+    for module in (products, affine, pooling, shaping, movement, neurons)
+    for o in module.OPERATIONS
+  ]
   assert [o.name for o in records] == list(OPERATIONS)
   assert {o.name for o in records if o.kind is Kind.SYNAPSES} == {"conv", "dense"}
 
@@ -35,11 +51,26 @@ def test_a_difference_of_branches_is_a_sum_with_one_of_them_negated(rng):
   traced, folded, expected = both(Difference(), randomized(Difference(), x), x)
   np.testing.assert_allclose(traced, expected, rtol=1e-5, atol=1e-6)
   np.testing.assert_allclose(folded, expected, rtol=1e-5, atol=1e-6)
-  graph, arrays = trace(Difference(), randomized(Difference(), x), (5,))
+  graph, arrays = trace_model(Difference(), randomized(Difference(), x), (5,))
   negated, added = graph.nodes[-2:]
   assert (negated.op, added.op) == ("affine", "add")
   assert added.inputs == ("a", negated.name)
   assert arrays[negated.name]["scale"] == -1 and arrays[negated.name]["shift"] == 0
+
+
+def primitive(name, compute):
+  """A primitive of JAX that no record reads."""
+  made = core.Primitive(name)
+  made.def_impl(compute)
+  made.def_abstract_eval(
+    lambda *args: jax.core.ShapedArray(jax.eval_shape(compute, *args).shape, np.dtype(np.float32))
+  )
+  mlir.register_lowering(made, mlir.lower_fun(compute, multiple_results=False))
+  return made
+
+
+REVERSAL = primitive("reversal", lambda x: jax.lax.rev(x, (1,)))
+MIXTURE = primitive("mixture", lambda x, kernel: jnp.einsum("brc,rk->bck", x, kernel))
 
 
 class Mirrored(nn.Module):
@@ -50,45 +81,45 @@ class Mirrored(nn.Module):
   @nn.compact
   def __call__(self, x):
     x = self.act(name="a")(nn.Conv(4, (3,))(x))
-    x = nn.BatchNorm(use_running_average=True)(jax.lax.rev(x, (1,)))
+    x = nn.BatchNorm(use_running_average=True)(REVERSAL.bind(x))
     kernel = self.param("rows", nn.initializers.normal(1.0), (x.shape[1], 5))
-    x = nn.BatchNorm(use_running_average=True)(jnp.einsum("brc,rk->bck", x, kernel))
+    x = nn.BatchNorm(use_running_average=True)(MIXTURE.bind(x, kernel))
     x = self.act(name="b")(nn.max_pool(x, (2,), (2,)))
     return nn.Dense(3)(x.reshape(x.shape[0], -1))
 
 
-def read_rev(inputs, params):
-  if 0 in params["dimensions"]:
+def read_reversal(graph, use):
+  x = graph.as_in_model(use.inputs[0])
+  return graph.same_layout(x, graph.node("reversal", (x.name,), x.stored))
+
+
+def read_mixture(graph, use):
+  x, kernel = use.inputs
+  x = graph.as_in_model(x)
+  if kernel.ndim != 2:
     raise Refused
-  return Made("rev", tuple(inputs), settings={"axes": tuple(params["dimensions"])})
+  made = graph.node("mixture", (x.name,), use.shapes[0], arrays={"kernel": kernel})
+  return as_stored(made, graph.shapes[made])
 
 
-def read_rows(inputs, params):
-  x, kernel = inputs
-  if params["dimension_numbers"] != (((1,), (0,)), ((), ())) or x.ndim != 3:
-    raise Refused
-  return Made("rows", (x,), {"kernel": kernel})
-
-
-def fold_rows(arrays, scale, shift):
+def fold_mixture(arrays, scale, shift):
   if np.any(shift):
     raise Refused
   return {"kernel": arrays["kernel"] * scale.reshape(-1)}
 
 
-REV = Operation(
-  name="rev",
-  run=lambda x, *, axes: jax.lax.rev(x, axes),
-  read={"rev": read_rev},
+REVERSED = Operation(
+  name="reversal",
+  run=lambda x: jax.lax.rev(x, (1,)),
+  read={"reversal": read_reversal},
   form=lambda inputs, settings, listed: Form(inputs[0]),
 )
-# Reads what "dense" refuses.
-ROWS = Operation(
-  name="rows",
+MIXED = Operation(
+  name="mixture",
   run=lambda x, *, kernel: jnp.einsum("brc,rk->bck", x, kernel),
-  read={"dot_general": read_rows},
+  read={"mixture": read_mixture},
   kind=Kind.SYNAPSES,
-  fold=fold_rows,
+  fold=fold_mixture,
   form=lambda inputs, settings, listed: Form(
     (inputs[0][1], listed["kernel"][1]), {"kernel": (inputs[0][0], listed["kernel"][1])}
   ),
@@ -106,39 +137,41 @@ def test_an_operation_is_added_by_its_record_alone(rng, monkeypatch, tmp_path, s
   if not shifted:
     variables["batch_stats"]["BatchNorm_1"]["mean"] = np.zeros(5, np.float32)
     norm["bias"] = np.zeros(5, np.float32)
-  with pytest.raises(ValueError, match="the model applies `rev` in Mirrored: between two"):
-    trace(model, variables, (6, 2))
-  monkeypatch.setitem(OPERATIONS, "rev", REV)
-  with pytest.raises(ValueError, match="the model applies `dot_general` in Mirrored"):
-    trace(model, variables, (6, 2))
-  monkeypatch.setitem(OPERATIONS, "rows", ROWS)
+  with pytest.raises(ValueError, match=r"the model applies `reversal` in Mirrored.*: between two"):
+    trace_model(model, variables, (6, 2))
+  monkeypatch.setitem(OPERATIONS, "reversal", REVERSED)
+  with pytest.raises(ValueError, match="the model applies `mixture` in Mirrored"):
+    trace_model(model, variables, (6, 2))
+  monkeypatch.setitem(OPERATIONS, "mixture", MIXED)
 
   traced, folded, expected = both(model, variables, x)
   assert np.std(expected, axis=0).min() > 1e-3
   np.testing.assert_allclose(traced, expected, rtol=1e-4, atol=1e-5)
   np.testing.assert_allclose(folded, expected, rtol=1e-4, atol=1e-5)
-  graph, _ = fold(*trace(model, variables, (6, 2)))
-  # "rev" takes up nothing, "rows" a scale; and what it makes are currents, of which maxima pass.
+  graph, _ = fold(*trace_model(model, variables, (6, 2)))
+  # "reversal" takes up nothing, "mixture" a scale; and it makes currents, of which maxima pass.
   assert [node.op for node in graph.nodes if node.op != "reshape"] == [
-    *("conv", "neurons", "rev", "affine", "rows"),
+    *("conv", "neurons", "reversal", "affine", "mixture"),
     *(["affine"] if shifted else []),
     *("max_pool", "neurons", "dense"),
   ]
-  assert {"rev:1", "rows:1"} < {node.name for node in graph.nodes}
+  assert {"reversal:1", "mixture:1"} < {node.name for node in graph.nodes}
 
   variables = tcljax.calibrate(model, variables, [x])
   spiking = tcljax.SpikingConfig(time_steps=6)
   path = tcljax.save(tcljax.convert(model, variables, (6, 2), spiking), tmp_path / "net")
   expected = tcljax.simulate(model, variables, x, spiking).logits
   np.testing.assert_allclose(tcljax.load(path)(x), expected, rtol=1e-4, atol=1e-4)
-  monkeypatch.delitem(OPERATIONS, "rev")
-  with pytest.raises(ValueError, match="cannot be read: node 'rev:1': unknown operation 'rev'"):
+  monkeypatch.delitem(OPERATIONS, "reversal")
+  with pytest.raises(
+    ValueError, match="cannot be read: node 'reversal:1': unknown operation 'reversal'"
+  ):
     tcljax.load(path)
 
 
 def test_a_new_operation_passes_spikes_on_unless_it_says_otherwise(rng, monkeypatch):
-  monkeypatch.setitem(OPERATIONS, "rev", REV)
-  monkeypatch.setitem(OPERATIONS, "rows", dataclasses.replace(ROWS, kind=Kind.PASSAGE))
+  monkeypatch.setitem(OPERATIONS, "reversal", REVERSED)
+  monkeypatch.setitem(OPERATIONS, "mixture", dataclasses.replace(MIXED, kind=Kind.PASSAGE))
   x = rng.normal(size=(3, 6, 2)).astype(np.float32)
-  with pytest.raises(ValueError, match="applies `reduce_window_max` in Mirrored: use average"):
-    trace(Mirrored(), randomized(Mirrored(), x), (6, 2))
+  with pytest.raises(ValueError, match=r"applies `reduce_window_max` in Mirrored.*: use average"):
+    trace_model(Mirrored(), randomized(Mirrored(), x), (6, 2))

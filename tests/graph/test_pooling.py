@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from graphs import alive, simulated
+from graphs import alive, relative_error, simulated
 
 import tcljax
-from tcljax.graph import trace
+from tcljax.graph import trace_model
 from tcljax.models import VGG
 from tcljax.models.pooling import POOLINGS
 
@@ -44,6 +44,46 @@ def test_converted_read_back_and_converted_again(network, images, tmp_path):
   np.testing.assert_array_equal(loaded(images), made(images))
   again = tcljax.convert(loaded.model, loaded.variables, (8, 8, 3), made.spiking)
   assert again.graph == made.graph
+
+
+class Windows(nn.Module):
+  """Rectangular and "SAME" windows and upper limits: of Flax's own functions, or given to `act`."""
+
+  plain: bool = False
+  act: object = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    def passed(name, x, window, stride, padding, **fields):
+      if not self.plain:
+        gate = tcljax.MaxPool(window, stride, padding, **fields)
+        return self.act(name=name, max_pool=gate, bound=0.5)(x)
+      sizes = window if isinstance(window, tuple) else (window,) * 2
+      return nn.max_pool(jnp.clip(x, 0, 0.5), sizes, stride, padding)
+
+    x = passed("same", nn.Conv(4, (3, 3))(x), 3, (2, 2), "SAME")
+    x = passed("rows", nn.Conv(6, (1, 1))(x), (1, 3), (1, 2), ((0, 0), (1, 0)), of="currents")
+    return nn.Dense(5)(x.reshape(x.shape[0], -1))
+
+
+def test_windows_of_every_kind_and_bounds_come_to_flax_and_survive_the_disk(images, tmp_path):
+  model = Windows()
+  images = images[:8, :, :7]
+  variables = alive(model, images, per_channel=True)
+  expected = Windows(plain=True).apply(variables, images)
+  np.testing.assert_array_equal(model.apply(variables, images), expected)
+  taus = tcljax.thresholds(variables)
+  assert all(0.4 < tau.max() < 0.5001 for tau in taus.values())
+  clipped = model.clone(act=tcljax.TCL).apply(variables, images)
+  assert relative_error(clipped, expected) < 0.2
+  made = tcljax.convert(model, variables, (8, 7, 3), tcljax.SpikingConfig(time_steps=8))
+  settings = {n.name: dict(n.settings) for n in made.graph.nodes if n.op == "neurons"}
+  assert [settings[name]["padding"] for name in settings] == ["SAME", ((0, 0), (1, 0))]
+  assert all(of["bound"] == 0.5 for of in settings.values())
+  loaded = tcljax.load(tcljax.save(made, tmp_path / "net"))
+  assert loaded.graph == made.graph
+  np.testing.assert_array_equal(loaded(images), made(images))
+  assert relative_error(loaded(images, time_steps=512), clipped) < 0.02
 
 
 def pool(x):
@@ -96,10 +136,10 @@ def test_other_maxima_are_refused(steps):
   variables = model.init(jax.random.key(0), jnp.ones((2, 8, 8, 3)))
   with pytest.raises(
     ValueError,
-    match=r"applies `(reduce_window_max|transpose)` in Chain: "
+    match=r"applies `(reduce_window_max|transpose)` in Chain.*: "
     "(use average pooling, or give .*MaxPool.*|each example is to be answered by itself)",
   ):
-    trace(model, variables, (8, 8, 3))
+    trace_model(model, variables, (8, 8, 3))
 
 
 def test_maxima_of_the_input_and_of_whole_images_are_refused():
@@ -110,19 +150,20 @@ def test_maxima_of_the_input_and_of_whole_images_are_refused():
     def __call__(self, x):
       return self.act(name="a")(pool(x))
 
-  with pytest.raises(ValueError, match="`reduce_window_max` in Input: use average pooling"):
-    trace(Input(), {}, (8, 8, 3))
+  with pytest.raises(ValueError, match=r"`reduce_window_max` in Input.*: use average pooling"):
+    trace_model(Input(), {}, (8, 8, 3))
   model = Chain((lambda act, x: x.max(axis=(1, 2)), neurons("a")))
   variables = model.init(jax.random.key(0), jnp.ones((2, 8, 8, 3)))
-  with pytest.raises(ValueError, match="`reduce_max` in Chain: use average pooling"):
-    trace(model, variables, (8, 8, 3))
+  with pytest.raises(ValueError, match=r"`reduce_max` in Chain.*: use average pooling"):
+    trace_model(model, variables, (8, 8, 3))
 
 
 def test_damaged_gates_are_told(images, tmp_path):
   model = VGG(num_classes=5, stages=((4,),), dense=(), pooling="gate")
   path = tcljax.save(tcljax.convert(model, alive(model, images), (8, 8, 3)), tmp_path / "net")
   text = (path / "network.json").read_text()
-  for settings in ([["window", 0]], [["window", 2], ["size", 2]], [["window", 16]]):
+  three = {"window": [2, 2, 2], "stride": 2, "padding": 0, "of": "spikes"}
+  for settings in ([["window", 0]], [["window", 2], ["size", 2]], [["window", 16]], three):
     description = json.loads(text)
     next(n for n in description["nodes"] if n["op"] == "neurons")["settings"] = settings
     (path / "network.json").write_text(json.dumps(description))

@@ -11,7 +11,7 @@ from graphs import randomized
 from running import UsedTwice
 
 import tcljax
-from tcljax.graph import trace
+from tcljax.graph import trace_model
 from tcljax.layers.activations import TCL, ReLU
 
 
@@ -24,12 +24,12 @@ def test_an_activation_of_a_constant_is_told():
       return x + self.act(name="a")(jnp.ones((1, 3)))
 
   with pytest.raises(ValueError, match="activation 'a' does not depend on the input"):
-    trace(Constant(), {}, (3,))
+    trace_model(Constant(), {}, (3,))
 
 
 def test_an_activation_used_twice_is_told():
   with pytest.raises(ValueError, match="activation 'neurons' is used twice"):
-    trace(UsedTwice(), {}, (3,))
+    trace_model(UsedTwice(), {}, (3,))
   model = UsedTwice(act=functools.partial(TCL))
   variables = model.init(jax.random.key(0), jnp.ones((1, 3)))
   with pytest.raises(ValueError, match="activation 'neurons' is used twice"):
@@ -63,14 +63,14 @@ def test_a_model_that_uses_the_number_of_examples_is_refused(function, where):
   model = Function(function)
   variables = model.init(jax.random.key(0), jnp.ones((2, 3)))
   with pytest.raises(ValueError, match=f"number of examples in a batch, {where}|{where}"):
-    trace(model, variables, (3,))
+    trace_model(model, variables, (3,))
 
 
 def test_a_model_of_one_number_of_examples_alone_is_refused():
   variables = Function(lambda x: x).init(jax.random.key(0), jnp.ones((2, 3)))
   for model in (Function(lambda x: x.reshape(2, 2, 2)), Function(lambda x: x.reshape(5, 2, 2))):
     with pytest.raises(ValueError, match=r"cannot be run on . inputs of .*reshape"):
-      trace(model, variables, (3,))
+      trace_model(model, variables, (3,))
 
 
 class Scalars(nn.Module):
@@ -87,7 +87,7 @@ def test_neurons_without_an_axis_of_channels_are_refused_at_every_door():
   for door in (
     lambda: tcljax.calibrate(Scalars(), variables, [x]),
     lambda: tcljax.calibrate(Scalars(), variables, [x], per_channel=False),
-    lambda: trace(Scalars(), variables, (3,)),
+    lambda: trace_model(Scalars(), variables, (3,)),
   ):
     with pytest.raises(ValueError, match=r"'a' is applied to an array of shape \[batch\]: neurons"):
       door()
@@ -101,7 +101,10 @@ def test_neurons_without_an_axis_of_channels_are_refused_at_every_door():
     (lambda x: {"logits": x}, "returns a dict of 1 arrays"),
     (lambda x: [x], "returns a list of 1 arrays"),
     (lambda x: [], "returns a list of 0 arrays"),
-    (lambda x: jnp.ones((len(x), 2)), "must return one array that depends on its input"),
+    (
+      lambda x: jnp.ones((len(x), 2)),
+      "returns what does not depend on its input",
+    ),
     (lambda x: nn.Dropout(0.5, deterministic=False)(x), "InvalidRngError.* deterministic=True$"),
     (lambda x: (lambda x, train: x)(x), "argument: 'train'; model.x. must run it for inference"),
     (
@@ -114,7 +117,7 @@ def test_what_is_no_function_of_one_input_to_one_output_is_refused(function, mes
   model = Function(function)
   variables = Function(lambda x: x).init(jax.random.key(0), jnp.ones((2, 3)))
   with pytest.raises(ValueError, match=message) as told:
-    trace(model, variables, (3,))
+    trace_model(model, variables, (3,))
   assert "\n" not in str(told.value)
 
 
@@ -137,7 +140,10 @@ def test_layers_in_a_scan_are_refused_by_name():
 
   x = jnp.ones((3, 4))
   variables = Scanned().init(jax.random.key(0), x)
-  with pytest.raises(ValueError, match=r"`scan` in Scanned.*a loop of Python, each activation"):
+  with pytest.raises(
+    ValueError,
+    match=r"'ScanBlock_0.a' is used twice: .* of its own, in a loop of Python in place of nn.scan",
+  ):
     tcljax.calibrate(Scanned(), variables, [x])
 
 

@@ -7,7 +7,7 @@ import pytest
 from programs import primitives
 
 import tcljax
-from tcljax.graph import trace
+from tcljax.graph import trace_model
 from tcljax.kernels import convolution
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -143,6 +143,6 @@ def test_a_traced_network_keeps_its_convolutions():
   variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 4, 4, 3)))
   apply = jax.make_jaxpr(lambda x: model.apply(variables, x))(jnp.zeros((2, 4, 4, 3)))
   counts = [str(eqn.primitive) for eqn in apply.eqns].count("conv_general_dilated")
-  graph, _ = trace(model, variables, (4, 4, 3))
+  graph, _ = trace_model(model, variables, (4, 4, 3))
   assert [node.op for node in graph.nodes].count("conv") == 4 > counts
   assert not convolution._as_written.get()

@@ -10,27 +10,33 @@ from programs import temporary_bytes
 import tcljax
 from tcljax.kernels import xla_options
 
-
-@pytest.fixture
-def fresh():
-  xla_options.saving_memory.cache_clear()
-  yield
-  xla_options.saving_memory.cache_clear()
+KINDS = {
+  "_ON_CPUS": xla_options.saving_memory,
+  "_ONCE_ON_CPUS": xla_options.compiling_quickly,
+}
 
 
-def test_options_are_those_that_the_compiler_knows(fresh, monkeypatch):
-  options = xla_options.saving_memory()
-  # The other one is gone from the compiler of jax 0.12.
-  assert {"xla_cpu_scheduler_type"} <= set(options) <= set(xla_options._ON_CPUS)
+@pytest.fixture(params=KINDS)
+def kind(request):
+  KINDS[request.param].cache_clear()
+  yield request.param
+  KINDS[request.param].cache_clear()
+
+
+def test_options_are_those_that_the_compiler_knows(kind, monkeypatch):
+  options = KINDS[kind]()
+  # Another one is gone from the compiler of jax 0.12.
+  every = set(getattr(xla_options, kind))
+  assert every - {"xla_cpu_use_fusion_emitters"} <= set(options) <= every
   for unknown in ({"xla_cpu_no_such_option": True}, {"xla_cpu_use_thunks_of_old": "no"}):
-    xla_options.saving_memory.cache_clear()
-    monkeypatch.setattr(xla_options, "_ON_CPUS", {**options, **unknown})
-    assert xla_options.saving_memory() == options
+    KINDS[kind].cache_clear()
+    monkeypatch.setattr(xla_options, kind, {**options, **unknown})
+    assert KINDS[kind]() == options
 
 
-def test_other_devices_have_none(fresh, monkeypatch):
+def test_other_devices_have_none(kind, monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  assert xla_options.saving_memory() == {}
+  assert KINDS[kind]() == {}
 
 
 @pytest.mark.compiler

@@ -1,0 +1,109 @@
+"""Whether a graph computes what the function computes that it was read of."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcljax.graph.reading import Unread
+from tcljax.kernels import convolution, xla_options
+
+# By how much of the largest output both may differ. Folding moves rounding alone, of which deep
+# networks gather some.
+_TOLERANCE = 1e-3
+_TOLERANCE_OF_16_BITS = 0.1  # where layers of the model compute in bfloat16 or float16
+# Not those that models are traced with, as a model may behave otherwise for them.
+_BATCHES = (5, 7)
+
+
+def check_same(
+  function: Callable[[Any], Any],
+  found: Callable[[Any, Any], Any],
+  variables: Any,
+  example: Any,
+  unread: Sequence[Unread | None] = (),
+) -> list[str]:
+  """Compares a function with the network that was made of it, on random inputs of two batch sizes.
+
+  Args:
+    function: of one batch.
+    found: the network, `found(variables, x)`.
+    variables: its own.
+    example: shapes and types of inputs, [B, ...].
+    unread: for each output, the operations at its end that the network leaves out; None for none.
+
+  Returns:
+    For each output the ending that the network leaves out: "softmax", "log_softmax" or "sigmoid";
+    "" where it leaves out nothing.
+
+  Raises:
+    ValueError: if they differ, or an output ends in operations that are none of these.
+  """
+  inputs = [_random(example, batch) for batch in _BATCHES]
+
+  @jax.jit
+  def both(variables, inputs):
+    return [(jax.tree.leaves(function(x)), jax.tree.leaves(found(variables, x))) for x in inputs]
+
+  with convolution.as_written():  # which compiles four times as fast
+    traced = both.trace(variables, inputs)
+    options: Any = xla_options.compiling_quickly()
+    outputs = jax.device_get(traced.lower().compile(options)(variables, inputs))
+  coarse = re.search(r"\bb?f16\[", str(traced.jaxpr))
+  tolerance = _TOLERANCE_OF_16_BITS if coarse else _TOLERANCE
+  endings: list[str] = []
+  for expected, computed in outputs:
+    pairs = zip(expected, computed, unread or [None] * len(expected), strict=True)
+    endings = [_ending(*pair, tolerance) for pair in pairs]
+  return endings
+
+
+def _ending(expected: Any, computed: Any, unread: Unread | None, tolerance: float) -> str:
+  """What of an output the network leaves out.
+
+  Raises:
+    ValueError: if they differ in another way.
+  """
+  expected = np.asarray(expected, np.float32)
+  if unread is None:
+    error, largest = np.abs(computed - expected).max(), np.abs(expected).max()
+    if not error <= tolerance * largest:  # nor is NaN
+      raise ValueError(
+        f"the converted network differs from the model on random inputs, by {error:.3g} where the "
+        f"largest output is {largest:.3g}: are its weights finite, and is it the same in every "
+        "call?"
+      )
+    return ""
+  for name, ended in _endings(np.asarray(computed)):
+    if ended.shape == expected.shape:
+      error, largest = np.abs(ended - expected).max(), np.abs(expected).max()
+      if error <= tolerance * largest:
+        return name
+  raise unread.error
+
+
+def _endings(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+  """What an array is made into by each of the endings that are known."""
+  with np.errstate(over="ignore"):
+    yield "sigmoid", 1 / (1 + np.exp(-x))
+  for axis in reversed(range(1, x.ndim)):
+    below = x - x.max(axis, keepdims=True)
+    logarithm = below - np.log(np.exp(below).sum(axis, keepdims=True))
+    yield "softmax", np.exp(logarithm)
+    yield "log_softmax", logarithm
+
+
+def _random(example: Any, batch: int) -> Any:
+  """Random numbers in the shapes and types of an example, for so many examples."""
+  rng = np.random.default_rng(0)
+
+  def draw(leaf):
+    shape = (batch, *leaf.shape[1:])
+    if jnp.issubdtype(leaf.dtype, jnp.integer):
+      return rng.integers(0, 128, shape).astype(leaf.dtype)
+    return rng.normal(size=shape).astype(leaf.dtype)
+
+  return jax.tree.map(draw, example)
