@@ -7,6 +7,13 @@ from tcljax.conversion.network import SpikingNetwork, convert
 from tcljax.conversion.storage import load, save
 from tcljax.evaluation.accuracy import Evaluation, evaluate
 from tcljax.evaluation.diagnosis import Diagnosis, diagnose
+from tcljax.frameworks.equinox import from_equinox
+from tcljax.frameworks.keras import from_keras
+from tcljax.frameworks.linen import from_flax
+from tcljax.frameworks.nnx import from_nnx
+from tcljax.frameworks.torch import from_torch
+from tcljax.graph.fates import Fate
+from tcljax.graph.trace import Traced, explain, trace
 from tcljax.kernels.convolution import convolve
 from tcljax.layers.activations import TCL, ReLU
 from tcljax.layers.integrate_and_fire import IF
@@ -33,6 +40,7 @@ __all__ = [
   "Chunk",
   "Diagnosis",
   "Evaluation",
+  "Fate",
   "MaxPool",
   "Neuron",
   "OptimizerConfig",
@@ -42,6 +50,7 @@ __all__ = [
   "Simulation",
   "SpikingConfig",
   "SpikingNetwork",
+  "Traced",
   "TrainingDiverged",
   "answer_early",
   "calibrate",
@@ -52,6 +61,12 @@ __all__ = [
   "create_model",
   "diagnose",
   "evaluate",
+  "explain",
+  "from_equinox",
+  "from_flax",
+  "from_keras",
+  "from_nnx",
+  "from_torch",
   "if_step",
   "integrate",
   "integrate_and_fire",
@@ -65,6 +80,7 @@ __all__ = [
   "surrogate_derivative",
   "threshold_from_raw",
   "thresholds",
+  "trace",
   "tune",
 ]
 

@@ -7,6 +7,7 @@ import tempfile
 
 # Before JAX is imported anywhere.
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["KERAS_BACKEND"] = "jax"
 # Machine code that is not optimised is compiled in half the time. `XLA_FLAGS= python -m pytest`
 # tests what users get, as .ci/run does for tests that are slow, of bits or of compiled programs.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")

@@ -1,0 +1,44 @@
+"""Networks of Equinox."""
+
+from typing import Any
+
+import jax
+
+from tcljax.frameworks.importing import framework
+from tcljax.graph import Traced, trace
+
+
+def from_equinox(
+  model: Any,
+  example: jax.Array | jax.ShapeDtypeStruct,
+  state: Any = None,
+  *,
+  pooling: str = "gate",
+) -> Traced:
+  """Traces a network of Equinox in inference mode; the model itself stays as it is.
+
+  Args:
+    model: an `eqx.Module` that is called with one example, as Equinox's layers are, without a
+      batch; `jax.vmap` gives it one here.
+    example: a batch of inputs [B, ...], or its shape and type.
+    state: of a model with BatchNorm, the `eqx.nn.State` that it is called with too and that it
+      returns beside its output.
+    pooling: see `tcljax.trace`.
+
+  Raises:
+    ValueError: if Equinox is not installed, and as `tcljax.trace` does.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import tcljax
+    >>> eqx = __import__("pytest").importorskip("equinox")
+    >>> model = eqx.nn.MLP(4, 3, width_size=8, depth=2, key=jax.random.key(0))
+    >>> tcljax.from_equinox(model, jnp.ones((1, 4))).populations
+    ('relu', 'relu_2')
+  """
+  nn = framework("equinox", "equinox").nn
+  own = nn.inference_mode(model)
+  one = own if state is None else lambda x: own(x, state)[0]
+  # BatchNorm names the axis that it means over when it is trained.
+  return trace(jax.vmap(one, axis_name="batch"), example, pooling=pooling)

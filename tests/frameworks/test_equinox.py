@@ -1,0 +1,56 @@
+"""Networks of Equinox, which are called with one example."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tcljax
+from tcljax.frameworks import importing
+
+IMAGES = np.random.default_rng(0).normal(size=(5, 3, 8, 8)).astype(np.float32)
+
+
+class Net(eqx.Module):
+  conv: eqx.nn.Conv2d
+  norm: eqx.nn.BatchNorm
+  pool: eqx.nn.MaxPool2d
+  drop: eqx.nn.Dropout
+  out: eqx.nn.Linear
+
+  def __init__(self, key):
+    first, last = jax.random.split(key)
+    self.conv = eqx.nn.Conv2d(3, 4, 3, key=first)
+    self.norm = eqx.nn.BatchNorm(4, "batch", mode="batch")
+    self.pool = eqx.nn.MaxPool2d(2, 2)
+    self.drop = eqx.nn.Dropout(0.5)
+    self.out = eqx.nn.Linear(36, 5, key=last)
+
+  def __call__(self, x, state):
+    x, state = self.norm(self.conv(x), state)
+    return self.out(self.drop(self.pool(jax.nn.relu(x))).ravel()), state
+
+
+def test_a_network_with_state_is_run_for_inference():
+  model, state = eqx.nn.make_with_state(Net)(jax.random.key(0))
+  network = tcljax.from_equinox(model, IMAGES, state)
+  assert len(network.populations) == 1
+  own = eqx.nn.inference_mode(model)
+  expected = jax.vmap(lambda x: own(x, state)[0], axis_name="batch")(IMAGES)
+  found = network.model.apply(network.variables, IMAGES)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+  assert not model.drop.inference
+  with pytest.raises(ValueError, match="cannot be called so: missing a required argument: 'state'"):
+    tcljax.from_equinox(model, IMAGES)
+
+
+def test_layers_of_other_kinds_are_told_with_their_line():
+  mlp = eqx.nn.MLP(4, 3, 8, 2, activation=jax.nn.gelu, key=jax.random.key(0))
+  with pytest.raises(ValueError, match=r"applies `\w+` in .*: (neurons compute|spikes cannot)"):
+    tcljax.from_equinox(mlp, jnp.ones((1, 4)))
+
+
+def test_a_framework_that_is_not_there_is_named_with_the_command():
+  with pytest.raises(ValueError, match=r"nowhere is not installed: run pip install 'tcljax\[x\]'"):
+    importing.framework("nowhere.nn", "x")

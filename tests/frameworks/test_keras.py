@@ -1,0 +1,63 @@
+"""Networks of Keras 3 on JAX."""
+
+import jax
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import tcljax
+
+
+@pytest.fixture(autouse=True)
+def broadcasting():
+  """Keras adds arrays of unlike ranks."""
+  with jax.numpy_rank_promotion("allow"):
+    yield
+
+
+def network():
+  inputs = keras.Input((8, 8, 3))
+  x = layers.Conv2D(4, 3, padding="same", name="first")(inputs)
+  x = layers.BatchNormalization()(x)
+  x = skip = layers.ReLU(6.0, name="six")(x)
+  x = layers.DepthwiseConv2D(3, padding="same")(layers.ZeroPadding2D(1)(x))
+  x = layers.MaxPooling2D(3, 2, padding="same")(layers.LeakyReLU()(x))
+  x = layers.concatenate([layers.GlobalAveragePooling2D()(x), layers.Flatten()(skip)])
+  x = layers.Dropout(0.5)(layers.Dense(6, activation="relu", name="hidden")(x))
+  return keras.Model(inputs, layers.Dense(5, activation="softmax")(x))
+
+
+def test_a_network_is_run_for_inference_and_its_softmax_left_out():
+  keras.utils.set_random_seed(0)
+  model = network()
+  for layer in model.layers:
+    if isinstance(layer, layers.BatchNormalization):
+      layer.moving_mean.assign([0.1, -0.2, 0.3, 0.0])
+  images = np.random.default_rng(0).normal(size=(5, 8, 8, 3)).astype(np.float32)
+  traced = tcljax.from_keras(model)
+  assert traced.populations[0] == "six.relu" and traced.populations[-1] == "hidden.relu"
+  assert {fate.detail for fate in traced.operations if fate.fate == "dropped"} == {"softmax"}
+  logits = np.asarray(traced.model.apply(traced.variables, images))
+  odds = np.exp(logits - logits.max(-1, keepdims=True))
+  expected = model.predict(images, verbose=0)
+  np.testing.assert_allclose(odds / odds.sum(-1, keepdims=True), expected, rtol=1e-4, atol=1e-6)
+  assert tcljax.calibrate(traced.model, traced.variables, [images])
+
+
+def test_what_is_no_such_model_is_told(monkeypatch):
+  with pytest.raises(ValueError, match=r"model.* must be a keras.Model"):
+    tcljax.from_keras(layers.Dense(3))
+  with pytest.raises(ValueError, match="does not say which shape its inputs have"):
+    tcljax.from_keras(keras.Sequential([layers.Dense(3, activation="relu")]))
+  inputs = keras.Input((4,))
+  gate = layers.Dense(3, activation="silu", name="gate")(inputs)
+  gated = keras.Model(inputs, layers.Dense(2, activation="relu")(gate))
+  with pytest.raises(ValueError, match="applies `logistic` in gate"):
+    tcljax.from_keras(
+      keras.Sequential([*gated.layers, layers.Dense(2, activation="relu")]),
+      np.ones((1, 4), np.float32),
+    )
+  monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+  with pytest.raises(ValueError, match=r"Keras runs on tensorflow: set .* KERAS_BACKEND=jax"):
+    tcljax.from_keras(network())
