@@ -50,16 +50,19 @@ class Preprocessing:
       raise ValueError(f"std={self.std} must be positive")
 
   def __call__(self, images: jax.Array | np.ndarray, key: jax.Array | None = None) -> jax.Array:
-    """Normalised images [B, H, W, C] float32 from uint8 ones; augmented if a key is given."""
+    """Normalised images [B, H, W, C] float32 from uint8 ones; augmented if a key is given.
+
+    Or sequences [B, T, H, W, C]: what is drawn for an example is drawn once for all its frames.
+    """
     if key is None:
       return self._normalize(images)
-    batch = images.shape[0]
+    batch, rank = images.shape[0], images.ndim
     keys = jax.random.split(key, 4)
     if self.shift:
       images = jax.vmap(self._crop)(jax.random.split(keys[0], batch), images)
     if self.flip:
-      mirrored = jax.random.bernoulli(keys[1], shape=(batch, 1, 1, 1))
-      images = jnp.where(mirrored, images[:, :, ::-1], images)
+      mirrored = jax.random.bernoulli(keys[1], shape=(batch, *[1] * (rank - 1)))
+      images = jnp.where(mirrored, images[..., ::-1, :], images)
     if self.randaugment:
       images = jax.vmap(
         lambda key, image: rand_augment(key, image, self.randaugment, self.magnitude)
@@ -70,16 +73,18 @@ class Preprocessing:
     return images
 
   def _normalize(self, images: Any) -> jax.Array:  # arrays of NumPy give way to those of JAX
-    mean, std = (jnp.asarray(a, jnp.float32).reshape(1, 1, 1, -1) for a in (self.mean, self.std))
+    shape = (*[1] * (images.ndim - 1), -1)
+    mean, std = (jnp.asarray(a, jnp.float32).reshape(shape) for a in (self.mean, self.std))
     return (images.astype(jnp.float32) / 255.0 - mean) / std
 
   def _crop(self, key, image):
-    pad = ((self.shift, self.shift), (self.shift, self.shift), (0, 0))
+    before = image.ndim - 3  # of a sequence the axis of its frames
+    pad = (*[(0, 0)] * before, (self.shift, self.shift), (self.shift, self.shift), (0, 0))
     offset = jax.random.randint(key, (2,), 0, 2 * self.shift + 1)
-    return jax.lax.dynamic_slice(jnp.pad(image, pad), (*offset, 0), image.shape)
+    return jax.lax.dynamic_slice(jnp.pad(image, pad), (*[0] * before, *offset, 0), image.shape)
 
   def _cut_out(self, key, image):
-    height, width, _ = image.shape
+    height, width, _ = image.shape[-3:]
     centre = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
     top, left = centre - self.cutout // 2
     rows, columns = jnp.arange(height)[:, None, None], jnp.arange(width)[None, :, None]
@@ -89,4 +94,4 @@ class Preprocessing:
       & (columns >= left)
       & (columns < left + self.cutout)
     )
-    return jnp.where(inside, 0.0, image)
+    return jnp.where(inside.reshape(*[1] * (image.ndim - 3), *inside.shape), 0.0, image)

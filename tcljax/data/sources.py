@@ -1,4 +1,4 @@
-"""Image classification sets: the embedded digits, or any set prepared by TFDS.
+"""Classification sets: the embedded digits, still or moving, or any image set prepared by TFDS.
 
 They are held in memory as uint8, or streamed if they are too large for that. TFDS sets are read
 straight from their directory, without TensorFlow and without a network.
@@ -11,8 +11,10 @@ from typing import Any, cast
 import numpy as np
 
 from tcljax.data.decoding import check_label, covering_box, decode_named
+from tcljax.data.events import frames_by_time
 from tcljax.data.prepared import open_prepared
 from tcljax.data.records import Records
+from tcljax.data.saccades import record, sensor_size
 from tcljax.data.splits import Examples, Split
 from tcljax.data.streaming import AUTOMATIC, StreamedSplit, resolve_workers
 
@@ -21,6 +23,7 @@ _MEMORY_LIMIT = 8 << 30
 # Which examples are set aside must not depend on the seed of a run: a choice made on them holds
 # for every seed.
 _SPLIT_SEED = 0
+_EVENT_FRAMES, _MOST_FRAMES = 16, 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,12 @@ class Dataset:
   test: Examples
   num_classes: int
 
+  @property
+  def frames(self) -> int:
+    """Frames of each example, [T, H, W, C]; 0 where examples are images."""
+    shape = self.test.image_shape
+    return shape[0] if len(shape) == 4 else 0
+
 
 def load_dataset(
   name: str,
@@ -55,8 +64,10 @@ def load_dataset(
   """Reads a data set.
 
   Args:
-    name: "digits" (scikit-learn's 1,797 real 8x8 images, 20 % of them held out as test set), or
-      the name of a TFDS set, "cifar10" or "dataset/config".
+    name: "digits" (scikit-learn's 1,797 real 8x8 images, 20 % of them held out as test set),
+      "event_digits" (the same as an event camera records them while they move, see
+      `tcljax.data.saccades`, binned by time into 16 frames of 20x20 with two polarities, or into 8
+      as "event_digits/8"), or the name of a TFDS set, "cifar10" or "dataset/config".
     data_dir: where TFDS sets lie; by default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     train_split: in TFDS notation, such as "train[:80%]".
     test_split: in TFDS notation; it shares no images with `train_split`.
@@ -75,8 +86,13 @@ def load_dataset(
   if image_size < 0:
     raise ValueError(f"image_size={image_size} must be at least 1, or 0 for the images' own")
   workers = resolve_workers(workers)
-  if name == "digits":
-    train, test, classes = _digits(train_split, test_split, image_size, stream)
+  kind, _, frames = name.partition("/")
+  if kind == "event_digits":
+    time_steps = _frames_of(name, frames)
+    train, test, classes = _digits(kind, train_split, test_split, image_size, stream)
+    train, test = _recorded(time_steps, train, test)
+  elif name == "digits":
+    train, test, classes = _digits(name, train_split, test_split, image_size, stream)
   else:
     train, test, classes = _tfds(
       name, data_dir, train_split, test_split, image_size, stream, workers
@@ -92,25 +108,50 @@ def load_dataset(
 
 
 def _digits(
-  train_split: str, test_split: str, image_size: int, stream: bool
-) -> tuple[Examples, Examples, int]:
+  name: str, train_split: str, test_split: str, image_size: int, stream: bool
+) -> tuple[Split, Split, int]:
   from sklearn import datasets, model_selection  # slow to import, and needed only here
 
   if (train_split, test_split) != ("train", "test"):
     raise ValueError(
-      f"train_split={train_split!r}, test_split={test_split!r}: digits "
+      f"train_split={train_split!r}, test_split={test_split!r}: {name} "
       "has the splits 'train' and 'test' and no parts of them"
     )
-  if image_size not in (0, 8):
-    raise ValueError(f"image_size={image_size}: the images of digits are 8x8")
+  side = 8 if name == "digits" else sensor_size(8)[0]
+  if image_size not in (0, side):
+    raise ValueError(f"image_size={image_size}: the images of {name} are {side}x{side}")
   if stream:
-    raise ValueError("stream=True: digits are not stored on disk, they stay in memory")
+    raise ValueError(f"stream=True: {name} are not stored on disk, they stay in memory")
   images, labels = cast(tuple, datasets.load_digits(return_X_y=True))
   images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
   parts: Any = model_selection.train_test_split(  # arrays where it is given arrays
     images, labels.astype(np.int32), test_size=0.2, stratify=labels, random_state=_SPLIT_SEED
   )
   return Split(parts[0], parts[2]), Split(parts[1], parts[3]), 10
+
+
+def _frames_of(name: str, frames: str) -> int:
+  """The number of frames that the name of a set of events ends in."""
+  if not frames and "/" not in name:
+    return _EVENT_FRAMES
+  if not frames.isdecimal() or not 1 <= int(frames) <= _MOST_FRAMES:
+    raise ValueError(
+      f"name={name!r} must end in a number of frames from 1 to {_MOST_FRAMES}, such as "
+      f"event_digits/{_EVENT_FRAMES}"
+    )
+  return int(frames)
+
+
+def _recorded(frames: int, *splits: Split) -> tuple[Split, ...]:
+  """Splits of digits as an event camera records them while they move."""
+  rng = np.random.default_rng(_SPLIT_SEED)
+  found = []
+  for split in splits:
+    size = sensor_size(split.image_shape[0])
+    recorded = record(split.images[..., 0] / 255, rng)
+    sequences = [frames_by_time(events, size, frames).astype(np.uint8) for events in recorded]
+    found.append(Split(np.stack(sequences), split.labels))
+  return tuple(found)
 
 
 def _tfds(

@@ -1,13 +1,20 @@
-"""How an example becomes the input of every time step."""
+"""How an example becomes the input of every time step, and what an ANN sees of it.
+
+An example is one array that serves every step, or with "frames" a sequence of T of them, one for
+each step. What is simulated then has time in front, [T, B, ...]; in arrays of examples, which are
+drawn from and split over devices, examples come first, [B, T, ...].
+"""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from tcljax.checks import check_choice
-from tcljax.maths.inputs import as_floats, check_keys
+from tcljax.maths.inputs import as_batch, as_floats, check_keys
 from tcljax.maths.shapes import check_axes
 
-ENCODINGS = ("constant", "poisson")
+ENCODINGS = ("constant", "poisson", "frames")
 
 
 def poisson_spikes(key: jax.Array, x: jax.Array) -> jax.Array:
@@ -26,29 +33,32 @@ def poisson_spikes(key: jax.Array, x: jax.Array) -> jax.Array:
   return jnp.where(jnp.isfinite(height), jnp.where(fires, jnp.sign(x) * height, 0.0), jnp.nan)
 
 
-def frames(
+def inputs_of_steps(
   x: jax.Array, keys: jax.Array | None, first_step: jax.Array, time_steps: int, encoding: str
 ) -> jax.Array:
   """The input of `time_steps` time steps from `first_step` on, folded into the batch, step-major.
 
   Args:
-    x: examples, [B, ...].
+    x: examples, [B, ...]; of "frames" [T, B, ...].
     keys: random keys, [B], for "poisson".
     first_step: number of the first of these steps, from 0; it may be traced.
-    time_steps: K.
-    encoding: "constant" or "poisson".
+    time_steps: K; of "frames" there are so many from `first_step` on.
+    encoding: one of `ENCODINGS`.
 
   Returns:
     [K*B, ...]. A constant input depends on no step, and XLA moves what the first layer makes of it
-    out of the loop over time.
+    out of the loop over time. Of frames these K alone are read, in floating point.
 
   Raises:
     ValueError: on an unknown encoding, inputs that are no real numbers, keys that are not one for
       each example, or if "poisson" comes without any.
   """
   check_choice("encoding", encoding, ENCODINGS)
-  check_axes("x", x, 1, "[B, ...]")
-  check_keys(keys, len(x))
+  check_axes("x", x, *((2, "[T, B, ...]") if encoding == "frames" else (1, "[B, ...]")))
+  check_keys(keys, count_examples(x, encoding))
+  if encoding == "frames":
+    taken = jax.lax.dynamic_slice_in_dim(jnp.asarray(x), first_step, time_steps)
+    return as_floats("x", taken).reshape(-1, *x.shape[2:])
   x = as_floats("x", x)  # of int8 the magnitude of -128 is none
   if encoding == "constant":
     every = jnp.broadcast_to(x, (time_steps, *x.shape))
@@ -61,3 +71,80 @@ def frames(
 
     every = jax.vmap(frame)(first_step + jnp.arange(time_steps))
   return every.reshape(-1, *x.shape[1:])
+
+
+def count_examples(x: Any, encoding: str) -> int:
+  """B of what is simulated: [B, ...], of frames [T, B, ...]."""
+  return x.shape[1 if encoding == "frames" else 0]
+
+
+def of_one_step(x: Any, encoding: str) -> jax.ShapeDtypeStruct:
+  """Shape and type of what one step takes of `x`: [B, ...]."""
+  return jax.ShapeDtypeStruct(x.shape[1:] if encoding == "frames" else x.shape, x.dtype)
+
+
+def as_simulated(field: str, x: Any, encoding: str, time_steps: int | None = None) -> Any:
+  """`as_batch` of what is simulated: [B, ...], of frames [T, B, ...].
+
+  Args:
+    field: name of the argument.
+    x: the argument.
+    encoding: one of `ENCODINGS`.
+    time_steps: T; None where the frames alone say it.
+
+  Raises:
+    ValueError: as `as_batch` does, or if there is not one frame for each step.
+  """
+  x = as_batch(field, x)
+  if encoding == "frames":
+    if x.ndim < 2 or not x.shape[1]:
+      raise ValueError(
+        f"{field} has shape {tuple(x.shape)} and must be frames of at least one example, "
+        "[T, B, ...], as encoding='frames'"
+      )
+    _check_count(field, x.shape, 0, time_steps)
+  return x
+
+
+def time_first(examples: jax.Array, encoding: str) -> jax.Array:
+  """What is simulated of examples [B, ...]: themselves, and of frames [B, T, ...] [T, B, ...]."""
+  return jnp.moveaxis(examples, 1, 0) if encoding == "frames" else examples
+
+
+def constant_input(examples: jax.Array, encoding: str, time_axis: int = 1) -> jax.Array:
+  """What an ANN sees of examples [B, ...]: themselves, and of frames [B, T, ...] their mean.
+
+  The first layer's current is affine in its input, so that this makes its mean over all steps.
+  """
+  return as_floats("x", examples).mean(axis=time_axis) if encoding == "frames" else examples
+
+
+def constant_inputs_of(
+  field: str, examples: jax.ShapeDtypeStruct, encoding: str, time_steps: int
+) -> jax.ShapeDtypeStruct:
+  """Shape and type of `constant_input`.
+
+  Args:
+    field: name of the argument that the examples were given as.
+    examples: shape and type of them, [B, ...], of frames [B, T, ...].
+    encoding: one of `ENCODINGS`.
+    time_steps: T.
+
+  Raises:
+    ValueError: if there is not one frame for each step.
+  """
+  if encoding != "frames":
+    return examples
+  _check_count(field, examples.shape, 1, time_steps)
+  return jax.ShapeDtypeStruct((examples.shape[0], *examples.shape[2:]), examples.dtype)
+
+
+def _check_count(field: str, shape: tuple[int, ...], axis: int, time_steps: int | None) -> None:
+  """Raises ValueError unless so many frames lie along this axis."""
+  layout = ("[T, B, ...]", "[N, T, ...]")[axis]
+  if len(shape) <= axis or time_steps not in (None, shape[axis]):
+    found = f"{shape[axis]} frames" if len(shape) > axis else "no frames"
+    raise ValueError(
+      f"{field} of shape {tuple(shape)} has {found} and time_steps={time_steps}: with "
+      f"encoding='frames' give one frame for each time step, {layout}"
+    )

@@ -185,7 +185,7 @@ class _Ledger:
         variables,
         experiment.dataset.test,
         batch_size=experiment.eval.batch_size,
-        preprocess=experiment.preprocess,
+        preprocess=experiment.preprocess_for_ann,
       )
       self.results = {"images": images, "ann": round(ann, 4), "rows": []}
       say(f"ANN: {ann:.2f} % of {images} images")
@@ -259,7 +259,7 @@ def _quantized(
       variables,
       experiment.dataset.test,
       batch_size=experiment.eval.batch_size,
-      preprocess=experiment.preprocess,
+      preprocess=experiment.preprocess_for_ann,
     )
 
   return {t: at(t) for t in time_steps}

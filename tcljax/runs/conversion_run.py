@@ -1,5 +1,6 @@
 """The run of `convert.py`: from a finished workdir to a spiking network on disk, verified."""
 
+import functools
 import pathlib
 from typing import Any
 
@@ -12,6 +13,7 @@ from tcljax.conversion.network import SpikingNetwork, convert
 from tcljax.data import Examples, evaluation_batches
 from tcljax.distributed import parallel
 from tcljax.layers.collections import Variables
+from tcljax.maths.encoding import time_first
 from tcljax.models.precision import in_float32
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
@@ -150,17 +152,18 @@ def measure_early_exit(
       keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
       yield batch, experiment.preprocess(batch["image"]), keys
 
+  simulated = functools.partial(time_first, encoding=experiment.snn.encoding)
   training = calibration_images(experiment.dataset, _MARGIN_IMAGES, experiment.seed)
   # Without what fills the last batch, one image many times.
   margin = choose_margin(
     network,
-    ((x[batch["mask"]], keys[batch["mask"]]) for batch, x, keys in batches(training)),
+    ((simulated(x[batch["mask"]]), keys[batch["mask"]]) for batch, x, keys in batches(training)),
     time_steps,
     changed,
   )
   count = correct = correct_at_the_end = taken = 0
   for batch, x, keys in batches(experiment.dataset.test):
-    label, mask = batch["label"], batch["mask"]
+    label, mask, x = batch["label"], batch["mask"], simulated(x)
     early = answer_early(network, x, margin, time_steps, keys)
     whole = np.asarray(network(x, time_steps, keys)).argmax(-1)
     count += mask.sum()

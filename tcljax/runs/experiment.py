@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ from tcljax.data.batches import check_enough
 from tcljax.distributed import parallel
 from tcljax.layers.activations import TCL, ReLU, with_activation
 from tcljax.layers.collections import CLIPPING, Variables, has_clipping, teacher_of, without
+from tcljax.maths.encoding import constant_input
 from tcljax.models import check_image_size, create_model
 from tcljax.runs.config import ConfigError, RunConfig, named
 from tcljax.runs.sections import (
@@ -86,8 +88,16 @@ class Experiment:
 
   @property
   def input_shape(self) -> tuple[int, ...]:
-    """Shape of one image, [H, W, C]."""
-    return self.dataset.test.image_shape
+    """Shape of one image, or one frame of a sequence, [H, W, C]."""
+    return self.dataset.test.image_shape[-3:]
+
+  @property
+  def preprocess_for_ann(self) -> Callable[..., jax.Array]:
+    """`preprocess` to what networks without time see: of sequences the mean of the frames."""
+    preprocess, encoding = self.preprocess, self.snn.encoding
+    if encoding != "frames":
+      return preprocess
+    return lambda images, key=None: constant_input(preprocess(images, key), encoding)
 
   def initial_variables(self) -> Variables:
     """Freshly initialised `params` and `batch_stats`."""
@@ -131,8 +141,13 @@ def with_time_steps(described: _Described, time_steps: int) -> _Described:
   instalments, and the readout's delay leaves at least one step.
 
   Raises:
-    ValueError: if K does not go with this T.
+    ValueError: if K does not go with this T, or the frames of examples are not as many.
   """
+  if described.snn.encoding == "frames" and time_steps != described.snn.time_steps:
+    raise ValueError(
+      f"time_steps={time_steps}: with snn.encoding='frames' there are as many as frames, "
+      f"{described.snn.time_steps}; change it together with data.name in a config of its own"
+    )
   given, shared = described.tune, max(1, len(described.tune.at))
   tune = dataclasses.replace(
     given,
@@ -158,6 +173,7 @@ def make_experiment(config: RunConfig) -> Experiment:
   """
   named("model.", create_model, num_classes=1, **dataclasses.asdict(config.model))
   dataset = named("data.", load_dataset, **dataclasses.asdict(config.data))
+  _check_frames(config, dataset)
   channels = dataset.test.image_shape[-1]
   for field in ("mean", "std"):
     values = getattr(config.preprocessing, field)
@@ -172,6 +188,33 @@ def make_experiment(config: RunConfig) -> Experiment:
   for phase, size in sizes.items():
     named(f"{phase}.", parallel.check_batch_size, "batch_size", size)
   return _experiment(config, dataset, ann)
+
+
+def _check_frames(config: RunConfig, dataset: Dataset) -> None:
+  """Raises ConfigError unless sequences are simulated as such, a frame in each step."""
+  encoding, frames = config.snn.encoding, dataset.frames
+  if (encoding == "frames") != bool(frames):
+    holds = f"{frames} frames" if frames else "one image"
+    remedy = "set it to 'frames'" if frames else "choose constant or poisson"
+    raise ConfigError(
+      f"snn.encoding={encoding!r}: an example of {dataset.name!r} is {holds}, {remedy}"
+    )
+  if not frames:
+    return
+  for field, time_steps in (
+    ("snn.time_steps", config.snn.time_steps),
+    ("eval.time_steps", config.eval.time_steps),
+  ):
+    if time_steps != frames:
+      raise ConfigError(
+        f"{field}={time_steps} must be the number of frames of {dataset.name!r}, {frames}: set "
+        "both to it, or name another number, event_digits/8"
+      )
+  if config.preprocessing.randaugment:
+    raise ConfigError(
+      f"preprocessing.randaugment={config.preprocessing.randaugment} is for images of colors and "
+      f"not for the events of {dataset.name!r}: leave it 0"
+    )
 
 
 def _experiment(config: RunConfig, dataset: Dataset, ann: nn.Module) -> Experiment:
@@ -195,7 +238,7 @@ def _make_model(config: ModelConfig, dataset: Dataset) -> nn.Module:
   """The ANN, after a trial at shapes alone, so that sizes that make no network are told at once."""
   fields = dataclasses.asdict(config)
   ann = named("model.", create_model, num_classes=dataset.num_classes, **fields)
-  shape = dataset.test.image_shape
+  shape = dataset.test.image_shape[-3:]
   try:
     check_image_size(ann, shape[:2])
     jax.eval_shape(

@@ -69,7 +69,7 @@ def objective(experiment: Experiment, mesh: Mesh, variables: Variables) -> Objec
   else:
     loss = ann_objective(
       clipped_ann(experiment),
-      experiment.preprocess,
+      experiment.preprocess_for_ann,
       joint.label_smoothing,
       joint.objective,
       teacher=teacher,

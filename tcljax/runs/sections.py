@@ -18,7 +18,7 @@ class DataConfig:
   """The images; see `tcljax.data.load_dataset`.
 
   Attributes:
-    name: "digits", or the name of a TFDS set.
+    name: "digits", "event_digits" or "event_digits/8" of 8 frames, or the name of a TFDS set.
     data_dir: where TFDS sets lie; None for $TFDS_DATA_DIR.
     train_split: in TFDS notation.
     test_split: in TFDS notation.
@@ -82,7 +82,7 @@ class SnnConfig:
     surrogate: shape of the surrogate gradient.
     width: its width in units of the threshold.
     delay: time steps at the start that the readout leaves out.
-    encoding: constant or poisson.
+    encoding: constant or poisson; frames for sets of events.
     readout: membrane, or rate, where the outputs are spiking neurons too.
   """
 

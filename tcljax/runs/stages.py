@@ -14,6 +14,7 @@ from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.evaluation.accuracy import Evaluation, accuracy, evaluate_split
 from tcljax.layers.collections import CLIPPING, PARAMS, Variables, has_clipping
+from tcljax.maths.encoding import time_first
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
 from tcljax.runs.experiment import Experiment, calibration_images
@@ -89,7 +90,7 @@ def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> Vari
     name=ANN,
     steps=train.steps,
     batch_size=train.batch_size,
-    objective=ann_objective(experiment.ann, experiment.preprocess, train.label_smoothing),
+    objective=ann_objective(experiment.ann, experiment.preprocess_for_ann, train.label_smoothing),
     optimizers={PARAMS: train.optimizer},
     seed=experiment.seed,
   )
@@ -103,7 +104,7 @@ def _report_validation(experiment: Experiment, variables: Variables) -> None:
       *experiment.reference(variables),
       validation,
       batch_size=experiment.eval.batch_size,
-      preprocess=experiment.preprocess,
+      preprocess=experiment.preprocess_for_ann,
     )
     say(f"ANN: {percent:.2f} % of {len(validation)} validation images")
 
@@ -144,7 +145,10 @@ def calibrate_by(
   parts = np.split(
     np.arange(len(images)), range(_CALIBRATION_BATCH, len(images), _CALIBRATION_BATCH)
   )
-  batches = (experiment.preprocess(batch["image"]) for batch in images.evaluation(parts))
+  batches = (
+    time_first(experiment.preprocess(batch["image"]), experiment.snn.encoding)
+    for batch in images.evaluation(parts)
+  )
   variables = calibrate(
     experiment.model,
     variables,

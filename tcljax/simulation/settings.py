@@ -46,7 +46,10 @@ class SpikingConfig:
       is left out are outputs from before the last layers had their input.
     encoding: "constant" feeds the image as a constant current; "poisson" as spikes of either sign
       and of the height of the image's largest magnitude, with the image as their mean; whoever
-      simulates then gives a random key for each example.
+      simulates then gives a random key for each example. "frames" feeds a sequence of T frames,
+      one in each step: what is simulated, called or calibrated on is [T, B, ...], and in arrays of
+      examples (`tune`, `evaluate`, `diagnose`) examples come first, [N, T, ...]. The answer after
+      t < T steps has seen t frames. ANNs see the mean of the frames, the mean current.
 
   Raises:
     ValueError: naming the field, its value and the remedy.

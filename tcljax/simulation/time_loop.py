@@ -23,8 +23,7 @@ from tcljax.layers.activations import activation_paths, check_model, with_activa
 from tcljax.layers.collections import Variables
 from tcljax.layers.inputs import told_of_inputs
 from tcljax.layers.integrate_and_fire import IF
-from tcljax.maths.encoding import frames
-from tcljax.maths.inputs import as_batch
+from tcljax.maths.encoding import as_simulated, inputs_of_steps, of_one_step
 from tcljax.simulation.observers import Chunk, check_observed, check_observer
 from tcljax.simulation.outputs import check_one_array
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
@@ -87,7 +86,8 @@ def simulate(
   Args:
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
     variables: its variables, the collection `clipping` included.
-    x: input, [B, ...]; integers and booleans are taken as float32.
+    x: input, [B, ...]; of encoding="frames" [T, B, ...], frame t for step t. Integers and booleans
+      are taken as float32.
     spiking: T, K, neurons, readout and encoding.
     keys: random keys, [B], one an example, for encoding="poisson"; so the spikes of an example
       depend on nothing but its key.
@@ -102,9 +102,9 @@ def simulate(
 
   Raises:
     ValueError: if `x` is no array of real numbers in a shape that the model takes, or not of those
-      that JAX makes of it, unless it is traced; if keys are not one for each example; without
-      thresholds that fit, or a field `act`; if the observer is no function or returns something
-      else than arrays [K, ...].
+      that JAX makes of it, unless it is traced; if frames are not T; if keys are not one for each
+      example; without thresholds that fit, or a field `act`; if the observer is no function or
+      returns something else than arrays [K, ...].
 
   Examples:
     >>> import jax
@@ -119,7 +119,8 @@ def simulate(
   """
   check_model(model)
   variables = collections.require_clipping(variables)
-  x = as_batch("x", x)
+  check_spiking(spiking)
+  x = as_simulated("x", x, spiking.encoding, spiking.time_steps)
   check_observer(observe)
   spiking = with_chunk(model, variables, x, spiking)
   chunks = spiking.time_steps // spiking.chunk
@@ -158,7 +159,8 @@ def simulate_any_time_steps(
     variables: as in `simulate`.
     x: as in `simulate`.
     config: how to simulate each chunk.
-    time_steps: T, a multiple of `config.chunk` and above `config.delay`; may be traced.
+    time_steps: T, a multiple of `config.chunk` and above `config.delay`; may be traced. Of frames
+      it is their number.
     keys: as in `simulate`.
 
   Returns:
@@ -194,11 +196,13 @@ def with_chunk(
     return spiking
   largest = on_cpus if jax.default_backend() == "cpu" else LARGEST_CHUNK
   largest = on_gpus if fire.serves(on_gpus) else largest
-  fitting = _fitting_steps(model, variables, x, largest)
+  fitting = _fitting_steps(model, variables, of_one_step(x, spiking.encoding), largest)
   return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(fitting))
 
 
-def _fitting_steps(model: nn.Module, variables: Variables, x: jax.Array, largest: int) -> int:
+def _fitting_steps(
+  model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct, largest: int
+) -> int:
   """The largest K whose currents and spikes fit into their part of the device's memory."""
   memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
   if memory is None:  # as on CPUs; counting neurons would trace the network in every call
@@ -242,7 +246,7 @@ def in_chunks(
   carried = [collections.MEMBRANE, *([collections.TOTALS] if rates else [])]
 
   def apply(state, first_step):
-    inputs = frames(x, keys, first_step, time_steps, config.encoding)
+    inputs = inputs_of_steps(x, keys, first_step, time_steps, config.encoding)
     output, state = network.apply(
       {**variables, **state}, inputs, mutable=[*carried, collections.SPIKES]
     )
@@ -267,7 +271,7 @@ def in_chunks(
     return (state, total), observed
 
   # The call that creates the potentials runs no neuron; its layers are dead code to XLA.
-  with told_of_inputs(model, variables, x):
+  with told_of_inputs(model, variables, of_one_step(x, config.encoding)):
     output, state, _ = apply({}, 0)
   return (state, jnp.zeros_like(output[0])), run
 

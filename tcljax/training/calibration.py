@@ -35,6 +35,7 @@ from tcljax.layers.collections import (
 )
 from tcljax.layers.inputs import told_of_inputs
 from tcljax.maths import clipping
+from tcljax.maths.encoding import as_simulated, constant_input, of_one_step
 from tcljax.maths.histogram import (
   LIMIT,
   Histogram,
@@ -42,7 +43,7 @@ from tcljax.maths.histogram import (
   least_squares_threshold,
   percentile_threshold,
 )
-from tcljax.maths.inputs import as_batch, as_floats
+from tcljax.maths.inputs import as_floats
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 
 METHODS = ("percentile", "maximum", "least_squares")
@@ -61,9 +62,9 @@ class _Observed(Activation):
   def __call__(self, x: jax.Array) -> jax.Array:
     self.check_name()
     self.check_first_use("observed", "histogram")
-    x = self.pooled(x)
+    x = self.activate(self.pooled(x))
     leave(self, "observed", "histogram", histogram(x, self.per_channel))
-    return nn.relu(x)
+    return x
 
 
 class CalibrationError(ValueError):
@@ -103,7 +104,8 @@ def calibrate(
     model: a network with a field `act`.
     variables: its trained variables; a collection `clipping` already there is replaced.
     batches: inputs [B, ...] as the network takes them, from the training set; integers and
-      booleans are taken as float32.
+      booleans are taken as float32. Where `spiking` has encoding="frames", each is [T, B, ...], and
+      the activations are those of the mean of the T frames.
     spiking: the simulation that the thresholds are for; "least_squares" knows its T.
     method: the threshold of "least_squares" error of the T-step quantized activation, the
       "percentile" of the activations (Rueckauer et al., 2017), or their "maximum" (Diehl et al.,
@@ -151,6 +153,7 @@ def calibrate(
   @functools.partial(jax.jit, compiler_options=xla_options.saving_memory())
   def observe(variables, x):
     x = as_floats("batches", x)
+    x = constant_input(x, spiking.encoding, time_axis=0)
     return network.apply(variables, x, mutable=["observed"])[1]["observed"]
 
   # Without what earlier thresholds may hold, as new ones take their place.
@@ -158,11 +161,12 @@ def calibrate(
   totals: dict[Path, Histogram] = {}
   shapes = set()
   for batch in batches:
-    batch = as_batch("batches", batch)
-    if batch.shape[1:] not in shapes:
-      check_convertible(model, trained, batch.shape[1:])
-      shapes.add(batch.shape[1:])
-    with told_of_inputs(model, trained, batch):
+    batch = as_simulated("batches", batch, spiking.encoding, spiking.time_steps)
+    given = of_one_step(batch, spiking.encoding)
+    if given.shape[1:] not in shapes:
+      check_convertible(model, trained, given.shape[1:])
+      shapes.add(given.shape[1:])
+    with told_of_inputs(model, trained, given):
       left = jax.device_get(observe(trained, batch))
     observed: dict[Path, Any] = traverse_util.flatten_dict(left)
     for (*path, _), new in observed.items():
@@ -207,6 +211,9 @@ def calibrate(
 
 def thresholds(variables: Variables) -> dict[str, np.ndarray]:
   """tau of every activation, by its path: scalars or [C], in activation units.
+
+  Where an activation has a `bound` that is smaller, that is its threshold. `calibrate` sets none
+  above it.
 
   Raises:
     ValueError: if the variables have no collection `clipping`.

@@ -44,6 +44,17 @@ def test_augmentation_shifts_flips_and_cuts_out():
   np.testing.assert_array_equal(cut[cut != 0], np.asarray(plain)[cut != 0])
 
 
+def test_what_is_drawn_for_a_sequence_holds_for_all_its_frames():
+  image = np.random.default_rng(0).integers(0, 256, (16, 6, 6, 2)).astype(np.uint8)
+  sequences = np.stack([image, image // 2, image], axis=1)
+  preprocess = Preprocessing((0.1, 0.2), (0.5, 0.6), shift=1, flip=True, cutout=2)
+  for key in (None, jax.random.key(0)):
+    found = preprocess(sequences, key)
+    for frame in (0, 2):
+      np.testing.assert_array_equal(found[:, frame], preprocess(image, key))
+    np.testing.assert_array_equal(found[:, 1], preprocess(image // 2, key))
+
+
 def test_bad_preprocessing():
   with pytest.raises(ValueError, match="shift=-1"):
     Preprocessing(shift=-1)

@@ -44,11 +44,51 @@ def test_an_output_that_tells_no_classes_is_told(shape, message):
     outputs.check_classes(jax.ShapeDtypeStruct(shape, jnp.float32), 2)
 
 
-def test_classes_are_counted():
-  x = jax.ShapeDtypeStruct((2, 6), jnp.float32)
+def test_classes_are_counted_at_each_position():
   for width, classes in ((1, 2), (2, 2), (5, 5)):
     model = Dense(width)
-    assert outputs.count_classes(model, model.init(jax.random.key(0), inputs()), x) == classes
+    variables = model.init(jax.random.key(0), inputs())
+    for places in ((), (4, 3)):
+      x = jax.ShapeDtypeStruct((2, *places, 6), jnp.float32)
+      shape = outputs.shape_of_outputs(model, variables, x, quantities=False)
+      assert outputs.labels_of(shape, quantities=False) == (places, classes)
+      assert outputs.labels_of(shape, quantities=True) == ((*places, width), 0)
+
+
+class Summed(Dense):
+  """One number for each input, [B]; of quantities that is an output."""
+
+  def __call__(self, x):
+    return super().__call__(x)[..., 0]
+
+
+def test_outputs_without_classes_are_told_unless_they_are_quantities():
+  model, x = Summed(1), jax.ShapeDtypeStruct((2, 6), jnp.float32)
+  variables = model.init(jax.random.key(0), inputs())
+  assert outputs.shape_of_outputs(model, variables, x, quantities=True) == ()
+  with pytest.raises(ValueError, match=r"shape \(2,\) for 2 inputs, .*; are these quantities, giv"):
+    outputs.shape_of_outputs(model, variables, x, quantities=False)
+
+  class Nothing(Dense):
+    def __call__(self, x):
+      return super().__call__(x)[..., :0]
+
+  nothing = Nothing(1)
+  for quantities in (True, False):
+    with pytest.raises(ValueError, match=r"^the ANN's output has shape \(2, 0\) for 2 inputs"):
+      outputs.shape_of_outputs(nothing, variables, x, quantities, "the ANN")
+
+
+def test_what_looks_at_one_answer_for_each_input_refuses_maps():
+  model, x = Dense(3), np.stack([inputs(8), -inputs(8)], axis=1)
+  variables = calibrated(model)
+  network = tcljax.convert(model, variables, (2, 6), T4)
+  for call in (
+    lambda: tcljax.choose_margin(network, [x], time_steps=2),
+    lambda: tcljax.answer_early(network, x, 0.1, time_steps=2),
+  ):
+    with pytest.raises(ValueError, match=r"shape \(8, 2, 3\) for 8 inputs, expected \[batch, cl"):
+      call()
 
 
 def test_a_model_with_two_outputs_is_told():
@@ -67,7 +107,7 @@ def test_a_model_with_two_outputs_is_told():
 @pytest.mark.parametrize(
   "images, message",
   [
-    (inputs()[:, None], r"output has shape \(2, 1, 3\) for 2 inputs, expected \[batch, classes\]"),
+    (inputs()[:, None], r"labels have shape \(32,\) and .*: give class numbers, integers \[N, 1\]"),
     (inputs()[:, :5], r"takes no inputs of shape \(batch, 5\): .* params/Dense_0/kernel"),
     (inputs()[:, 0], r"inputs of shape \(batch\): .* params/Dense_0/kernel"),
     (inputs().astype(str), r"images of shape \(32, 6\) and type <U32: give real numbers"),
@@ -84,3 +124,25 @@ def test_images_that_do_not_fit_are_told(images, message):
     with pytest.raises(ValueError, match=message) as told:
       call(model, variables, images, labels, T4)
     assert "\n" not in str(told.value)
+
+
+def test_a_map_is_the_mean_current_in_units_of_the_ann(tmp_path):
+  """Simulated, diagnosed, converted, called, saved and loaded; positions are apart in a map."""
+  model, x = Dense(3), np.stack([inputs(8), -inputs(8)], axis=1)
+  variables, spiking = calibrated(model, method="maximum"), tcljax.SpikingConfig(256)
+  clipped = model.clone(act=tcljax.TCL).apply(variables, x)
+  simulated = tcljax.simulate(model, variables, x, spiking).logits
+  assert simulated.shape == (8, 2, 3)
+  np.testing.assert_allclose(simulated, clipped, atol=0.02)
+  [alone] = tcljax.simulate(model, variables, x[3:4, 1], spiking).logits
+  np.testing.assert_allclose(simulated[3, 1], alone, atol=1e-5)
+  tcljax.save(tcljax.convert(model, variables, (2, 6), spiking), tmp_path / "made")
+  np.testing.assert_allclose(tcljax.load(tmp_path / "made")(x), simulated, atol=1e-5)
+  assert tcljax.diagnose(model, variables, x, spiking)["act1"].total < 0.02
+
+
+def test_an_image_with_a_potential_that_is_not_finite_has_no_answer_anywhere():
+  x = np.stack([inputs(8), -inputs(8)], axis=1)
+  x[2, 0, 0] = np.nan
+  simulated = tcljax.simulate(Dense(3), calibrated(Dense(3)), x, T4).logits
+  np.testing.assert_array_equal(np.isnan(simulated).all((1, 2)), np.arange(8) == 2)

@@ -24,7 +24,7 @@ def test_automatic_chunk_divides(steps, chunk):
     ({"neuron": {"reset": "x"}}, "reset='x' is unknown: choose one of soft, hard"),
     ({"neuron": {"reset": "hard", "leak": 0.5}}, "neuron has no field 'leak', only reset, surr"),
     ({"neuron": "hard"}, "neuron='hard' must be a tcljax.Neuron"),
-    ({"encoding": "x"}, "encoding='x' is unknown: choose one of constant, poisson"),
+    ({"encoding": "x"}, "encoding='x' is unknown: choose one of constant, poisson, frames"),
     ({"neuron": {"width": 0.0}}, "width=0.0 must be positive"),
     ({"neuron": {"width": float("inf")}}, "width=inf must be positive"),
     ({"time_steps": 8.0}, "time_steps=8.0 must be an integer"),

@@ -58,6 +58,25 @@ def test_least_squares_knows_the_steps(inputs):
   assert np.all(calibrate(inputs, 1) < calibrate(inputs, 64))
 
 
+class BoundedNet(Net):
+  @nn.compact
+  def __call__(self, x):
+    scale = self.param("scale", lambda key: jnp.ones(3))
+    return self.act(name="only", bound=6)(x[:, None] * scale[None])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_thresholds_stay_within_a_bound(inputs, method):
+  variables = tcljax.calibrate(
+    BoundedNet(), VARIABLES, [inputs], tcljax.SpikingConfig(64), method=method
+  )
+  found, free = tcljax.thresholds(variables)["only"], calibrate(inputs, 64, method=method)
+  np.testing.assert_allclose(found[0], free[0], rtol=1e-6)  # its activations end at 1
+  assert free[1] > 8 and 5.5 < found[1] <= 6 + 1e-5 and found[2] <= 6 + 1e-5
+  if method == "maximum":
+    np.testing.assert_allclose(found[1], 6, rtol=1e-6)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_the_split_into_batches_does_not_matter(inputs, method):
   # 4000 = 7 * 571 + 3: the last batch is smaller
