@@ -3,12 +3,12 @@
 import dataclasses
 import itertools
 from collections.abc import Generator, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from tcljax.data.orders import TrainingOrder
-from tcljax.maths.inputs import as_inputs, as_labels
+from tcljax.maths.inputs import as_inputs, as_labels, as_targets, check_labels
 
 Batch = dict[str, np.ndarray]
 # Closing it ends what reads images for it.
@@ -30,8 +30,13 @@ class Examples(Protocol):
     """What the images are stored as."""
     ...
 
-  def check_classes(self, num_classes: int) -> None:
-    """Raises ValueError if a label is no class of a network with `num_classes` outputs."""
+  @property
+  def quantities(self) -> bool:
+    """Whether a network is to answer quantities, and not classes."""
+    ...
+
+  def check_labels(self, shape: tuple[int, ...], num_classes: int) -> None:
+    """Raises ValueError if labels are none of a network, as `maths.inputs.check_labels` does."""
     ...
 
   def take(self, positions: np.ndarray) -> "Examples":
@@ -39,36 +44,46 @@ class Examples(Protocol):
     ...
 
   def training(self, order: TrainingOrder, start: int) -> BatchStream:
-    """Endless batches of `image` and `label` for training, from step `start` on."""
+    """Endless batches for training, from step `start` on: `image`, and `label` if there are any."""
     ...
 
   def evaluation(self, parts: Sequence[np.ndarray]) -> BatchStream:
-    """A batch of `image` and `label` for each array of positions; nothing about it is random."""
+    """A batch, as for training, for each array of positions; nothing about it is random."""
     ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # equal to itself alone, as it holds arrays
 class Split:
-  """Images [N, ...] (uint8 [N, H, W, C] where they were loaded) and class numbers [N], in memory.
+  """Images [N, ...] (uint8 [N, H, W, C] where they were loaded) and their labels, in memory.
 
-  Both are given as anything that NumPy makes arrays of, and held as arrays of NumPy.
+  All are given as anything that NumPy makes arrays of, and held as arrays of NumPy.
+
+  Attributes:
+    images: [N, ...].
+    labels: class numbers, [N], or [N, ...] where a network answers at many positions of an image;
+      targets, [N, ...], of quantities; None where there are none.
+    quantities: whether a network is to answer quantities, and not classes.
 
   Raises:
-    ValueError: if the images are no real numbers, or other ones in JAX, or the labels not class
-      numbers, one for each, or entries are masked.
+    ValueError: if the images are no real numbers, or other ones in JAX, or the labels neither class
+      numbers nor targets, for each image, or entries are masked.
   """
 
   images: np.ndarray
-  labels: np.ndarray
+  labels: Any = None
+  quantities: bool = False
 
   def __post_init__(self) -> None:
     object.__setattr__(self, "images", np.asarray(as_inputs("images", self.images)))
-    object.__setattr__(self, "labels", as_labels(self.labels))
+    if self.labels is None:
+      return
+    labels = as_targets(self.labels) if self.quantities else as_labels(self.labels)
+    object.__setattr__(self, "labels", labels)
     if len(self.images) != len(self.labels):
       raise ValueError(f"{len(self.images)} images have {len(self.labels)} labels: give one each")
 
   def __len__(self) -> int:
-    return len(self.labels)
+    return len(self.images)
 
   @property
   def image_shape(self) -> tuple[int, ...]:
@@ -80,23 +95,27 @@ class Split:
     """What the images are stored as."""
     return self.images.dtype
 
-  def check_classes(self, num_classes: int) -> None:
-    """Raises ValueError if a label is no class of a network with `num_classes` outputs."""
-    if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < num_classes:
-      raise ValueError(
-        f"labels run from {self.labels.min()} to {self.labels.max()}, the network "
-        f"has classes 0 to {num_classes - 1}"
-      )
+  @property
+  def arrays(self) -> Batch:
+    """`image`, and `label` if there are any: whole arrays, of which a batch holds some rows."""
+    return {"image": self.images} | ({} if self.labels is None else {"label": self.labels})
+
+  def check_labels(self, shape: tuple[int, ...], num_classes: int) -> None:
+    """Raises ValueError if labels are none of a network, as `maths.inputs.check_labels` does."""
+    if self.labels is not None:
+      check_labels(self.labels, shape, num_classes)
 
   def take(self, positions: np.ndarray) -> "Split":
     """The split of the examples at these positions, in this order."""
-    return Split(self.images[positions], self.labels[positions])
+    labels = None if self.labels is None else self.labels[positions]
+    return Split(self.images[positions], labels, self.quantities)
 
   def training(self, order: TrainingOrder, start: int) -> BatchStream:
-    """Endless batches of `image` and `label`, from step `start` on."""
+    """Endless batches, from step `start` on."""
     return self.evaluation(order[step] for step in itertools.count(start))
 
   def evaluation(self, parts: Iterable[np.ndarray]) -> BatchStream:
-    """A batch of `image` and `label` for each array of positions."""
+    """A batch for each array of positions."""
+    arrays = self.arrays
     for part in parts:
-      yield {"image": self.images[part], "label": self.labels[part]}
+      yield {name: array[part] for name, array in arrays.items()}

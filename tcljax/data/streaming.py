@@ -70,8 +70,15 @@ class StreamedSplit:
     """What the decoded images are."""
     return np.dtype(np.uint8)
 
-  def check_classes(self, num_classes: int) -> None:
-    """Raises ValueError if the set has classes that a network with `num_classes` outputs lacks."""
+  @property
+  def quantities(self) -> bool:
+    """Whether a network is to answer quantities: never."""
+    return False
+
+  def check_labels(self, shape: tuple[int, ...], num_classes: int) -> None:
+    """Raises ValueError if the set has classes that a network lacks, or one that it looks for."""
+    if shape:
+      raise ValueError(f"the data set has one class an image, the network {shape} of them")
     if self.num_classes > num_classes:
       raise ValueError(
         f"the data set has classes 0 to {self.num_classes - 1}, the network has "

@@ -1,28 +1,30 @@
-"""Accuracy of a network, clipped and spiking, at every number of steps in one pass."""
+"""Figures of a network, clipped and spiking, at every number of steps in one pass."""
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
 
-from tcljax.checks import check_count, check_seed
+from tcljax.checks import check_choice, check_count, check_seed
 from tcljax.data import Examples, Split, evaluation_batches
-from tcljax.data.preprocessing import preprocessed, shape_of_preprocessed
+from tcljax.data.preprocessing import shape_of_preprocessed
 from tcljax.distributed import parallel
 from tcljax.evaluation.compiling import compiled
+from tcljax.evaluation.measurement import measurement, outputs_of
 from tcljax.evaluation.reference import reference_of
+from tcljax.evaluation.scores import class_figures, quantity_figures
 from tcljax.layers.activations import TCL, check_model, with_activation
-from tcljax.layers.collections import Variables, require_clipping, spike_counts
-from tcljax.simulation.outputs import answers, count_classes
+from tcljax.layers.collections import Variables, require_clipping
+from tcljax.maths.encoding import constant_inputs_of
+from tcljax.simulation.outputs import OUTPUTS, answers, labels_of, shape_of_outputs
 from tcljax.simulation.settings import SpikingConfig, check_spiking
-from tcljax.simulation.time_loop import count_neurons, simulate
+from tcljax.simulation.time_loop import count_neurons
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,12 +33,20 @@ class Evaluation:
 
   Attributes:
     images: how many were counted.
-    ann: accuracy of the ANN, in percent.
+    ann: accuracy of the ANN, in percent; of maps over all positions. NaN where there are no labels,
+      and of quantities, as for the other accuracies.
     clipped: accuracy with the activations clipped at their thresholds, in percent.
     snn: accuracy of the spiking network, in percent, [T].
-    agreement: share of images on which the spiking network answers as the ANN, in percent, [T].
+    agreement: share of images (of maps, of positions) on which the spiking network answers as the
+      ANN, in percent, [T]; NaN of quantities.
     spikes_per_neuron: spikes fired so far, mean over all neurons and images, [T].
     firing_rates: by activation, mean spikes per neuron and step over all T steps.
+    mean_iou: of maps with labels, the mean intersection over union in percent, of `ann`, `clipped`
+      and `snn`, [T]: over all images together, and over the classes that labels or answers name.
+    error: of quantities, the root mean square of the spiking network's distance from the ANN, as a
+      share of that of the ANN's outputs, [T].
+    target_error: of quantities with labels, the root mean square of the distance from these, in
+      their own units, of `ann`, `clipped` and `snn`, [T].
 
   Examples:
     >>> import jax
@@ -61,9 +71,20 @@ class Evaluation:
   agreement: np.ndarray
   spikes_per_neuron: np.ndarray
   firing_rates: dict[str, float]
+  mean_iou: dict[str, Any] = dataclasses.field(default_factory=dict)
+  error: np.ndarray | None = None
+  target_error: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   def __repr__(self) -> str:
-    """The numbers to two decimals, those of each step after 1, 2, 4, ... and T steps."""
+    """The numbers to two decimals, those of each step after 1, 2, 4, ... and T steps.
+
+    Without what was not measured.
+    """
+
+    def measured(value: Any) -> bool:
+      if isinstance(value, (float, np.ndarray)):
+        return not np.isnan(value).all()
+      return value is not None and value != {}
 
     def short(value: Any) -> str:
       if isinstance(value, np.ndarray):
@@ -72,8 +93,9 @@ class Evaluation:
         return "{" + ", ".join(f"{k!r}: {short(v)}" for k, v in value.items()) + "}"
       return f"{value:.2f}" if isinstance(value, float) else repr(value)
 
-    fields = ", ".join(f"{f.name}={short(getattr(self, f.name))}" for f in dataclasses.fields(self))
-    return f"Evaluation({fields})"
+    values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    fields = [f"{name}={short(value)}" for name, value in values.items() if measured(value)]
+    return f"Evaluation({', '.join(fields)})"
 
 
 class OutputNotFinite(ValueError):
@@ -90,9 +112,10 @@ def evaluate(
   model: nn.Module,
   variables: Variables,
   images: np.ndarray,
-  labels: np.ndarray,
+  labels: np.ndarray | None,
   spiking: SpikingConfig,
   *,
+  outputs: str = "classes",
   batch_size: int = 128,
   preprocess: Callable[[jax.Array], jax.Array] = jnp.asarray,
   reference: tuple[nn.Module, Variables] | None = None,
@@ -101,19 +124,26 @@ def evaluate(
   """Evaluates a network as ANN, clipped ANN and SNN.
 
   The answer is the class of the largest output. A network with a single output is taken for a
-  binary classifier with the classes 0 and 1: its answer is 1 where the output is above 0.
+  binary classifier with the classes 0 and 1: its answer is 1 where the output is above 0. Of maps,
+  [B, ..., C], that holds at each position. Quantities are measured by their distance from those of
+  the ANN.
 
   Every image counts exactly once whatever the batch size. On several devices each takes a part
   of every batch; on several hosts each process calls this with the same arguments.
 
   Args:
-    model: a network with a field `act` whose output is [B, C].
+    model: a network with a field `act` whose output is one array, [B, ...].
     variables: its variables, the collection `clipping` included.
-    images: [N, ...].
-    labels: [N], class numbers.
+    images: [N, ...]; of encoding="frames" sequences, [N, T, ...], of whose frames both ANNs see the
+      mean.
+    labels: class numbers, [N], or of maps [N, ...], one for each position; targets of quantities,
+      in the shape of the outputs; or None, to compare the spiking network with the ANN alone.
     spiking: how to simulate; `spiking.time_steps` is the largest T reported.
+    outputs: "classes" where outputs are logits, [B, C] or [B, ..., C]; "quantities" where they are
+      numbers in any shape, such as boxes, heat maps or those of a regression.
     batch_size: images at a time, rounded up to a multiple of the devices.
-    preprocess: a function of JAX that makes inputs [B, ...] of each batch of images.
+    preprocess: a function of JAX that makes inputs [B, ...] of each batch of images, of sequences
+      [B, T, ...].
     reference: a pair, the ANN and its variables; by default `model` with ReLU and with `variables`.
     seed: of Poisson input.
 
@@ -122,8 +152,8 @@ def evaluate(
 
   Raises:
     ValueError: if there are no images, they are no real numbers (or other ones in JAX) in a shape
-      that the model takes, the labels are not one class number for each, the seed is not from 0 to
-      2**32 - 1, an output is not [B, C], or thresholds, `preprocess` or `reference` are none.
+      that the model takes, the labels do not fit the outputs, the seed is not from 0 to 2**32 - 1,
+      an output is of another kind, or thresholds, `preprocess` or `reference` are none.
     OutputNotFinite: a ValueError, if an output is not finite.
 
   Examples:
@@ -140,10 +170,11 @@ def evaluate(
   """
   check_count("batch_size", batch_size, 1)
   check_seed("seed", seed)
+  check_choice("outputs", outputs, OUTPUTS)
   return evaluate_split(
     model,
     variables,
-    Split(images, labels),
+    Split(images, labels, quantities=outputs == "quantities"),
     spiking,
     batch_size=batch_size,
     preprocess=preprocess,
@@ -170,15 +201,18 @@ def evaluate_split(
   mesh = parallel.data_mesh()
   batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(split))))
   reference_model, reference_variables = reference_of(model, variables, reference)
-  measure = compiled(_measurement, preprocess, model, reference_model, spiking, mesh)
+  quantities = split.quantities
+  measure = compiled(measurement, preprocess, model, reference_model, spiking, mesh, quantities)
   variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
   images = jax.ShapeDtypeStruct((max(2, batch_size), *split.image_shape), split.image_dtype)
-  example = shape_of_preprocessed(preprocess, images)
+  example = constant_inputs_of(
+    "images", shape_of_preprocessed(preprocess, images), spiking.encoding, spiking.time_steps
+  )
   what = "the reference" if reference else "the model"
-  classes = count_classes(reference_model, reference_variables, example, what)
-  split.check_classes(classes)
-  if (found := count_classes(with_activation(model, TCL), variables, example)) != classes:
-    raise ValueError(f"the reference tells {classes} classes apart, the model {found}")
+  shape = shape_of_outputs(reference_model, reference_variables, example, quantities, what)
+  split.check_labels(*labels_of(shape, quantities))
+  own = shape_of_outputs(with_activation(model, TCL), variables, example, quantities)
+  _check_comparable(shape, own, quantities)
   key = jax.random.key(seed)
   sums = [
     measure(variables, reference_variables, parallel.shard(mesh, batch), key)
@@ -193,12 +227,11 @@ def evaluate_split(
   neurons = count_neurons(model, variables, example.shape[1:])
   count = len(split)
   spikes = sum(total["spikes"].values(), np.zeros(spiking.time_steps))
+  figures = quantity_figures if quantities else class_figures
+  answered = count * math.prod(labels_of(shape, quantities)[0])
   return Evaluation(
     images=count,
-    ann=100 * float(total["ann"]) / count,
-    clipped=100 * float(total["clipped"]) / count,
-    snn=100 * total["snn"] / count,
-    agreement=100 * total["agreement"] / count,
+    **figures(total["scores"], answered, spiking.time_steps),
     spikes_per_neuron=spikes.cumsum() / (count * sum(neurons.values())),
     firing_rates={
       name: float(total["spikes"][name].sum()) / (count * n * spiking.time_steps)
@@ -207,59 +240,15 @@ def evaluate_split(
   )
 
 
-def _logits(model: nn.Module, variables: Variables, x: jax.Array) -> jax.Array:
-  """What a network answers; Flax declares a pair besides, as where collections are mutable."""
-  return cast(jax.Array, model.apply(variables, x))
-
-
-def _broken(logits: jax.Array) -> jax.Array:
-  """Whether an answer is none, [...] of [..., C]; the largest of NaN is some class too."""
-  return ~jnp.isfinite(logits).all(axis=-1)
-
-
-@functools.lru_cache(maxsize=16)
-def _measurement(
-  preprocess: Callable[[jax.Array], jax.Array],
-  model: nn.Module,
-  reference_model: nn.Module,
-  spiking: SpikingConfig,
-  mesh: Mesh,
-) -> Callable[..., dict[str, Any]]:
-  """The compiled function that measures one batch and sums over its examples."""
-
-  def spiking_network(variables, x, keys):
-    def observe(chunk):
-      return answers(chunk.logits), spike_counts(chunk.spikes)
-
-    done = simulate(model, variables, x, spiking, keys=keys, observe=observe)
-    # Of the logits, as each step's answers may hide a potential that is not finite.
-    return done.observed, _broken(done.logits)
-
-  spiking_network = parallel.over_data(mesh, spiking_network, (P(None, "data"), P("data")))
-
-  @jax.jit
-  def measure(variables, reference_variables, batch, key):
-    x = preprocessed(preprocess, batch["image"])
-    mask, labels = batch["mask"], batch["label"]
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
-    logits = _logits(reference_model, reference_variables, x)
-    ann = answers(logits)
-    clipped_logits = _logits(with_activation(model, TCL), variables, x)
-    (snn, spikes), snn_broken = spiking_network(variables, x, keys)
-    return {
-      "not_finite": {
-        "network": jnp.sum(mask & _broken(logits)),
-        "clipped network": jnp.sum(mask & _broken(clipped_logits)),
-        "spiking network": jnp.sum(mask & snn_broken),
-      },
-      "ann": jnp.sum(mask & (ann == labels)),
-      "clipped": jnp.sum(mask & (answers(clipped_logits) == labels)),
-      "snn": jnp.sum(snn == labels[None], axis=1, where=mask[None]),
-      "agreement": jnp.sum(snn == ann[None], axis=1, where=mask[None]),
-      "spikes": jax.tree.map(lambda s: s.sum(axis=1, where=mask[None]), spikes),
-    }
-
-  return measure
+def _check_comparable(reference: tuple[int, ...], model: tuple[int, ...], quantities: bool) -> None:
+  """Raises ValueError unless outputs in these shapes can be compared."""
+  (places, classes), (own, found) = labels_of(reference, quantities), labels_of(model, quantities)
+  if places != own:
+    raise ValueError(
+      f"the reference's output has shape {reference} for one image, the model's {model}"
+    )
+  if classes != found:
+    raise ValueError(f"the reference tells {classes} classes apart, the model {found}")
 
 
 def accuracy(
@@ -287,7 +276,7 @@ def _correct(
 ) -> Callable[..., jax.Array]:
   @jax.jit
   def correct(variables, batch):
-    found = answers(_logits(model, variables, preprocess(batch["image"])))
+    found = answers(outputs_of(model, variables, preprocess(batch["image"])))
     return jnp.sum(batch["mask"] & (found == batch["label"]))
 
   return correct

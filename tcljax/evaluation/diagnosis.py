@@ -14,16 +14,17 @@ from flax import traverse_util
 
 from tcljax.checks import check_count
 from tcljax.data.preprocessing import preprocessed, shape_of_preprocessed
-from tcljax.layers.activations import Activation, ReLU, check_model, with_activation
+from tcljax.layers.activations import Clipped, ReLU, check_model, with_activation
 from tcljax.layers.collections import (
   Path,
+  Rates,
   Variables,
   leave,
   rates_by_path,
   require_clipping,
-  thresholds_by_path,
 )
 from tcljax.maths import clipping
+from tcljax.maths.encoding import constant_input, constant_inputs_of, time_first
 from tcljax.maths.inputs import as_inputs
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.simulation.settings import SpikingConfig, check_spiking
@@ -37,7 +38,8 @@ class Diagnosis:
   """The errors of one activation: root mean squares, as shares of that of the ANN's activation.
 
   With m a neuron's mean input current, n the current that the model makes of the mean outputs of
-  the activations before, tau the threshold and q the quantized clip (`tcljax.quantized_clip`), the
+  the activations before, relu the ANN's activation (with its `bound`), tau the threshold (no more
+  than `bound`) and q the quantized clip (`tcljax.quantized_clip`), the
   error of a rate is a sum of five:
 
       rate * tau - relu(x) = [relu(n) - relu(x)] + [relu(m) - relu(n)] + [clip(m) - relu(m)]
@@ -94,7 +96,8 @@ def diagnose(
   Args:
     model: a network with a field `act`.
     variables: its variables, the collection `clipping` included.
-    images: some hundred inputs, [N, ...].
+    images: some hundred inputs, [N, ...]; of encoding="frames" sequences, [N, T, ...], whose ANN
+      sees the mean of the frames.
     spiking: how to simulate; with hard reset, what that loses counts as unevenness.
     batch_size: images at a time.
     preprocess: a function of JAX that makes inputs [B, ...] of each batch of images.
@@ -125,13 +128,16 @@ def diagnose(
   images = np.asarray(as_inputs("images", images))
   if not len(images):
     raise ValueError("there are no images to diagnose")
-  if spiking.encoding != "constant":
+  if spiking.encoding == "poisson":
     raise ValueError(
-      f"encoding={spiking.encoding!r}: a diagnosis takes constant input, whose mean "
+      f"encoding={spiking.encoding!r}: a diagnosis takes constant input, or frames, whose mean "
       "currents are those of the network"
     )
   given = jax.ShapeDtypeStruct((max(2, batch_size), *images.shape[1:]), images.dtype)
-  neurons = count_neurons(model, variables, shape_of_preprocessed(preprocess, given).shape[1:])
+  example = constant_inputs_of(
+    "images", shape_of_preprocessed(preprocess, given), spiking.encoding, spiking.time_steps
+  )
+  neurons = count_neurons(model, variables, example.shape[1:])
   measure = jax.jit(functools.partial(_measure, model, spiking))
   totals: Any = None  # trees of arrays; there is at least one batch
   for start in range(0, len(images), batch_size):
@@ -144,19 +150,37 @@ def diagnose(
   return {name: _diagnosis(totals[name]) for name in neurons}
 
 
-class _Replayed(Activation):
-  """Leaves its input, and answers what the neurons' spikes came to on average."""
+class _Replayed(Clipped):
+  """Answers what the neurons' spikes came to on average, and leaves each stage on the way there.
+
+  Attributes:
+    time_steps: T.
+  """
+
+  time_steps: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    leave(self, "arrived", "current", self.pooled(x, CURRENTS))
-    return self.pooled(self.get_variable("replayed", "output"), SPIKES).astype(x.dtype)
+    tau, parts = self.thresholds(x)
+    current, spikes = (self.get_variable("replayed", name) for name in Rates._fields)
+    fired = spikes * clipping.per_channel_view(tau, spikes.ndim)
+    v_init = parts[: self.time_steps].sum(axis=0)
+    stages = [
+      self.activate(self.pooled(x, CURRENTS)),
+      self.activate(current),
+      clipping.clip(current, tau),
+      clipping.quantized_clip(current, tau, self.time_steps, v_init),
+      fired,
+    ]
+    leave(self, "arrived", "stages", stages)
+    return self.pooled(fired, SPIKES).astype(x.dtype)
 
 
 def _measure(
   model: nn.Module, spiking: SpikingConfig, variables: Variables, x: jax.Array
 ) -> dict[str, Any]:
   """Sums over a batch: squares of each error, spikes of each neuron, and the saturated ones."""
+  simulated, x = time_first(x, spiking.encoding), constant_input(x, spiking.encoding)
   # `activate` is of all neurons, also where their activation pools.
   _, state = with_activation(model, ReLU).apply(
     variables,
@@ -165,32 +189,18 @@ def _measure(
   )
   intermediates: dict[Path, Any] = traverse_util.flatten_dict(state["intermediates"])
   activations = {path[:-1]: value[0] for path, value in intermediates.items()}
-  rates = rates_by_path(simulate(model, variables, x, spiking, rates=True).rates)
-  thresholds = thresholds_by_path(variables)
-  outputs = {
-    (*path, "output"): spikes * clipping.per_channel_view(thresholds[path].tau, spikes.ndim)
-    for path, (_, spikes) in rates.items()
-  }
-  _, state = with_activation(model, _Replayed).apply(
-    {**variables, "replayed": traverse_util.unflatten_dict(outputs)}, x, mutable=["arrived"]
+  rates = simulate(model, variables, simulated, spiking, rates=True).rates
+  act = functools.partial(_Replayed, time_steps=spiking.time_steps)
+  _, state = with_activation(model, act).apply(
+    {**variables, "replayed": rates}, x, mutable=["arrived"]
   )
   arrived: dict[Path, Any] = traverse_util.flatten_dict(state["arrived"])
   found = {}
-  for path, activation in activations.items():
-    tau = thresholds[path].tau
-    parts = thresholds[path].instalments[: spiking.time_steps]
-    current, spikes = rates[path]
-    fired = outputs[(*path, "output")]
-    stages = [
-      activation,
-      jax.nn.relu(arrived[(*path, "current")]),
-      jax.nn.relu(current),
-      clipping.clip(current, tau),
-      clipping.quantized_clip(current, tau, spiking.time_steps, parts.sum(axis=0)),
-      fired,
-    ]
-    errors = {name: b - a for name, (a, b) in zip(PARTS, itertools.pairwise(stages), strict=True)}
-    errors |= {"total": fired - activation, "activation": activation}
+  for path, (_, spikes) in rates_by_path(rates).items():
+    activation, stages = activations[path], arrived[(*path, "stages")]
+    pairs = itertools.pairwise([activation, *stages])
+    errors = {name: b - a for name, (a, b) in zip(PARTS, pairs, strict=True)}
+    errors |= {"total": stages[-1] - activation, "activation": activation}
     found["/".join(path)] = {
       # Those of a layer of 16 bits may be beyond its numbers.
       "squares": {

@@ -133,25 +133,70 @@ def _check_range(field: str, x: np.ndarray) -> None:
 
 
 def as_labels(labels: Any) -> np.ndarray:
-  """Class numbers as an array of NumPy, [N].
+  """Class numbers as an array of NumPy, [N], or [N, ...] where images have many.
 
   Raises:
-    ValueError: if they are no integers, not [N], or some are masked.
+    ValueError: if they are no integers, not [N, ...], or some are masked.
   """
   array = _on_host("labels", labels)
-  if array.ndim != 1 or array.dtype.kind not in "iu":
+  if not array.ndim or array.dtype.kind not in "iu":
     remedy = "of one-hot labels, labels.argmax(-1)"
-    if array.shape[1:] == (1,):
-      remedy = "of one column labels[:, 0]"
-    elif array.ndim == 1 and array.dtype.kind in "fb":
+    if array.ndim and array.dtype.kind in "fb":
       remedy = "of whole numbers, labels.astype(int)"
-    elif array.ndim == 1:
+    elif array.ndim:
       remedy = "of names, np.unique(labels, return_inverse=True)[1]"
-    raise ValueError(
-      f"labels have shape {tuple(array.shape)} and type {array.dtype}: give class numbers, "
-      f"integers [N]; {remedy}"
-    )
+    raise ValueError(_no_labels(array, (), remedy))
   return np.asarray(array)
+
+
+def as_targets(targets: Any) -> np.ndarray:
+  """Quantities that a network is to answer, as an array of NumPy, [N, ...], in float32 or more.
+
+  Raises:
+    ValueError: if they are no real numbers, or other ones in JAX, not [N, ...], or some are masked.
+  """
+  array = np.asarray(as_numbers("labels", targets))
+  if not array.ndim:
+    raise ValueError(f"labels={array} must be an array of targets, [N, ...]")
+  return np.asarray(as_floats("labels", array))
+
+
+def check_labels(labels: np.ndarray, shape: tuple[int, ...], num_classes: int) -> None:
+  """Raises ValueError unless labels are those of a network.
+
+  Args:
+    labels: from `as_labels` or `as_targets`, [N, ...].
+    shape: that of the labels of one image; () where an image has one class.
+    num_classes: how many classes the network tells apart; 0 where the labels are targets.
+  """
+  if labels.shape[1:] != shape:
+    if not num_classes:
+      raise ValueError(
+        f"labels have shape {labels.shape}: give targets in the shape of the network's outputs, "
+        f"{_with_batch(shape)}"
+      )
+    remedy = f"the network answers once for {'each position' if shape else 'an image'}"
+    if labels.shape[1:] == (*shape, 1):
+      remedy = f"of one column labels[{', '.join(':' * (len(shape) + 1))}, 0]"
+    elif labels.ndim == len(shape) + 2:
+      remedy = "of one-hot labels, labels.argmax(-1)"
+    raise ValueError(_no_labels(labels, shape, remedy))
+  if num_classes and labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+    raise ValueError(
+      f"labels run from {labels.min()} to {labels.max()}, the network "
+      f"has classes 0 to {num_classes - 1}"
+    )
+
+
+def _no_labels(labels: np.ndarray, shape: tuple[int, ...], remedy: str) -> str:
+  return (
+    f"labels have shape {tuple(labels.shape)} and type {labels.dtype}: give class numbers, "
+    f"integers {_with_batch(shape)}; {remedy}"
+  )
+
+
+def _with_batch(shape: tuple[int, ...]) -> str:
+  return f"[{', '.join(map(str, ('N', *shape)))}]"
 
 
 def are_keys(keys: Any) -> bool:

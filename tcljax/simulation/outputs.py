@@ -1,8 +1,10 @@
 """What a network's output says: which class each example has, and how sure that is.
 
-An output is [B, C], a number for each class. A single number z is that of a binary classifier: it
-stands for two classes with the logits 0 and z, so that the answer is 1 where z > 0, the probability
-of 1 is sigmoid(z), and the margin is |z|. All that looks at classes goes through `class_logits`.
+An output is [B, C], a number for each class, or a map of them, [B, ..., C]: an answer at each
+position. A single number z is that of a binary classifier: it stands for two classes with the
+logits 0 and z, so that the answer is 1 where z > 0, the probability of 1 is sigmoid(z), and the
+margin is |z|. All that looks at classes goes through `class_logits`. Outputs that are quantities
+and no logits tell no classes; whoever has such says so.
 """
 
 from typing import Any, TypeVar
@@ -16,6 +18,8 @@ from tcljax.layers.collections import Variables
 from tcljax.layers.inputs import told_of_inputs
 
 Outputs = TypeVar("Outputs", np.ndarray, jax.Array)
+# What outputs may be: logits of classes, or quantities.
+OUTPUTS = ("classes", "quantities")
 
 
 def class_logits(output: Outputs) -> Outputs:
@@ -27,7 +31,7 @@ def class_logits(output: Outputs) -> Outputs:
 
 
 def answers(output: Outputs) -> Outputs:
-  """The class of each example, [...] of [..., C]."""
+  """The class of each example or position, [...] of [..., C]."""
   found: Any = class_logits(output).argmax(axis=-1)
   return found
 
@@ -59,22 +63,43 @@ def check_classes(output: Any, batch: int) -> None:
     )
 
 
-def count_classes(
-  model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct, what: str = "the model"
-) -> int:
-  """The number of classes between which a model chooses; 2 where it has a single output.
+def shape_of_outputs(
+  model: nn.Module,
+  variables: Variables,
+  x: jax.ShapeDtypeStruct,
+  quantities: bool,
+  what: str = "the model",
+) -> tuple[int, ...]:
+  """The shape of a model's output for one example.
 
   Args:
     model: a network, whatever its activation.
     variables: its variables.
     x: shape and type of inputs, [B, ...]; nothing is computed. Of two inputs or more, an output
       shows whether it has the batch along its first axis.
+    quantities: whether the outputs are quantities, in any shape, or logits of classes, [..., C].
     what: the words for the model.
 
   Raises:
-    ValueError: if the output is not [batch, classes], or the model does not take such inputs.
+    ValueError: if the output is another one, or the model does not take such inputs.
   """
   with told_of_inputs(model, variables, x, what):
     output = jax.eval_shape(model.apply, variables, x)
-  check_classes(output, x.shape[0])
-  return max(2, output.shape[1])
+  check_one_array(output)
+  shape = tuple(output.shape)
+  expected = "[batch, ...]" if quantities else "[batch, classes] or a map [batch, ..., classes]"
+  remedy = "; are these quantities, give outputs='quantities'" * (len(shape) == 1)
+  if len(shape) < 2 - quantities or shape[0] != x.shape[0] or not np.prod(shape):
+    raise ValueError(
+      f"{what}'s output has shape {shape} for {x.shape[0]} inputs, expected {expected}{remedy}"
+    )
+  return shape[1:]
+
+
+def labels_of(shape: tuple[int, ...], quantities: bool) -> tuple[tuple[int, ...], int]:
+  """What labels outputs of a shape have for one example: their shape, and the number of classes.
+
+  A class for each position; 2 classes where there is a single output at each. Of quantities the
+  shape of the output itself, and 0.
+  """
+  return (shape, 0) if quantities else (shape[:-1], max(2, shape[-1]))

@@ -81,7 +81,7 @@ class OnDevice:
     self, steps: Callable[..., Any], split: Split, order: TrainingOrder, mesh: Mesh
   ) -> None:
     self._steps, self._order = steps, order
-    self._data = parallel.replicate(mesh, {"image": split.images, "label": split.labels})
+    self._data = parallel.replicate(mesh, split.arrays)
 
   def __call__(
     self, state: TrainState, done: int, count: int, key: jax.Array

@@ -26,6 +26,7 @@ from tcljax.data.preprocessing import preprocessed
 from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import BATCH_STATS, Variables, teacher_of, thresholds_by_path
+from tcljax.maths.encoding import constant_input, time_first
 from tcljax.simulation.outputs import answers, class_logits
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import LARGEST_CHUNK, simulate, with_chunk
@@ -36,9 +37,9 @@ NEGLIGIBLE = 1e-6  # a loss, in nats, that is not worth making smaller
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-  """Mean cross-entropy of logits [B, C] with class numbers [B], smoothed towards uniform.
+  """Mean cross-entropy of logits [B, ..., C] with class numbers [B, ...], smoothed to uniform.
 
-  Of logits [B, 1] the binary cross-entropy of their sigmoid.
+  Of logits [B, ..., 1] the binary cross-entropy of their sigmoid.
   """
   logits = class_logits(logits)
   targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
@@ -46,17 +47,17 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
 
 
 def distillation(logits: jax.Array, teacher: jax.Array) -> jax.Array:
-  """Mean Kullback-Leibler divergence of softmax(logits) from softmax(teacher), both [B, C].
+  """Mean Kullback-Leibler divergence of softmax(logits) from softmax(teacher), both [B, ..., C].
 
-  Hinton et al. (2015) at temperature 1; zero where the two agree. Of [B, 1] the divergence of
-  Bernoulli distributions with the sigmoids as their means.
+  Over all examples and positions. Hinton et al. (2015) at temperature 1; zero where the two agree.
+  Of [B, ..., 1] the divergence of Bernoulli distributions with the sigmoids as their means.
   """
   logits, teacher = class_logits(logits), class_logits(jax.lax.stop_gradient(teacher))
   return optax.kl_divergence(jax.nn.log_softmax(logits), jax.nn.softmax(teacher)).mean()
 
 
 def squared_error(outputs: jax.Array, teacher: jax.Array) -> jax.Array:
-  """Mean square of outputs - teacher, both [B, C]: for outputs that are quantities, not logits.
+  """Mean square of outputs - teacher, both [B, ...]: for outputs that are quantities, not logits.
 
   A softmax or sigmoid of such outputs may be sure whatever their errors.
   """
@@ -75,8 +76,9 @@ def geometric_mean(losses: jax.Array) -> jax.Array:
   return jnp.exp(jnp.mean(jnp.log(jnp.maximum(losses, NEGLIGIBLE))))
 
 
-def _accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  return 100.0 * jnp.mean(answers(logits) == labels)
+def _metrics(logits: jax.Array, labels: jax.Array | None) -> dict[str, jax.Array]:
+  """The accuracy over all examples and positions, where there are labels."""
+  return {} if labels is None else {"accuracy": 100.0 * jnp.mean(answers(logits) == labels)}
 
 
 def _loss(kind, teacher, smoothing):
@@ -117,7 +119,7 @@ def ann_objective(
     x = preprocessed(preprocess, batch["image"], key)
     logits, updated = model.apply(variables, x, train=True, mutable=[BATCH_STATS])
     loss = loss_of(variables, x, batch["label"])(logits)
-    return loss, ({"accuracy": _accuracy(logits, batch["label"])}, updated)
+    return loss, (_metrics(logits, batch["label"]), updated)
 
   return objective
 
@@ -170,7 +172,7 @@ def snn_objective(
     spiking: how to simulate.
     mesh: from `parallel.data_mesh`; each device simulates its part of the batch.
     kind: "distillation" from the ANN's logits, "squared_error" against them, or "cross_entropy"
-      with the labels.
+      with the labels; the others need none in a batch.
     teacher: the network whose logits are learned, by default `model` with ReLU. Its variables are
       the collection `teacher`, or else those of `model`.
     at: numbers of steps after which the answer is to be good; the loss is the geometric mean of
@@ -186,6 +188,7 @@ def snn_objective(
   loss_of = _loss(kind, teacher or with_activation(model, ReLU), smoothing)
 
   def run(variables, x, keys):
+    x = time_first(x, spiking.encoding)
     observed = simulate(
       model,
       variables,
@@ -202,7 +205,8 @@ def snn_objective(
     augment_key, input_key = jax.random.split(key)
     x = preprocessed(preprocess, batch["image"], augment_key)
     logits = run(variables, x, jax.random.split(input_key, x.shape[0]))
-    loss = geometric_mean(jax.vmap(loss_of(variables, x, batch["label"]))(logits))
-    return loss, ({"accuracy": _accuracy(logits[-1], batch["label"])}, {})
+    labels, seen = batch.get("label"), constant_input(x, spiking.encoding)
+    loss = geometric_mean(jax.vmap(loss_of(variables, seen, labels))(logits))
+    return loss, (_metrics(logits[-1], labels), {})
 
   return objective

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -9,17 +10,25 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import unfreeze
 
-from tcljax.checks import check_count, check_finite, check_function, check_seed, must_be
+from tcljax.checks import (
+  check_choice,
+  check_count,
+  check_finite,
+  check_function,
+  check_seed,
+  must_be,
+)
 from tcljax.data import Split
 from tcljax.data.preprocessing import shape_of_preprocessed
 from tcljax.distributed import parallel
 from tcljax.graph import check_convertible
 from tcljax.layers.activations import ReLU, check_model, with_activation
 from tcljax.layers.collections import CLIPPING, Variables, require_clipping, with_float_clipping
-from tcljax.simulation.outputs import count_classes
+from tcljax.maths.encoding import constant_inputs_of
+from tcljax.simulation.outputs import OUTPUTS, labels_of, shape_of_outputs
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.training.loop import Hooks
-from tcljax.training.objectives import NEGLIGIBLE, snn_objective
+from tcljax.training.objectives import NEGLIGIBLE, OBJECTIVES, snn_objective
 from tcljax.training.optimizers import OptimizerConfig
 from tcljax.training.phase import ENOUGH_STEPS, Phase, fitting_steps, run_phase, within
 
@@ -33,7 +42,7 @@ def tune(
   model: nn.Module,
   variables: Variables,
   images: np.ndarray,
-  labels: np.ndarray,
+  labels: np.ndarray | None = None,
   spiking: SpikingConfig = SpikingConfig(),
   *,
   steps: int = 500,
@@ -41,6 +50,7 @@ def tune(
   batch_size: int = 32,
   optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.02),
   objective: str = "distillation",
+  outputs: str = "classes",
   at: Sequence[int] = (),
   preprocess: Callable[[jax.Array, jax.Array], jax.Array] = _as_they_are,
   seed: int = 0,
@@ -50,29 +60,34 @@ def tune(
 
   A network with a single output z is taken for a binary classifier with the classes 0 and 1, whose
   answer is 1 where z > 0: distillation is then the divergence of two Bernoulli distributions with
-  the means sigmoid(z), and cross-entropy that of sigmoid(z). Of outputs that are quantities and not
-  logits, as in a regression, neither sees the error: give them objective="squared_error".
+  the means sigmoid(z), and cross-entropy that of sigmoid(z). Of maps, [B, ..., C], each loss is the
+  mean over positions. Of outputs that are quantities and not logits, as in a regression, neither
+  sees the error: say outputs="quantities", and distillation is the squared error.
 
   Warns (UserWarning) if nothing was learned, because the loss was nothing from the start or the
   optimizer moved nothing, or if so few steps fit into `minutes` that they hardly move a threshold.
 
   Args:
-    model: a network with a field `act` whose output is [B, C].
+    model: a network with a field `act` whose output is one array, [B, ...].
     variables: its variables with the collection `clipping`, from `calibrate`.
-    images: training inputs, [N, ...].
-    labels: class numbers, [N]; only "cross_entropy" and the metric `accuracy` look at them.
+    images: training inputs, [N, ...]; of encoding="frames" sequences, [N, T, ...], of whose frames
+      the ANN sees the mean.
+    labels: class numbers, [N], or of maps [N, ...], one for each position; None where there are
+      none. Only "cross_entropy" and the metric `accuracy` look at them.
     spiking: the simulation whose output is made better; `spiking.time_steps` is the T to tune for.
     steps: training steps.
     minutes: if positive, as many steps as fit into this time take the place of `steps`. It is time
       of training: compiling, and a trial of four gradients, come on top.
     batch_size: a multiple of the number of devices.
     optimizer: of the thresholds.
-    objective: "distillation" from the ANN's logits, "cross_entropy" with the labels, or
-      "squared_error" against the ANN's outputs.
+    objective: "distillation" from the ANN's outputs, by divergence of logits and squared error of
+      quantities; "cross_entropy" with the labels; or "squared_error" against the ANN's outputs.
+    outputs: "classes" where outputs are logits, [B, C] or [B, ..., C]; "quantities" where they are
+      numbers in any shape, such as boxes, heat maps or those of a regression.
     at: numbers of steps whose answers are to be good, for thresholds that serve a range of T; empty
       for `spiking.time_steps` alone.
-    preprocess: a function of JAX that makes inputs [B, ...] of each batch of images and a random
-      key.
+    preprocess: a function of JAX that makes inputs [B, ...], of sequences [B, T, ...], of each
+      batch of images and a random key.
     seed: of the order of the images and everything else random.
     on_metrics: called after each step with its number and metrics, such as `loss` and `accuracy`.
 
@@ -80,10 +95,10 @@ def tune(
     The variables with a new collection `clipping`.
 
   Raises:
-    ValueError: on an unknown objective, a batch size that the devices cannot share, images that
-      are no real numbers (or other ones in JAX) in a shape that the model takes, an output that is
-      not [B, C], labels that are not class numbers of this network, a seed that is not from 0 to
-      2**32 - 1, thresholds that are missing, a `preprocess` that gives no inputs, or a model that
+    ValueError: on an unknown objective or kind of outputs, a batch size that the devices cannot
+      share, images that are no real numbers (or other ones in JAX) in a shape that the model takes,
+      an output of another kind, labels that do not fit it, a seed that is not from 0 to 2**32 - 1,
+      thresholds that are missing, a `preprocess` that gives no inputs, or a model that
       `tcljax.convert` would refuse.
     TrainingDiverged: if the loss stops being finite.
 
@@ -93,9 +108,8 @@ def tune(
     >>> model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
     >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
     >>> variables = model.init(jax.random.key(1), images)
-    >>> labels = [0, 1, 2, 0, 1, 2, 0, 1]
     >>> spiking = tcljax.SpikingConfig(time_steps=2)
-    >>> tuned = tcljax.tune(model, variables, images, labels, spiking, steps=3, batch_size=8)
+    >>> tuned = tcljax.tune(model, variables, images, None, spiking, steps=3, batch_size=8)
     >>> same = jax.tree.map(lambda a, b: bool((a == b).all()), variables, tuned)
     >>> all(jax.tree.leaves(same["params"])), any(jax.tree.leaves(same["clipping"]))
     (True, False)
@@ -110,10 +124,19 @@ def tune(
   check_seed("seed", seed)
   parallel.check_batch_size("batch_size", batch_size)
   check_function("on_metrics", on_metrics, ("a step's number", "its metrics"))
-  split = Split(images, labels)
+  quantities = _check_objective(objective, outputs, labels)
+  split = Split(images, labels, quantities)
   given = jax.ShapeDtypeStruct((max(2, batch_size), *split.image_shape), split.image_dtype)
-  example = shape_of_preprocessed(preprocess, given, keyed=True)
-  split.check_classes(count_classes(with_activation(model, ReLU), variables, example))
+  example = constant_inputs_of(
+    "images",
+    shape_of_preprocessed(preprocess, given, keyed=True),
+    spiking.encoding,
+    spiking.time_steps,
+  )
+  shape = shape_of_outputs(with_activation(model, ReLU), variables, example, quantities)
+  split.check_labels(*labels_of(shape, quantities))
+  if quantities:
+    objective, split = "squared_error", Split(split.images, None, quantities)
   check_convertible(model, variables, example.shape[1:])
   variables = with_float_clipping(unfreeze(dict(variables)))
   mesh = parallel.data_mesh()
@@ -135,12 +158,25 @@ def tune(
   return tuned
 
 
+def _check_objective(objective: str, outputs: str, labels: Any) -> bool:
+  """Whether outputs are quantities; ValueError if the objective cannot do with these and labels."""
+  check_choice("objective", objective, OBJECTIVES)
+  check_choice("outputs", outputs, OUTPUTS)
+  if objective == "cross_entropy" and outputs == "quantities":
+    raise ValueError(
+      "objective='cross_entropy' is one of classes: outputs='quantities' take 'distillation'"
+    )
+  if objective == "cross_entropy" and labels is None:
+    raise ValueError("objective='cross_entropy' learns labels: give them, or take 'distillation'")
+  return outputs == "quantities"
+
+
 def _nothing_learned(objective: str, loss: float, update_norm: float) -> str:
   """Why training changed nothing that matters, by the largest of its metrics; "" where it did."""
   if objective != "squared_error" and loss <= 1.01 * NEGLIGIBLE:
     return (
       f"the loss by {objective!r} was {loss:.1g} at most; either the spiking network answers as it "
-      "is to already, or its outputs are no logits: give these objective='squared_error'"
+      "is to already, or its outputs are no logits: of these say outputs='quantities'"
     )
   if not update_norm:
     return (

@@ -10,7 +10,7 @@ from small_networks import Dense, calibrated, inputs
 
 import tcljax
 from tcljax.data import Split
-from tcljax.evaluation import accuracy
+from tcljax.evaluation import accuracy, measurement
 from tcljax.evaluation.accuracy import reported_time_steps
 from tcljax.layers.activations import TCL, ReLU
 
@@ -51,7 +51,7 @@ def test_one_compilation_serves_a_whole_evaluation(case, monkeypatch):
   model, variables, images, labels = case
   neuron = tcljax.Neuron(width=0.7)  # which no other test has compiled
   spiking = tcljax.SpikingConfig(time_steps=3, neuron=neuron)
-  monkeypatch.setattr(accuracy, "simulate", chex.assert_max_traces(accuracy.simulate, n=1))
+  monkeypatch.setattr(measurement, "simulate", chex.assert_max_traces(measurement.simulate, n=1))
   first = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=8)  # 5 batches
   again = tcljax.evaluate(model, variables, images[:30], labels[:30], spiking, batch_size=8)
   assert (first.images, again.images) == (37, 30)

@@ -8,7 +8,7 @@ import pytest
 from small_networks import Dense, calibrated, inputs
 
 import tcljax
-from tcljax.evaluation import accuracy
+from tcljax.evaluation import measurement
 from tcljax.evaluation.accuracy import evaluate
 
 MODEL, LABELS, T4 = Dense(3), np.zeros(32, np.int32), tcljax.SpikingConfig(4)
@@ -58,7 +58,7 @@ def test_a_function_that_changes_is_run_as_it_is(number):
 def test_a_function_that_cannot_change_is_compiled_once():
   variables = calibrated(MODEL)
   for preprocess in (halved, lambda images: images / 2, Fixed(2.0)):
-    accuracy._measurement.cache_clear()
+    measurement.measurement.cache_clear()
     for _ in range(2):
       evaluate(MODEL, variables, inputs(), LABELS, T4, preprocess=preprocess)
-    assert accuracy._measurement.cache_info().hits == 1
+    assert measurement.measurement.cache_info().hits == 1

@@ -78,6 +78,28 @@ def test_errors_of_a_constant_current_by_hand():
   assert (a.total, a.dead, a.saturated) == (0, 1, 0)
 
 
+def test_what_lies_above_a_bound_is_no_error():
+  # T = 4, v_init 1/2, bound 1 below a tau of 3: 0.3 gives 1 spike of height 1, and both 2.0 and the
+  # activation in the ANN come to 1.
+  class Bounded(nn.Module):
+    act: object = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      return self.act(name="b", bound=1.0)(x)
+
+  _, variables = network(3.0, 1.0, [0.0, 0.0, 0.0])
+  x = np.array([[0.3, 2.0, -1.0]], np.float32)
+  b = tcljax.diagnose(Bounded(), variables, x, tcljax.SpikingConfig(time_steps=4))["b"]
+  error = 0.05 / np.hypot(0.3, 1.0)
+  np.testing.assert_allclose(
+    [b.total, b.inherited, b.pooling, b.clipping, b.quantization, b.unevenness],
+    [error, 0, 0, 0, error, 0],
+    atol=1e-6,
+  )
+  np.testing.assert_allclose([b.dead, b.saturated], [1 / 3, 1 / 3], rtol=1e-6)
+
+
 def test_spikes_that_come_too_late_are_unevenness():
   # The mean currents lie on levels of the quantized clip, so that no other part is left.
   model, variables = network(1.0, 1.0, [4.0, -1.0, 0.0], v_init=0.0)

@@ -37,7 +37,10 @@ def test_calibration(config):
 
 def test_tuning(config):
   fields = ("steps", "minutes", "batch_size", "optimizer", "objective", "at")
+  # Configs are of classes alone, and have labels.
   assert defaults(tcljax.tune) == {
+    "labels": None,
+    "outputs": "classes",
     "spiking": config.snn.spiking(),
     "seed": config.seed,
     **{field: getattr(config.tune, field) for field in fields},
@@ -57,6 +60,7 @@ def test_simulation(config):
 
 def test_evaluation(config):
   assert defaults(tcljax.evaluate) == {
+    "outputs": "classes",
     "batch_size": config.eval.batch_size,
     "reference": None,
     "seed": config.seed,

@@ -135,7 +135,7 @@ class TestOneOutput:
     variables = calibrated(model)
     variables["params"]["Dense_1"]["bias"] = np.full(1, 60.0, np.float32)
     with pytest.warns(
-      UserWarning, match="nothing was learned: the loss by 'distillation' was .*sq"
+      UserWarning, match="nothing was learned: the loss by 'distillation' was .*outp"
     ):
       self.run(model, variables, inputs(), self.labels)
     tuned = self.run(model, variables, inputs(), self.labels, objective="squared_error")
@@ -166,3 +166,59 @@ def test_a_time_for_few_steps_is_told():
     tcljax.tune(
       model, calibrated(model), inputs(), np.zeros(32, np.int32), SpikingConfig(2), minutes=1e-9
     )
+
+
+class TestMapsAndQuantities:
+  """Outputs of 2 x 3 positions."""
+
+  x = np.random.default_rng(1).normal(size=(32, 2, 3, 6)).astype(np.float32)
+
+  def run(self, *given, **options):
+    model, seen = Dense(3, scale=3.0), []
+    variables = calibrated(model, method="maximum")
+    tuned = tcljax.tune(
+      *(model, variables, self.x, *given),
+      spiking=SpikingConfig(time_steps=4),
+      **{"steps": 30, "optimizer": ADAM, **options},
+      on_metrics=lambda step, metrics: seen.append(metrics),
+    )
+    assert bits(tuned["clipping"]) != bits(variables["clipping"])
+    assert min(metrics["loss"] for metrics in seen) < seen[0]["loss"]
+    return model, variables, seen
+
+  def first_outputs(self, model, variables):
+    """Of the first batch, which is all images in some order."""
+    snn = tcljax.simulate(model, variables, self.x, SpikingConfig(time_steps=4)).logits
+    return np.asarray(snn), np.asarray(model.apply(variables, self.x))
+
+  def test_maps_without_labels_learn_the_divergence_at_each_position(self):
+    model, variables, seen = self.run()
+    snn, ann = (np.asarray(jax.nn.log_softmax(z)) for z in self.first_outputs(model, variables))
+    divergence = np.sum(np.exp(ann) * (ann - snn), axis=-1).mean()
+    np.testing.assert_allclose(seen[0]["loss"], divergence, rtol=1e-4)
+    assert "accuracy" not in seen[0]
+
+  def test_labels_of_maps_are_learned_and_counted_at_each_position(self):
+    labels = np.random.default_rng(2).integers(0, 3, self.x.shape[:-1])
+    model, variables, seen = self.run(labels, objective="cross_entropy")
+    snn, _ = self.first_outputs(model, variables)
+    picked = np.take_along_axis(np.asarray(jax.nn.log_softmax(snn)), labels[..., None], axis=-1)
+    np.testing.assert_allclose(seen[0]["loss"], -picked.mean(), rtol=1e-4)
+    np.testing.assert_allclose(seen[0]["accuracy"], 100 * np.mean(snn.argmax(-1) == labels))
+
+  @pytest.mark.parametrize("objective", ["distillation", "squared_error"])
+  def test_quantities_learn_the_squared_error(self, objective):
+    model, variables, seen = self.run(outputs="quantities", objective=objective)
+    snn, ann = self.first_outputs(model, variables)
+    np.testing.assert_allclose(seen[0]["loss"], np.mean((snn - ann) ** 2), rtol=1e-4)
+    assert "accuracy" not in seen[0]
+
+  def test_targets_of_quantities_are_looked_at_by_nothing(self):
+    _, _, seen = self.run(np.zeros((32, 2, 3, 3)), outputs="quantities")
+    assert "accuracy" not in seen[0]
+
+  def test_labels_are_needed_where_they_are_learned(self):
+    with pytest.raises(ValueError, match="objective='cross_entropy' learns labels: give them, or"):
+      self.run(objective="cross_entropy")
+    with pytest.raises(ValueError, match="objective='cross_entropy' is one of classes: outputs="):
+      self.run(objective="cross_entropy", outputs="quantities")

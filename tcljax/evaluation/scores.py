@@ -1,0 +1,126 @@
+"""What outputs score against the ANN's and against labels: sums of each image, and their figures.
+
+Networks are compared by sums over images, each counted once, so that no figure depends on batches:
+a mean intersection over union is that of all images together, and no mean over them.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcljax.simulation.outputs import answers, labels_of
+
+Sums = dict[str, jax.Array]
+
+
+def class_sums(output: jax.Array, ann: jax.Array, labels: jax.Array | None) -> Sums:
+  """Of logits, at how many positions of each image a network answers as it is to.
+
+  Args:
+    output: of one network, [..., B, *positions, C]; axes in front are steps.
+    ann: of the ANN, [B, *positions, C].
+    labels: class numbers, [B, *positions], or None.
+
+  Returns:
+    `agreement` with the ANN, [..., B]. Where there are labels, `correct`, [..., B], and of maps
+    `counts`, [..., B, 3, classes]: for each class the positions that are it by answer and label, by
+    answer, and by label.
+  """
+  found, reference = answers(output), answers(ann)
+  positions = tuple(range(found.ndim - reference.ndim + 1, found.ndim))
+  same = lambda wanted: (found == jnp.broadcast_to(wanted, found.shape)).sum(axis=positions)
+  sums = {"agreement": same(reference)}
+  if labels is None:
+    return sums
+  sums["correct"] = same(labels)
+  if positions:
+    _, classes = labels_of(ann.shape[1:], quantities=False)
+    answered = jax.nn.one_hot(found, classes, dtype=bool)
+    labelled = jnp.broadcast_to(jax.nn.one_hot(labels, classes, dtype=bool), answered.shape)
+    counted = [a.sum(axis=positions) for a in (answered & labelled, answered, labelled)]
+    sums["counts"] = jnp.stack(counted, axis=-2)
+  return sums
+
+
+def quantity_sums(output: jax.Array, ann: jax.Array, labels: jax.Array | None) -> Sums:
+  """Of quantities, the squares of each image.
+
+  Args:
+    output: of one network, [..., B, *shape]; axes in front are steps.
+    ann: of the ANN, [B, *shape].
+    labels: targets, [B, *shape], or None.
+
+  Returns:
+    Sums over the shape, [..., B]: `error`, squares of the distance from the ANN; `scale`, squares
+    of the ANN's outputs; and where there are labels `target_error`, squares of the distance from
+    them.
+  """
+  axes = tuple(range(output.ndim - ann.ndim + 1, output.ndim))
+  squares = lambda a: jnp.square(jnp.broadcast_to(a, output.shape).astype(jnp.float32)).sum(axes)
+  apart = lambda wanted: output - jnp.broadcast_to(wanted, output.shape)
+  sums = {"error": squares(apart(ann)), "scale": squares(ann)}
+  return sums if labels is None else {**sums, "target_error": squares(apart(labels))}
+
+
+def over_images(sums: Sums, mask: jax.Array, axis: int) -> Sums:
+  """The sums over those images, along an axis, that a mask [B] lets through."""
+
+  def total(a):
+    return a.sum(axis=axis, where=jnp.expand_dims(mask, [i for i in range(a.ndim) if i != axis]))
+
+  return jax.tree.map(total, sums)
+
+
+def class_figures(totals: dict[str, Any], answered: int, time_steps: int) -> dict[str, Any]:
+  """The fields of an `Evaluation` that tell of classes.
+
+  Args:
+    totals: sums over all images of `ann`, `clipped` and `snn`, those with an axis [T] in front.
+    answered: positions of all images together.
+    time_steps: T.
+  """
+  nothing = {"ann": np.nan, "clipped": np.nan, "snn": np.full(time_steps, np.nan)}
+  percent = lambda name: {
+    network: 100 * sums[name] / answered if name in sums else nothing[network]
+    for network, sums in totals.items()
+  }
+  correct = percent("correct")
+  found = {
+    "ann": float(correct["ann"]),
+    "clipped": float(correct["clipped"]),
+    "snn": correct["snn"],
+    "agreement": percent("agreement")["snn"],
+  }
+  if "counts" in totals["ann"]:
+    found["mean_iou"] = {network: mean_iou(sums["counts"]) for network, sums in totals.items()}
+  return found
+
+
+def mean_iou(counts: np.ndarray) -> Any:
+  """Mean intersection over union in percent, [...] of counts [..., 3, classes] by `class_sums`.
+
+  Over the classes that a label or an answer names.
+  """
+  both, answered, labelled = np.moveaxis(counts, -2, 0)
+  union = answered + labelled - both
+  found = 100 * (both / np.maximum(union, 1)).sum(axis=-1) / (union > 0).sum(axis=-1)
+  return found if found.ndim else float(found)
+
+
+def quantity_figures(totals: dict[str, Any], numbers: int, time_steps: int) -> dict[str, Any]:
+  """The fields of an `Evaluation` that tell of quantities; `numbers` are in all outputs together.
+
+  The others as in `class_figures`.
+  """
+  nothing = np.full(time_steps, np.nan)
+  found = {"ann": np.nan, "clipped": np.nan, "snn": nothing, "agreement": nothing}
+  with np.errstate(divide="ignore", invalid="ignore"):  # an ANN that answers nothing but zeros
+    share = np.sqrt(totals["snn"]["error"] / totals["ann"]["scale"])
+  found["error"] = np.where(totals["snn"]["error"] > 0, share, 0.0)
+  if "target_error" in totals["ann"]:
+    found["target_error"] = {
+      network: np.sqrt(sums["target_error"] / numbers)[()] for network, sums in totals.items()
+    }
+  return found
