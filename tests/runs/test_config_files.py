@@ -68,7 +68,7 @@ def test_commands_tell_the_names(command, capsys):
   for given in (["--config=digit"], ["--config", "digit"], ["--config"], ["-config=digit:joint"]):
     assert command.main(["x", *given]) == 2
     assert re.search(
-      r"--config=(digit)? is no file; the configs by name are cnn, digits, imagenet_",
+      r"--config=(digit)? is no file; the configs by name are cnn, digits, event_digits, imagenet_",
       complaint(capsys),
     )
   assert command.main(["x", "--help"]) == 0

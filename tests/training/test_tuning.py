@@ -183,7 +183,7 @@ class TestMapsAndQuantities:
       on_metrics=lambda step, metrics: seen.append(metrics),
     )
     assert bits(tuned["clipping"]) != bits(variables["clipping"])
-    assert min(metrics["loss"] for metrics in seen) < seen[0]["loss"]
+    assert min(metrics["loss"] for metrics in seen) < 0.95 * seen[0]["loss"]
     return model, variables, seen
 
   def first_outputs(self, model, variables):
