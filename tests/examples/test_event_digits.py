@@ -6,7 +6,7 @@ import pytest
 from running import ROOT
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_example_runs():
   main = runpy.run_path(str(ROOT / "examples" / "event_digits.py"))["main"]
   ann, spiking = main(steps=100, tuning_steps=20)

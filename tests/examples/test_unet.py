@@ -28,7 +28,7 @@ def test_digits_of_a_scene_do_not_touch(example):
   np.testing.assert_array_equal(images, again)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_example_runs_in_small(example, capsys):
   found = example["run"](scenes=80, steps=2, tune_steps=1, time_steps=2, widths=(2, 3))
   assert found.images == 8 and found.mean_iou["snn"].shape == (2,)

@@ -105,7 +105,6 @@ class All(nn.Module):
     return tuple(layer(x - 0.1 if isinstance(layer, nn.PReLU) else x) for layer in self.layers)
 
 
-@pytest.mark.slow
 def test_every_layer_is_pytorchs_own():
   module, x = lively(All()), torch.randn(3, 3, 8, 8)
   network = tcljax.from_torch(module, x)

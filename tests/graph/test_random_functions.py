@@ -98,7 +98,7 @@ STEPS = (
   lambda x, seed: jax.nn.leaky_relu(x, 0.1),
   lambda x, seed: jax.vmap(lambda y: jax.nn.relu(y - 0.1))(x),
 )
-CHAIN = st.lists(st.tuples(st.sampled_from(range(len(STEPS))), EVEN), min_size=2, max_size=5)
+CHAIN = st.lists(st.tuples(st.sampled_from(range(len(STEPS))), EVEN), min_size=1, max_size=4)
 
 
 def function_of(chains):
@@ -132,7 +132,7 @@ def test_300_random_functions_are_traced(chains):
   assert "max_pool" not in {node.op for node in network.model.graph.nodes}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @given(CHAIN)
 @settings(max_examples=12, **_FEW)
 def test_their_spiking_networks_come_to_the_clipped_ones(chain):

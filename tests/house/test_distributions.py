@@ -112,8 +112,8 @@ def test_an_installed_wheel_runs_a_config_by_its_name(wheel, tmp_path):
   out, status = command("train", "--config=digits:joynt", *short)
   assert status == 2 and "variant of the config='joynt' is unknown" in out
   out, status = run("-m", "tcljax.commands.train", "--help", cwd=empty, PYTHONPATH=str(target))
-  assert status == 0 and "Name of a config (cnn, digits, imagenet_" in out
+  assert status == 0 and "Name of a config (cnn, digits, event_digits, " in out
   for name in ("train", "compare"):
     out, status = command(name, "--config=digit")
     assert status == 2 and out.count("\n") == 1
-    assert "--config=digit is no file; the configs by name are cnn, digits, imagenet_" in out
+    assert "--config=digit is no file; the configs by name are cnn, digits, event_digits, " in out
