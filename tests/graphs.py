@@ -1,5 +1,6 @@
 """What tests of graphs and pooling share: graphs beside their models, and variables alive."""
 
+import flax.linen as nn
 import jax
 import numpy as np
 from running import calibrate_plainly
@@ -7,6 +8,17 @@ from running import calibrate_plainly
 import tcljax
 from tcljax.graph import GraphNetwork, fold, trace_model
 from tcljax.layers.activations import ReLU
+
+
+class Function(nn.Module):
+  """A layer, its neurons, and a function of them."""
+
+  function: object
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return self.function(self.act(name="a")(nn.Dense(4)(x)))
 
 
 def relative_error(found, expected):

@@ -172,13 +172,10 @@ def upsample_nearest(x, size, scale_factors: Any = None):
   """The nearest entry below, as PyTorch's nearest has it."""
   axes = x.ndim - 2
   size = size or [math.floor(n * s) for n, s in zip(x.shape[2:], scale_factors)]
-  places = []
   for i in range(axes):
     n = x.shape[2 + i]
     scale = 1 / scale_factors[i] if scale_factors else n / size[i]
-    places.append(np.minimum(np.floor(np.arange(size[i]) * scale), n - 1).astype(int))
-  for i, at in enumerate(places):
-    x = jnp.take(x, at, 2 + i)
+    x = jnp.take(x, np.minimum(np.floor(np.arange(size[i]) * scale), n - 1).astype(int), 2 + i)
   return x
 
 

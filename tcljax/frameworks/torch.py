@@ -60,23 +60,17 @@ def _exported(torch, module, arrays):
   own = copy.deepcopy(module).eval()
   # Of one example it would take the batch for a constant.
   tensors = tuple(torch.from_numpy(np.concatenate([a, a, a])[:3].copy()) for a in arrays)
-  batch = torch.export.Dim("batch", min=2, max=1024)
+  free = tuple({0: torch.export.Dim("batch", min=2, max=1024)} for _ in tensors)
   try:
     with torch.no_grad(), warnings.catch_warnings():
       warnings.simplefilter("ignore")  # of what torch does with itself
-      program = torch.export.export(own, tensors, dynamic_shapes=_by_input(own, batch, tensors))
+      program = torch.export.export(own, tensors, dynamic_shapes=free)
       return program.run_decompositions()
   except Exception as error:  # of any kind, as the module is the user's
     raise ValueError(
       f"torch.export cannot read the module on inputs of shape "
       f"{', '.join(str(tuple(a.shape)) for a in arrays)}: {type(error).__name__}: {why(error)}"
     ) from error
-
-
-def _by_input(module, batch, tensors):
-  """The free axis of each input."""
-  del module
-  return tuple({0: batch} for _ in tensors)
 
 
 def _function(torch, program):
@@ -89,29 +83,19 @@ def _function(torch, program):
     **signature.inputs_to_lifted_tensor_constants,
   }
   constants = {name: jnp.asarray(held[target].detach().numpy()) for name, target in named.items()}
-  nodes, given = list(program.graph.nodes), list(signature.user_inputs)
+  given = list(signature.user_inputs)
+  *calls, end = [node for node in program.graph.nodes if node.op != "placeholder"]
+  steps = [(node, _operation(node)) for node in calls]  # what is not known is told before tracing
 
   def run(*xs):
     values = {**constants, **dict(zip(given, xs, strict=True))}
     read = lambda value: torch.fx.node.map_arg(value, lambda node: values[node.name])
-    for node in nodes:
-      if node.op == "call_function":
-        with jax.named_scope(_place(node)):
-          values[node.name] = _operation(node)(*read(node.args), **read(node.kwargs))
-      elif node.op == "output":
-        outputs = read(node.args)[0]
-        return jax.tree.unflatten(*_tree(program, outputs))
-    raise AssertionError("a program ends with its output")
+    for node, operation in steps:
+      with jax.named_scope(_place(node)):
+        values[node.name] = operation(*read(node.args), **read(node.kwargs))
+    return program.call_spec.out_spec.unflatten(read(end.args)[0])  # as the module returns them
 
   return run
-
-
-def _tree(program, outputs):
-  """The outputs as the module returns them."""
-  spec = program.call_spec.out_spec
-  found = spec.unflatten(outputs) if hasattr(spec, "unflatten") else outputs
-  leaves, structure = jax.tree.flatten(found)
-  return structure, leaves
 
 
 def _place(node):

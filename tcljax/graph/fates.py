@@ -11,7 +11,7 @@ POPULATION, POOLING = "population", "pooling"
 DROPPED, IGNORED, REFUSED, AFTER_REFUSED = "dropped", "not used", "refused", "after a refusal"
 
 # Code in these packages is not the user's.
-_PACKAGES = ("jax", "jaxlib", "flax", "equinox", "keras", "torch", "torchax", "optax", "tcljax")
+_PACKAGES = ("jax", "jaxlib", "flax", "equinox", "keras", "torch", "optax", "tcljax")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,26 +1,13 @@
 """Nodes hold plain data from when they are made."""
 
-import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from graphs import randomized
+from graphs import Function, randomized
 from running import calibrate_plainly
 
 import tcljax
 from tcljax.graph import Node
-from tcljax.layers.activations import ReLU
-
-
-class Function(nn.Module):
-  """A layer, its neurons, and a function of them."""
-
-  function: object
-  act: object = ReLU
-
-  @nn.compact
-  def __call__(self, x):
-    return self.function(self.act(name="a")(nn.Dense(4)(x)))
 
 
 def test_a_graph_holds_plain_data_alone(rng, tmp_path):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from graphs import randomized
+from graphs import Function, randomized
 from running import UsedTwice
 
 import tcljax
@@ -34,17 +34,6 @@ def test_an_activation_used_twice_is_told():
   variables = model.init(jax.random.key(0), jnp.ones((1, 3)))
   with pytest.raises(ValueError, match="activation 'neurons' is used twice"):
     tcljax.simulate(model, variables, jnp.ones((1, 3)), tcljax.SpikingConfig())
-
-
-class Function(nn.Module):
-  """A layer, its neurons, and a function of them."""
-
-  function: object
-  act: object = ReLU
-
-  @nn.compact
-  def __call__(self, x):
-    return self.function(self.act(name="a")(nn.Dense(4)(x)))
 
 
 @pytest.mark.parametrize(
