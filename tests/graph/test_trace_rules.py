@@ -1,5 +1,7 @@
 """All that is affine is read by rules: what moves numbers, constants among them, loops, outputs."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 from functions import IMAGES, LAST, MIX, SQUARE, conv, currents, head, ops, stem, weights
 
 import tcljax
+from tcljax.graph.operations import OPERATIONS
 
 AROUND = ((0, 0), (1, 1), (2, 2), (0, 0))
 LAYERS, DEPTHWISE, TOKEN = weights(3, 4, 4), weights(3, 3, 1, 4), weights(1, 1, 4)
@@ -166,6 +169,19 @@ def test_what_is_no_such_network_is_told_in_one_line(function, told):
   with pytest.raises(ValueError, match=told) as raised:
     tcljax.trace(function, IMAGES)
   assert "\n" not in str(raised.value)
+
+
+def test_a_function_that_is_another_for_more_examples_is_told():
+  """It is the same at the numbers of examples that it is traced with, which only answers tell."""
+  with pytest.raises(ValueError, match="differs from the model on random inputs, by"):
+    tcljax.trace(lambda x: head(stem(x)) * (1.01 if len(x) > 4 else 1.0), IMAGES)
+
+
+def test_an_operation_that_runs_otherwise_than_it_was_read_is_told(monkeypatch):
+  wrong = dataclasses.replace(OPERATIONS["sum"], run=lambda x, *, axes: 1.01 * x.sum(axis=axes))
+  monkeypatch.setitem(OPERATIONS, "sum", wrong)
+  with pytest.raises(ValueError, match="differs from the model on random inputs, by"):
+    tcljax.trace(lambda x: head(stem(x)), IMAGES)
 
 
 def test_a_function_that_is_another_in_every_call_is_told():
