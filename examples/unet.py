@@ -5,8 +5,8 @@
 Makes scenes of several of scikit-learn's digits, those of training from other digits than those of
 the test; trains a U-Net on them; finds thresholds for T = 32 steps by `calibrate` and `tune`, which
 needs no labels; and measures accuracy and mean intersection over union of the ANN, the clipped
-network and the spiking network at every T. Takes some minutes on two cores, and saves nothing
-unless told where, --save=FOLDER.
+network and the spiking network at every T; docs/results.md has the figures. Takes some minutes on
+two cores, and saves nothing unless told where, --save=FOLDER.
 """
 
 import argparse
@@ -54,20 +54,17 @@ def make_scenes(digits: np.ndarray, numbers: np.ndarray, count: int, seed: int) 
 
 
 class Block(nn.Module):
-  """Two convolutions, each with BatchNorm and an activation."""
+  """Two convolutions, each with BatchNorm and ReLU."""
 
   width: int
-  act: type = tcljax.ReLU
 
   @nn.compact
   def __call__(self, x, train=False):
     """From [B, H, W, C] to [B, H, W, width]."""
     for i in (1, 2):
-      x = nn.Conv(
-        self.width, (3, 3), use_bias=False, conv_general_dilated=tcljax.convolve, name=f"conv{i}"
-      )(x)
+      x = nn.Conv(self.width, (3, 3), use_bias=False, name=f"conv{i}")(x)
       x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"norm{i}")(x)
-      x = self.act(name=f"act{i}")(x)
+      x = nn.relu(x)
     return x
 
 
@@ -75,21 +72,20 @@ class UNet(nn.Module):
   """Down by average pooling, up by transposed convolution, joined by concatenation."""
 
   widths: tuple[int, ...] = (16, 24, 32)
-  act: type = tcljax.ReLU
 
   @nn.compact
   def __call__(self, x, train=False):
     """From [B, H, W, C] to logits [B, H, W, classes]."""
     skips = []
     for level, width in enumerate(self.widths[:-1]):
-      x = Block(width, act=self.act, name=f"down{level}")(x, train)
+      x = Block(width, name=f"down{level}")(x, train)
       skips.append(x)
       x = nn.avg_pool(x, (2, 2), (2, 2))
-    x = Block(self.widths[-1], act=self.act, name="bottom")(x, train)
+    x = Block(self.widths[-1], name="bottom")(x, train)
     for level, skip in reversed(list(enumerate(skips))):
       x = nn.ConvTranspose(self.widths[level], (2, 2), (2, 2), name=f"wider{level}")(x)
       x = jnp.concatenate([skip, x], axis=-1)
-      x = Block(self.widths[level], act=self.act, name=f"up{level}")(x, train)
+      x = Block(self.widths[level], name=f"up{level}")(x, train)
     return nn.Conv(CLASSES, (1, 1), name="head")(x)
 
 
@@ -142,10 +138,12 @@ def run(
   part = np.arange(len(digits.target)) % 5 > 0  # every fifth digit is for the test
   training = make_scenes(digits.images[part], digits.target[part], scenes, seed=0)
   test = make_scenes(digits.images[~part], digits.target[~part], scenes // 10, seed=1)
-  model, spiking = UNet(widths), tcljax.SpikingConfig(time_steps=time_steps)
-  variables = train(model, training, steps)
+  unet, spiking = UNet(widths), tcljax.SpikingConfig(time_steps=time_steps)
+  trained = train(unet, training, steps)
   tell(f"trained {steps} steps on {scenes} scenes")
-  variables = tcljax.calibrate(model, variables, [training[0][:256]], spiking)
+  traced = tcljax.from_flax(unet, trained, training[0][:1])
+  model = traced.model
+  variables = tcljax.calibrate(model, traced.variables, [training[0][:256]], spiking)
   # A scene has a thousand answers to learn from, so that few scenes make a batch.
   variables = tcljax.tune(
     model, variables, training[0], spiking=spiking, steps=tune_steps, batch_size=8
