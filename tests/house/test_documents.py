@@ -135,6 +135,8 @@ def check_command(argv, given):
       load_benchmark(pathlib.Path(program).stem).main(arguments)
     if overrides := parsed.value.args[0]:
       assert train.main(["train.py", "--config=configs/resnet20.py", *overrides]) == 0
+  elif program.startswith("examples/"):
+    assert (ROOT / program).is_file() and not arguments, argv
   else:
     assert program in _OTHERS or [program, *arguments] == ["-m", "pytest"], argv
 
