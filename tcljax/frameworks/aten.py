@@ -143,10 +143,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     .transpose(0, 1, 4, 2, 5, 3)
     .reshape(x.shape[0], -1, x.shape[2] * r, x.shape[3] * r)
   ),
-  **dict.fromkeys(
-    ("clone", "alias", "detach", "dropout", "lift_fresh_copy", "contiguous"), _unchanged
-  ),
-  "_to_copy": _unchanged,
+  **dict.fromkeys(("clone", "alias", "detach", "lift_fresh_copy", "contiguous"), _unchanged),
+  **dict.fromkeys(("_assert_tensor_metadata", "_assert_scalar", "_assert_async"), _unchanged),
+  "_to_copy": lambda x, *, dtype=None, **kwargs: x if dtype is None else x.astype(dtype),
   # Activations, and maxima.
   "relu": lambda x: jnp.maximum(x, 0),
   "hardtanh": lambda x, low=-1.0, high=1.0: jnp.clip(x, low, high),
@@ -205,4 +204,23 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
   "ones": lambda size, **kwargs: jnp.ones(size, jnp.float32),
   "arange": lambda *ends, **kwargs: np.arange(*ends),
   "sym_size": lambda x, axis: x.shape[axis],
+}
+
+_RANDOM = (
+  "is random: let it depend on self.training, as torch.nn.Dropout does, or leave it out for "
+  "inference"
+)
+_OF_THE_BATCH = (
+  "takes statistics of its input: take torch.nn.BatchNorm2d with the running ones in place of "
+  "InstanceNorm2d, track_running_stats=False or training=True, and train the network so"
+)
+# What a network does when it is trained alone.
+NOT_FOR_INFERENCE: dict[str, str] = {
+  **dict.fromkeys(("native_dropout", "dropout", "bernoulli", "rrelu_with_noise"), _RANDOM),
+  **dict.fromkeys(("rand", "rand_like", "randn", "randn_like", "randint", "randperm"), _RANDOM),
+  **dict.fromkeys(("normal", "uniform", "multinomial", "normal_functional"), _RANDOM),
+  **dict.fromkeys(
+    ("_native_batch_norm_legit", "_native_batch_norm_legit_functional", "native_batch_norm"),
+    _OF_THE_BATCH,
+  ),
 }

@@ -4,8 +4,10 @@ from typing import Any
 
 import jax
 
+from tcljax.checks import must_be
 from tcljax.frameworks.importing import framework
-from tcljax.graph import Traced, trace
+from tcljax.frameworks.inference import traced
+from tcljax.graph import Traced
 
 
 def from_equinox(
@@ -26,7 +28,8 @@ def from_equinox(
     pooling: see `tcljax.trace`.
 
   Raises:
-    ValueError: if Equinox is not installed, and as `tcljax.trace` does.
+    ValueError: if Equinox is not installed, this is no model or one without numbers, if it draws
+      random numbers, and as `tcljax.trace` does.
 
   Examples:
     >>> import jax
@@ -38,7 +41,14 @@ def from_equinox(
     ('relu', 'relu_2')
   """
   nn = framework("equinox", "equinox").nn
+  if not callable(model):
+    wanted = "an eqx.Module that is called with one example, such as eqx.combine(params, static)"
+    raise ValueError(must_be("model", model, wanted))
+  if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(model)):
+    raise ValueError(
+      "model has weights without numbers, as eqx.filter_eval_shape makes them: give a trained one"
+    )
   own = nn.inference_mode(model)
   one = own if state is None else lambda x: own(x, state)[0]
   # BatchNorm names the axis that it means over when it is trained.
-  return trace(jax.vmap(one, axis_name="batch"), example, pooling=pooling)
+  return traced(jax.vmap(one, axis_name="batch"), example, pooling)

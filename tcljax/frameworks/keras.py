@@ -1,5 +1,6 @@
 """Networks of Keras 3 that run on JAX."""
 
+import inspect
 from typing import Any
 
 import jax
@@ -7,7 +8,8 @@ import jax.numpy as jnp
 
 from tcljax.checks import must_be
 from tcljax.frameworks.importing import framework
-from tcljax.graph import Traced, trace
+from tcljax.frameworks.inference import traced
+from tcljax.graph import Traced
 
 
 def from_keras(model: Any, example: Any = None, *, pooling: str = "gate") -> Traced:
@@ -15,15 +17,16 @@ def from_keras(model: Any, example: Any = None, *, pooling: str = "gate") -> Tra
 
   Args:
     model: a built `keras.Model`; a softmax or sigmoid at its end is left out.
-    example: inputs [B, ...], or their shape and type; by default what the model's own inputs say.
+    example: inputs [B, ...], or their shape and type, of a model of several inputs in the tree in
+      which it has them; by default what the model's own inputs say.
     pooling: see `tcljax.trace`.
 
   Returns:
     The network, its populations named after the layers that they stand in.
 
   Raises:
-    ValueError: if Keras is not installed or runs on another backend, if this is no model of it, or
-      has no input shape of its own, and as `tcljax.trace` does.
+    ValueError: if Keras is not installed or runs on another backend, if this is no model of it, is
+      not built or has no input shape of its own, and as `tcljax.trace` does.
 
   Examples:
     >>> import tcljax
@@ -43,24 +46,27 @@ def from_keras(model: Any, example: Any = None, *, pooling: str = "gate") -> Tra
   if not isinstance(model, keras.Model):
     raise ValueError(must_be("model", model, "a keras.Model"))
   if example is None:
-    example = _own_example(model)
+    example = _own_example(keras, model)
+  if not model.built:
+    raise ValueError("the model is not built: call it on a batch of inputs, and then train it")
   held = [
     [variable.value for variable in variables]
     for variables in (model.trainable_variables, model.non_trainable_variables)
   ]
-  return trace(
-    lambda x: model.stateless_call(*held, x, training=False)[0], example, pooling=pooling
-  )
+  takes = inspect.signature(model.call).parameters.values()
+  told = any(one.name == "training" or one.kind is one.VAR_KEYWORD for one in takes)
+  mode = {"training": False} if told else {}  # which a model of the user's own need not take
+  return traced(lambda x: model.stateless_call(*held, x, **mode)[0], example, pooling)
 
 
-def _own_example(model):
-  """Shapes and types of a batch, as the model's own inputs have them."""
+def _own_example(keras, model):
+  """Shapes and types of a batch, in the tree in which the model has its own inputs."""
   inputs = getattr(model, "inputs", None) or []
   if not inputs or any(None in tensor.shape[1:] for tensor in inputs):
     raise ValueError(
       "example=None: this model does not say which shape its inputs have, give a batch of them"
     )
-  shapes = [
-    jax.ShapeDtypeStruct((1, *tensor.shape[1:]), jnp.dtype(tensor.dtype)) for tensor in inputs
-  ]
-  return shapes if len(shapes) > 1 else shapes[0]
+  of = lambda tensor: jax.ShapeDtypeStruct((1, *tensor.shape[1:]), jnp.dtype(tensor.dtype))
+  sequential = isinstance(model, keras.Sequential)
+  shapes = jax.tree.map(of, model.inputs if sequential else model.input)
+  return shapes[0] if isinstance(shapes, (tuple, list)) and len(shapes) == 1 else shapes

@@ -5,7 +5,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from tcljax.graph import Traced, trace
+from tcljax.frameworks.inference import traced
+from tcljax.graph import Traced
 from tcljax.layers.activations import check_module
 from tcljax.layers.collections import Variables, as_variables
 from tcljax.layers.inputs import told_of_inputs
@@ -53,4 +54,4 @@ def from_flax(
     x = jax.ShapeDtypeStruct((2, *example.shape[1:]), example.dtype)
     with told_of_inputs(module, variables, x):
       jax.eval_shape(module.apply, variables, x)
-  return trace(lambda x: module.apply(variables, x, **arguments), example, pooling=pooling)
+  return traced(lambda x: module.apply(variables, x, **arguments), example, pooling)

@@ -5,11 +5,16 @@ from typing import Any
 import jax
 
 from tcljax.checks import must_be
-from tcljax.graph import Traced, trace
+from tcljax.frameworks.inference import traced
+from tcljax.graph import Traced
 
 
 def from_nnx(
-  model: Any, example: jax.Array | jax.ShapeDtypeStruct, *, pooling: str = "gate"
+  model: Any,
+  example: jax.Array | jax.ShapeDtypeStruct,
+  *,
+  pooling: str = "gate",
+  **arguments: Any,
 ) -> Traced:
   """Traces a network of Flax NNX in evaluation mode; the model itself stays as it is.
 
@@ -17,12 +22,14 @@ def from_nnx(
     model: an `nnx.Module` that is called with a batch.
     example: inputs [B, ...], or their shape and type; a tuple or dictionary of several.
     pooling: see `tcljax.trace`.
+    **arguments: what else the model is called with for inference, such as `train=False`.
 
   Returns:
     The network, its populations named after the attributes that hold the user's modules.
 
   Raises:
-    ValueError: if this is no `nnx.Module`, and as `tcljax.trace` does.
+    ValueError: if this is no `nnx.Module` or one without numbers, if it draws random numbers, and
+      as `tcljax.trace` does.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -36,8 +43,15 @@ def from_nnx(
   from flax import nnx
 
   if not isinstance(model, nnx.Module):
-    raise ValueError(must_be("model", model, "an nnx.Module, such as nnx.Sequential(...)"))
+    wanted = "an nnx.Module, such as nnx.Sequential(...) or nnx.merge(graphdef, state)"
+    raise ValueError(must_be("model", model, wanted))
   definition, state = nnx.split(model)
+  for path, held in nnx.to_flat_state(state):
+    if isinstance(held.get_value(), jax.ShapeDtypeStruct):
+      raise ValueError(
+        f"model has no numbers in {'.'.join(map(str, path))}, as nnx.eval_shape makes it: give one "
+        "whose state was trained or restored"
+      )
 
   def run(x):
     # A copy, in which modes and names are set. Made while it is traced, as nnx.scan and nnx.remat
@@ -47,9 +61,9 @@ def from_nnx(
     for path, module in nnx.iter_modules(own):
       if path:
         _name(module, ".".join(map(str, path)))
-    return own(x)
+    return own(x, **arguments)
 
-  return trace(run, example, pooling=pooling)
+  return traced(run, example, pooling)
 
 
 def _name(module: Any, name: str) -> None:

@@ -51,6 +51,33 @@ def test_layers_of_other_kinds_are_told_with_their_line():
     tcljax.from_equinox(mlp, jnp.ones((1, 4)))
 
 
+class Dropping(eqx.Module):
+  """With dropout that does not ask whether it is trained."""
+
+  conv: eqx.nn.Conv2d
+  drop: eqx.nn.Dropout
+
+  def __call__(self, x):
+    return jax.nn.relu(self.drop(self.conv(x), key=jax.random.key(0), inference=False))
+
+
+def test_models_that_are_trained_or_in_parts_are_told():
+  conv = eqx.nn.Conv2d(3, 4, 3, key=jax.random.key(0))
+  model = eqx.nn.Sequential([conv, eqx.nn.Lambda(jax.nn.relu)])
+  shapes = eqx.filter_eval_shape(lambda: model)
+  for one, example, told in (
+    (Dropping(conv, eqx.nn.Dropout(0.5)), IMAGES, r"random numbers .*\(test_equinox.py:\d+\)"),
+    (shapes, IMAGES, "model has weights without numbers, as eqx.filter_eval_shape"),
+    (eqx.partition(model, eqx.is_array), IMAGES, r"model is of type tuple .*eqx.combine\(params"),
+    (model, IMAGES[0], r"cannot be traced on inputs of shape \(2, 8, 8\)"),
+    (model, IMAGES.transpose(0, 2, 3, 1), r"cannot be traced on inputs of shape \(2, 8, 8, 3\)"),
+    (model, IMAGES.astype(np.uint8), "cannot be traced .* uint8, float32"),
+  ):
+    with pytest.raises(ValueError, match=told) as raised:
+      tcljax.from_equinox(one, example)
+    assert "\n" not in str(raised.value)
+
+
 def test_a_framework_that_is_not_there_is_named_with_the_command():
   with pytest.raises(ValueError, match=r"nowhere is not installed: run pip install 'tcljax\[x\]'"):
     importing.framework("nowhere.nn", "x")

@@ -45,6 +45,62 @@ def test_a_network_is_run_for_inference_and_its_softmax_left_out():
   assert tcljax.calibrate(traced.model, traced.variables, [images])
 
 
+def test_several_inputs_and_outputs_stand_as_the_model_has_them():
+  zero, one = keras.Input((4,), name="zero"), keras.Input((3,), name="one")
+  x = layers.ReLU(name="both")(layers.add([layers.Dense(5)(zero), layers.Dense(5)(one)]))
+  last, odds = layers.Dense(2)(x), layers.Dense(3, activation="softmax")(x)
+  rng = np.random.default_rng(0)
+  a, b = (rng.normal(size=(5, n)).astype(np.float32) for n in (4, 3))
+  for model, given in (
+    (keras.Model({"zero": zero, "one": one}, {"last": last, "odds": odds}), {"zero": a, "one": b}),
+    (keras.Model([zero, one], [last, odds]), [a, b]),
+  ):
+    traced = tcljax.from_keras(model)
+    assert traced.populations == ("both.relu",)
+    found = traced.model.apply(traced.variables, given)
+    expected = model(given)
+    if isinstance(given, dict):
+      found, expected = ([of["last"], of["odds"]] for of in (found, expected))
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(jax.nn.softmax(found[1]), expected[1], rtol=1e-4, atol=1e-6)
+
+
+class Own(keras.Model):
+  """Of the user's own, whose call knows nothing of training."""
+
+  def __init__(self, noise=None):
+    super().__init__()
+    self.first, self.noise = layers.Dense(4, activation="relu"), noise
+    self.seeds = keras.random.SeedGenerator(0)
+
+  def call(self, x):
+    x = self.first(x)
+    return x * (keras.random.uniform((1, 4), seed=self.seeds) > 0.5) if self.noise else x
+
+
+def test_models_of_ones_own_are_run_for_inference():
+  x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+  model = Own()
+  with pytest.raises(ValueError, match="the model is not built: call it on a batch"):
+    tcljax.from_keras(model, x)
+  expected = model(x)
+  traced = tcljax.from_keras(model, x)
+  np.testing.assert_allclose(
+    traced.model.apply(traced.variables, x), expected, rtol=1e-5, atol=1e-6
+  )
+  model.first.kernel.assign(np.full((3, 4), np.nan))
+  with pytest.raises(ValueError, match=r"a weight of the model, of shape \(3, 4\), is not finite"):
+    tcljax.from_keras(model, x)
+  drops = Own(noise=True)
+  drops(x)
+  with pytest.raises(ValueError, match=r"draws random numbers .*\(test_keras.py:\d+\): run it for"):
+    tcljax.from_keras(drops, x)
+  with pytest.raises(
+    ValueError, match=r"traced on inputs of shape \(2, 7\) \(test_ker.*: ValueErr"
+  ):
+    tcljax.from_keras(model, np.zeros((1, 7), np.float32))
+
+
 def test_what_is_no_such_model_is_told(monkeypatch):
   with pytest.raises(ValueError, match=r"model.* must be a keras.Model"):
     tcljax.from_keras(layers.Dense(3))

@@ -133,6 +133,51 @@ def test_a_network_of_nnx_is_evaluated_on_a_copy():
     tcljax.from_nnx(Net(), IMAGES)
 
 
+class Trained(nnx.Module):
+  """With an argument for training, or stochastic depth that does not ask for it."""
+
+  def __init__(self, rngs, depth=False):
+    self.conv, self.norm = nnx.Conv(3, 4, (3, 3), rngs=rngs), nnx.BatchNorm(4, rngs=rngs)
+    self.rngs, self.depth = rngs, depth
+
+  def __call__(self, x, train):
+    x = nnx.relu(self.norm(self.conv(x), use_running_average=not train))
+    return x * jax.random.bernoulli(self.rngs.depth(), 0.5) if self.depth else x
+
+
+def test_models_of_nnx_that_are_trained_or_in_parts_are_told():
+  make = lambda **options: Trained(nnx.Rngs(0), **options)
+  assert tcljax.from_nnx(make(), IMAGES, train=False).populations == ("relu",)
+  for model, train, told in (
+    (make(), {}, r"cannot be traced .*missing 1 required positional argument: 'train'"),
+    (make(), {"train": True}, r"applies `reduce_sum` in norm .*use_running_average"),
+    (make(depth=True), {"train": False}, r"random numbers \(test_linen_and_nnx.py:\d+\): run it"),
+    (nnx.split(make()), {}, r"model is of type tuple .*nnx.merge\(graphdef, state\)"),
+    (nnx.eval_shape(make), {"train": False}, "model has no numbers in conv.bias, as nnx.eval_sha"),
+  ):
+    with pytest.raises(ValueError, match=told) as raised:
+      tcljax.from_nnx(model, IMAGES, **train)
+    assert "\n" not in str(raised.value)
+
+
+def test_variables_of_linen_that_are_not_whole_are_told():
+  variables = randomized(Net(), IMAGES)
+  params, rest = variables["params"], {"batch_stats": variables["batch_stats"]}
+  shapes = jax.eval_shape(Net().init, jax.random.key(0), IMAGES)
+  broken = jax.tree.map(lambda a: np.full_like(a, np.nan), params)
+  half = {name: of for name, of in params.items() if name != "Dense_0"}
+  for given, told in (
+    ({"params": half, **rest}, "its variables have no params/Dense_0/kernel"),
+    ({"params": params}, "its variables have no batch_stats"),
+    (params, "its variables have no params/Conv_0/kernel"),
+    (shapes, "of type ShapeDtypeStruct: give an array of numbers"),
+    ({"params": broken, **rest}, r"a weight of the model, of shape \(.*\), is not finite"),
+  ):
+    with pytest.raises(ValueError, match=told) as raised:
+      tcljax.from_flax(Net(), given, IMAGES)
+    assert "\n" not in str(raised.value)
+
+
 class Repeated(nnx.Module):
   """Layers whose variables have an axis more, which nnx.scan walks."""
 

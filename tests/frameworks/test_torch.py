@@ -1,11 +1,13 @@
 """Networks of PyTorch, as `torch.export` lists them, against PyTorch itself."""
 
+import jax
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import tcljax
+from tcljax.frameworks import exported
 
 
 class Block(nn.Module):
@@ -123,8 +125,8 @@ def test_every_layer_is_pytorchs_own():
     (nn.SiLU(), "applies `logistic` in 1: "),
     (nn.LayerNorm(8), r"applies `\w+` in 1: .*LayerNorm"),
     (nn.GroupNorm(2, 4), r"applies `\w+` in 1: .*GroupNorm"),
-    (nn.Softmax2d(), "applies `reduce_max` in 1: .*softmax"),
-    (nn.Bilinear(8, 8, 3), "torch.export cannot read the module on inputs of shape"),
+    (nn.Softmax2d(), "applies `exp` in 1: .*softmax"),
+    (nn.Bilinear(8, 8, 3), "the module cannot be run on inputs of shape"),
     (
       nn.LPPool2d(2, 2),
       r"applies `\w+` in 1|aten.* in 1 is an operation of Py",
@@ -139,6 +141,87 @@ def test_what_spikes_cannot_carry_is_named_with_its_layer(layer, told):
   assert "\n" not in str(raised.value)
 
 
-def test_what_is_no_module_is_told():
-  with pytest.raises(ValueError, match=r"module.* must be a torch.nn.Module"):
-    tcljax.from_torch(torch.relu, torch.zeros(1, 3))
+X = torch.zeros(2, 4)
+
+
+class Applying(nn.Module):
+  """A layer, a function, and a ReLU."""
+
+  def __init__(self, function, layer=None):
+    super().__init__()
+    self.layer, self.function = layer or nn.Linear(4, 4), function
+
+  def forward(self, x):
+    return torch.relu(self.function(self.layer(x)))
+
+
+class Remembering(nn.Module):
+  """It answers with the mean of what it has seen so far."""
+
+  def __init__(self):
+    super().__init__()
+    self.layer = nn.Linear(4, 4)
+    self.register_buffer("seen", torch.zeros(4))
+    self.register_buffer("calls", torch.zeros(()))
+
+  def forward(self, x):
+    self.calls += 1
+    self.seen += x.mean(0)
+    return torch.relu(self.layer(x - self.seen / self.calls))
+
+
+class Answer:
+  """What PyTorch knows nothing of."""
+
+
+class Answering(nn.Linear):
+  def __init__(self):
+    super().__init__(4, 4)
+
+  def forward(self, x):
+    super().forward(x)
+    return Answer()
+
+
+def broken():
+  layer = nn.Linear(4, 4)
+  layer.weight.data[0] = float("nan")
+  return layer
+
+
+@pytest.mark.parametrize(
+  "module, example, told",
+  [
+    (lambda: Applying(lambda x: nn.functional.dropout(x, 0.5)), X, r"\(test_torch.py:\d+\) is ran"),
+    (lambda: Applying(lambda x: x * torch.rand_like(x).gt(0.5)), X, "aten.rand_like.* is random"),
+    (
+      lambda: Applying(nn.BatchNorm1d(4, track_running_stats=False)),
+      X,
+      r"in function \(.* takes stati",
+    ),
+    (lambda: Applying(lambda x: x if x.sum() > 0 else -x), X, "cannot read the module.*no choice"),
+    (lambda: Remembering(), X, "changes its buffer (seen|calls) in each call"),
+    (lambda: Applying(torch.neg, nn.Linear(4, 4, device="meta")), X, "^layer.weight .* on the dev"),
+    (lambda: Applying(torch.neg, nn.LazyLinear(4)), X, "^layer.weight .* is lazy: call"),
+    (lambda: Applying(torch.neg, broken()), X, "^layer.weight of the module is not finite"),
+    (lambda: torch.jit.script(nn.Linear(4, 4)), X, "module is of TorchScript: give"),
+    (lambda: Applying(torch.neg), X.to(torch.uint8), "cannot be run on .* torch.uint8: Runtime"),
+    (lambda: nn.Conv2d(3, 4, 3), np.ones((1, 8, 8, 3), "f"), r"on inputs of shape \(3, 8, 8, 3\)"),
+    (lambda: Applying(torch.neg), [X, "x"], r"example='x' must be a batch of inputs"),
+    (lambda: Applying(torch.neg), None, r"example=None must be a batch of inputs"),
+    (lambda: Applying(torch.neg), 3.0, r"example=3.0 must be a batch of inputs"),
+    (lambda: Answering(), X, "the module returns a Answer: let it return a tensor"),
+    (lambda: torch.relu, X, r"^module.* must be a torch.nn.Module"),
+  ],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script. is (deprecated|not supported)")
+def test_what_is_not_for_inference_or_not_whole_is_told_in_one_line(module, example, told, capfd):
+  with pytest.raises(ValueError, match=told) as raised:
+    tcljax.from_torch(module(), example)
+  assert "\n" not in str(raised.value) and capfd.readouterr() == ("", "")
+
+
+def test_a_form_in_jax_that_is_not_pytorchs_own_is_found(monkeypatch):
+  monkeypatch.setitem(exported.OPERATIONS, "neg", lambda x: 1.01 * x)
+  with pytest.raises(ValueError, match="JAX's form of the module differs from PyTorch"):
+    tcljax.from_torch(Applying(torch.neg), jax.ShapeDtypeStruct((1, 4), np.float32))

@@ -1,0 +1,190 @@
+"""What `torch.export` lists of a module, as a function of JAX."""
+
+import contextlib
+import io
+import logging
+import operator
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcljax.files import why
+from tcljax.frameworks.aten import NOT_FOR_INFERENCE, OPERATIONS
+from tcljax.frameworks.source_lines import called_from, frames_of, line_of
+
+# Of sizes, which Python computes.
+_OF_NUMBERS = (operator.getitem, operator.mul, operator.add, operator.sub, operator.floordiv)
+
+
+def exported(torch: Any, module: Any, inputs: tuple[Any, ...]) -> Any:
+  """What `torch.export` makes of a module, for any number of examples.
+
+  Args:
+    torch: the framework.
+    module: in evaluation mode, on the CPU.
+    inputs: what it is called with, trees of tensors of at least two examples; of one example it
+      would take the batch for a constant.
+
+  Raises:
+    ValueError: if it cannot be exported.
+  """
+  leaves, shapes = jax.tree.leaves(inputs), torch.export.ShapesCollection()
+  for leaf in leaves:
+    shapes[leaf] = {0: torch.export.Dim("batch", min=2, max=1024)}
+  try:
+    with torch.no_grad(), _quiet():
+      program = torch.export.export(module, inputs, dynamic_shapes=shapes)
+      return program.run_decompositions()
+  except Exception as error:  # of any kind, as the module is the user's
+    shapes_told = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
+    chooses = "data-dependent" in why(error)
+    raise ValueError(
+      f"torch.export cannot read the module on inputs of shape {shapes_told}: "
+      f"{type(error).__name__}: {why(error)}"
+      + ("; let no choice, as by `if`, depend on the numbers in its input" if chooses else "")
+    ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Without what torch.export warns of, logs and prints about itself."""
+  before = logging.root.manager.disable
+  logging.disable(logging.CRITICAL)
+  try:
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+      warnings.simplefilter("ignore")
+      yield
+  finally:
+    logging.disable(before)
+
+
+def function_of(torch: Any, program: Any) -> Callable[..., Any]:
+  """A program as a function of trees of JAX's arrays, each operation in its module and line.
+
+  Raises:
+    ValueError: if an operation is not known here or is none of inference, or if the module answers
+      with what it remembers of earlier calls.
+  """
+  _check_forgets(program)
+  signature, held = program.graph_signature, {**program.state_dict, **program.constants}
+  named = {
+    **signature.inputs_to_parameters,
+    **signature.inputs_to_buffers,
+    **signature.inputs_to_lifted_tensor_constants,
+  }
+  given = lambda of, values: torch.fx.node.map_arg(of, lambda node: values[node.name])
+  constants = {name: held[target].detach() for name, target in named.items()}
+  steps = []
+  for node in program.graph.nodes:
+    if node.op in ("placeholder", "output"):
+      continue
+    inputs = {one.name for one in node.all_input_nodes}
+    _check_is_of_inference(node)
+    if inputs and constants.keys() >= inputs:  # a normed weight, for one: PyTorch computes it
+      with torch.no_grad():
+        constants[node.name] = node.target(*given(node.args, constants), **node.kwargs)
+      continue
+    kwargs = {
+      name: type_of(value) if isinstance(value, torch.dtype) else value
+      for name, value in node.kwargs.items()
+    }
+    operation = called_from(_frames(node), _operation(node))
+    steps.append((node, operation, kwargs))
+  arrays = {
+    name: array_of(value) for name, value in constants.items() if isinstance(value, torch.Tensor)
+  }
+
+  def run(*inputs):
+    values = {**arrays, **dict(zip(signature.user_inputs, jax.tree.leaves(inputs), strict=True))}
+    for node, operation, kwargs in steps:
+      with jax.named_scope(_place(node)):
+        values[node.name] = operation(*given(node.args, values), **given(kwargs, values))
+    found = [values.get(name, name) for name in signature.user_outputs]
+    return program.call_spec.out_spec.unflatten(found)  # as the module returns them
+
+  return run
+
+
+def _check_forgets(program):
+  """Raises ValueError if an output depends on a buffer that each call changes."""
+  changed = {*program.graph_signature.buffers_to_mutate.values()}
+  buffers = {
+    name: target
+    for name, target in program.graph_signature.inputs_to_buffers.items()
+    if target in changed
+  }
+  outputs = {*program.graph_signature.user_outputs}
+  waiting = [node for node in program.graph.nodes if node.name in outputs]
+  seen = {*waiting}
+  while waiting:
+    node = waiting.pop()
+    if node.name in buffers:
+      raise ValueError(
+        f"the module changes its buffer {buffers[node.name]} in each call, and answers with it: "
+        "let its answer depend on its inputs alone"
+      )
+    new = {*node.all_input_nodes} - seen
+    seen |= new
+    waiting += new
+
+
+def _frames(node):
+  return frames_of(node.meta.get("stack_trace"))
+
+
+def _place(node):
+  """The submodule that an operation stands in; "" for the module itself."""
+  stack = node.meta.get("nn_module_stack") or {}
+  *_, path = ["", *(path for path, _ in stack.values())]
+  path = path.removeprefix("L['self'].")
+  return ".".join(part for part in path.split(".") if part != "_orig_mod")  # of what is compiled
+
+
+def _name(node):
+  """Of an operation without its overload: "add" of aten.add.Tensor."""
+  _, _, name = str(node.target).partition(".")
+  return name.partition(".")[0] or str(node.target)
+
+
+def _at(node):
+  """Where an operation stands, for people."""
+  line = line_of(_frames(node))
+  return f"{node.target} in {_place(node) or 'the module'}{f' ({line})' if line else ''}"
+
+
+def _check_is_of_inference(node):
+  """Raises ValueError for what is random, or takes statistics of the batch."""
+  if why_not := NOT_FOR_INFERENCE.get(_name(node)):
+    raise ValueError(f"{_at(node)} {why_not}")
+
+
+def _operation(node):
+  """What computes a node.
+
+  Raises:
+    ValueError: if that is not known here.
+  """
+  if node.target in _OF_NUMBERS:
+    return node.target
+  if _name(node) not in OPERATIONS:
+    raise ValueError(
+      f"{_at(node)} is an operation of PyTorch that tcljax does not know: write it by others, or "
+      "give tcljax.trace a function of JAX"
+    )
+  return OPERATIONS[_name(node)]
+
+
+def array_of(tensor: Any) -> jax.Array:
+  """The numbers of a tensor, in the type that JAX has for its own."""
+  if str(tensor.dtype) == "torch.bfloat16":  # which NumPy does not know
+    return jnp.asarray(tensor.detach().float().numpy(), jnp.bfloat16)
+  return jnp.asarray(tensor.detach().numpy(), type_of(tensor.dtype))
+
+
+def type_of(dtype: Any) -> np.dtype:
+  """JAX's type for one of PyTorch: float64 is float32, as long as JAX does not have it."""
+  return jax.dtypes.canonicalize_dtype(str(dtype).removeprefix("torch."))
