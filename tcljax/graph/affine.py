@@ -91,9 +91,11 @@ def _read_by_values(graph: Builder, use: Use) -> Symbol:
     raise Refused
   at = [
     np.asarray(use.bind(*(np.full(x.shape, v, np.float32) if y is x else y for y in use.inputs)))
-    for v in (0, 1)
+    for v in (0, 1, -2)
   ]
   at = [a.astype(np.float64) for a in at]
+  if not np.allclose(at[2], 3 * at[0] - 2 * at[1], rtol=1e-5, atol=1e-5):
+    raise Refused  # as of `x.at[0].apply(jnp.sin)`
   return graph.affine(x, scale=at[1] - at[0], shift=at[0])
 
 
@@ -171,7 +173,8 @@ OPERATIONS = (
       "select_n": _read_chosen,
       "scatter": _read_by_values,
       "scatter-add": _read_by_values,
-      "scatter_mul": _read_by_values,
+      "scatter-sub": _read_by_values,
+      "scatter-mul": _read_by_values,
     },
     fold=_fold_affine,
   ),

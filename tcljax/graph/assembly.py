@@ -63,7 +63,8 @@ def assembled(
     example: shapes and types of what it takes, [B, ...].
     inserts: see `Builder`.
     pooling: see `Builder`.
-    lenient: whether an output that cannot be read is left as something that it was computed from.
+    lenient: whether an output that cannot be read is left as something that it was computed from,
+      and a maximum that is too large as it is.
 
   Raises:
     ValueError: if an output does not depend on the input, or comes of what no graph can hold in a
@@ -80,9 +81,11 @@ def assembled(
   names = [_output(graph, value, shape, lenient) for value, shape in zip(outputs, shapes)]
   if not names:
     raise ValueError("the model returns no array: let it return one, such as the logits")
-  nodes = _reached(graph, names, _without_maxima(graph, names) if inserts else {})
-  output = _plain(jax.tree.unflatten(jax.tree.structure(returned), names))
-  whole = Graph(nodes, output, len(inputs))
+  nodes = _reached(graph, names, _without_maxima(reading, names, lenient) if inserts else {})
+  output = _plain(jax.tree.unflatten(jax.tree.structure(returned), names), "returns")
+  taken = [input_name(i) for i in range(len(inputs))]
+  taken = _plain(jax.tree.unflatten(jax.tree.structure(example), taken), "takes")
+  whole = Graph(nodes, output, taken)
   whole = whole.renamed(_names_of_populations(whole, graph) if inserts else {})
   named = dict(zip([node.name for node in nodes], [node.name for node in whole.nodes]))
   numbers = numbered(whole)
@@ -91,9 +94,9 @@ def assembled(
     whole.renamed(numbers),
     {named[name]: of for name, of in graph.arrays.items() if name in named},
     {named[name]: origin for name, origin in graph.origins.items() if name in named},
-    reading.fates,
-    {step: _alive(graph, of, named) for step, of in reading.made.items()},
-    reading.used(outputs),
+    reading.history.fates,
+    {step: _alive(graph, of, named) for step, of in reading.history.made.items()},
+    reading.history.used(outputs),
     [value if isinstance(value, Unread) else None for value in outputs],
   )
 
@@ -124,26 +127,30 @@ def _output(graph: Builder, value: Any, shape: tuple[int, ...], lenient: bool) -
     ) from None
 
 
-def _plain(output: Any) -> Any:
-  """A tree of names that has a hash: lists as tuples, dictionaries frozen."""
-  if isinstance(output, str):
-    return output
-  if isinstance(output, Mapping):
-    if not all(isinstance(key, str) for key in output):
-      raise ValueError(
-        f"the model returns a dictionary with the keys {[*output]}: let them be text"
-      )
-    return FrozenDict({key: _plain(value) for key, value in output.items()})
-  if isinstance(output, (tuple, list)):
-    return tuple(map(_plain, output))
+def _plain(tree: Any, verb: str) -> Any:
+  """A tree of names that has a hash: lists as tuples, dictionaries frozen.
+
+  Args:
+    tree: of names.
+    verb: what the model does with the arrays that they stand for, "takes" or "returns".
+  """
+  if isinstance(tree, str):
+    return tree
+  if isinstance(tree, Mapping):
+    if not all(isinstance(key, str) for key in tree):
+      raise ValueError(f"the model {verb} a dictionary with the keys {[*tree]}: let them be text")
+    return FrozenDict({key: _plain(value, verb) for key, value in tree.items()})
+  if isinstance(tree, (tuple, list)):
+    return tuple(_plain(value, verb) for value in tree)
   raise ValueError(
-    f"the model returns a {type(output).__name__}: let it return one array, or several in a tuple "
-    "or a dictionary"
+    f"the model {verb} a {type(tree).__name__}: let it be one array, or several in a tuple or a "
+    "dictionary"
   )
 
 
-def _without_maxima(graph: Builder, outputs: list[str]) -> dict[str, str]:
+def _without_maxima(reading: Reading, outputs: list[str], lenient: bool) -> dict[str, str]:
   """For each maximum that no population has taken over, a node that computes the same without."""
+  graph = reading.graph
   replaced: dict[str, str] = {}
   for node in _reached(graph, outputs, {}):
     if graph.kind(node.name) is Kind.MAXIMUM:
@@ -151,7 +158,10 @@ def _without_maxima(graph: Builder, outputs: list[str]) -> dict[str, str]:
       try:
         replaced[node.name] = maxima.without_maxima(graph, node.name)
       except Refused:
-        raise refusal(graph.origin, "", remedy(graph.origin.primitive)) from None
+        what_to_do = remedy(graph.origin.primitive, inserts=True)
+        if not lenient:
+          raise refusal(graph.origin, what_to_do) from None
+        reading.history.refuse(node.name, what_to_do)
   return replaced
 
 

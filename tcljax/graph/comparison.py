@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcljax.files import why
+from tcljax.graph.fates import source_of_error
 from tcljax.graph.reading import Unread
 from tcljax.kernels import convolution, xla_options
 
@@ -40,7 +42,8 @@ def check_same(
     "" where it leaves out nothing.
 
   Raises:
-    ValueError: if they differ, or an output ends in operations that are none of these.
+    ValueError: if they differ, an output ends in operations that are none of these, or the function
+      raises an error of its own.
   """
   inputs = [_random(example, batch) for batch in _BATCHES]
 
@@ -48,10 +51,17 @@ def check_same(
   def both(variables, inputs):
     return [(jax.tree.leaves(function(x)), jax.tree.leaves(found(variables, x))) for x in inputs]
 
-  with convolution.as_written():  # which compiles four times as fast
-    traced = both.trace(variables, inputs)
-    options: Any = xla_options.compiling_quickly()
-    outputs = jax.device_get(traced.lower().compile(options)(variables, inputs))
+  try:
+    with convolution.as_written():  # which compiles four times as fast
+      traced = both.trace(variables, inputs)
+      options: Any = xla_options.compiling_quickly()
+      outputs = jax.device_get(traced.lower().compile(options)(variables, inputs))
+  except Exception as error:  # of any kind, as the function is the user's
+    sizes, at = " and ".join(map(str, _BATCHES)), source_of_error(error)
+    raise ValueError(
+      f"the function cannot be run on batches of {sizes} inputs, as on one of another size"
+      f"{at and f' ({at})'}: {type(error).__name__}: {why(error)}"
+    ) from error
   coarse = re.search(r"\bb?f16\[", str(traced.jaxpr))
   tolerance = _TOLERANCE_OF_16_BITS if coarse else _TOLERANCE
   endings: list[str] = []
@@ -69,7 +79,8 @@ def _ending(expected: Any, computed: Any, unread: Unread | None, tolerance: floa
   """
   expected = np.asarray(expected, np.float32)
   if unread is None:
-    error, largest = np.abs(computed - expected).max(), np.abs(expected).max()
+    with np.errstate(invalid="ignore"):  # of infinity less infinity
+      error, largest = np.abs(computed - expected).max(), np.abs(expected).max()
     if not error <= tolerance * largest:  # nor is NaN
       raise ValueError(
         f"the converted network differs from the model on random inputs, by {error:.3g} where the "

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import sysconfig
+import traceback
 from collections.abc import Iterable
 from typing import Any
 
@@ -59,14 +60,27 @@ def table(fates: Iterable[Fate]) -> str:
   )
 
 
-def source_of(traceback: Any) -> str:
-  """File and line of the innermost frame that is the user's, "net.py:12"; "" where none is."""
-  if traceback is None:
+def source_of(frames: Any) -> str:
+  """File and line of the innermost frame that is the user's, "net.py:12"; "" where none is.
+
+  Args:
+    frames: a traceback of XLA; None for none.
+  """
+  if frames is None:
     return ""
-  for frame in traceback.frames:
+  for frame in frames.frames:
     if not _is_of_a_package(frame.file_name):
       return f"{os.path.basename(frame.file_name)}:{frame.line_num}"
   return ""
+
+
+def source_of_error(error: BaseException) -> str:
+  """File and line of the user's innermost frame that an error has come through; "" for none."""
+  found = ""
+  for frame, line in traceback.walk_tb(error.__traceback__):
+    if not _is_of_a_package(frame.f_code.co_filename):
+      found = f"{os.path.basename(frame.f_code.co_filename)}:{line}"
+  return found
 
 
 def _is_of_a_package(file: str) -> bool:

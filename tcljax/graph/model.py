@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tcljax.graph import neurons
 from tcljax.graph.assembly import Assembled, assembled
-from tcljax.graph.nodes import INPUT, Graph
+from tcljax.graph.nodes import Graph
 from tcljax.graph.operations import find
 from tcljax.graph.reading import refusal
 from tcljax.graph.record import Kind
@@ -22,6 +21,7 @@ from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import Variables
 from tcljax.layers.inputs import told_of_inputs
 from tcljax.maths.max_pooling import CURRENTS
+from tcljax.maths.trees import Shapes, Tree, stand_in
 from tcljax.models.precision import in_float32
 
 # Models are traced with two numbers of examples, so that neither can be mistaken for an axis of the
@@ -29,10 +29,8 @@ from tcljax.models.precision import in_float32
 BATCHES = (2, 3)
 
 
-def trace_model(
-  model: nn.Module, variables: Variables, input_shape: tuple[int, ...]
-) -> tuple[Graph, Arrays]:
-  """The graph of a model and its arrays.
+def read_model(model: nn.Module, variables: Variables, input_shape: Shapes) -> Assembled:
+  """The graph of a model and its arrays, and what became of each operation.
 
   Warns of a maximum of input currents that stands in the model itself: the spiking network takes
   the largest current of each step, whose mean lies above the maximum of the mean currents.
@@ -40,24 +38,29 @@ def trace_model(
   Args:
     model: a network with a field `act`.
     variables: `params`, `batch_stats` and whatever else it reads.
-    input_shape: shape of one input, without the batch.
-
-  Returns:
-    The graph and its arrays, by node and by name.
+    input_shape: shape of one input, without the batch; of several inputs a tree of shapes.
 
   Raises:
     ValueError: if the model does to an activation what spikes cannot carry, naming the operation
       and where it stands; if it uses the number of examples in a batch, cannot be run, or does not
-      return one array that depends on its input.
+      return arrays that depend on its input.
   """
   network = with_activation(model, neurons.Marker)
-  one, other = (_traced(network, variables, (batch, *input_shape)) for batch in BATCHES)
+  one, other = (_traced(network, variables, stand_in(input_shape, batch)) for batch in BATCHES)
   check_batch_size_unused(one, other)
   _check_maxima(one.graph, one.origins)
-  return one.graph, one.arrays
+  return one
 
 
-def check_convertible(model: nn.Module, variables: Variables, input_shape: tuple[int, ...]) -> None:
+def trace_model(
+  model: nn.Module, variables: Variables, input_shape: Shapes
+) -> tuple[Graph, Arrays]:
+  """The graph of a model and its arrays, by node and by name; see `read_model`."""
+  found = read_model(model, variables, input_shape)
+  return found.graph, found.arrays
+
+
+def check_convertible(model: nn.Module, variables: Variables, input_shape: Shapes) -> None:
   """Raises ValueError if `tcljax.convert` would refuse the model; asked before it is trained."""
   graph, _ = trace_model(in_float32(model), variables, input_shape)
   if not graph.populations():
@@ -67,18 +70,11 @@ def check_convertible(model: nn.Module, variables: Variables, input_shape: tuple
     )
 
 
-def _traced(network: nn.Module, variables: Variables, shape: tuple[int, ...]) -> Assembled:
-  """The graph of a network on a batch of this shape, and what is known of its nodes."""
-  x = jax.ShapeDtypeStruct(shape, jnp.float32)
+def _traced(network: nn.Module, variables: Variables, x: Tree) -> Assembled:
+  """The graph of a network on a batch of these shapes, and what is known of its nodes."""
   with told_of_inputs(network, variables, x):
     with convolution.as_written(), nn.intercept_methods(_refuse_relu):
       closed, returned = jax.make_jaxpr(lambda x: network.apply(variables, x), return_shape=True)(x)
-  if not isinstance(returned, jax.ShapeDtypeStruct):
-    count = len(jax.tree.leaves(returned))
-    raise ValueError(
-      f"the model returns a {type(returned).__name__} of {count} arrays: let it return one "
-      "array, such as the logits"
-    )
   found = assembled(closed, returned, x, inserts=False)
   for left in found.unread:
     if left is not None:
@@ -98,6 +94,15 @@ def _refuse_relu(call, args, kwargs, context):
 
 def check_batch_size_unused(one: Assembled, other: Assembled) -> None:
   """Raises ValueError if what was read at two numbers of examples differs."""
+  if (origin := differing(one, other)) is not None:
+    raise ValueError(
+      f"the model uses the number of examples in a batch{_at(origin)}: the answer for one would "
+      "depend on how many others there are; use x.shape[0] in reshapes alone"
+    )
+
+
+def differing(one: Assembled, other: Assembled) -> Origin | None:
+  """Where the first node comes from that differs in two graphs; None if they agree."""
   for node, its_twin in itertools.zip_longest(one.graph.nodes, other.graph.nodes):
     mine, theirs = (
       of.arrays.get(n.name, {}) if n else {} for of, n in ((one, node), (other, its_twin))
@@ -109,11 +114,8 @@ def check_batch_size_unused(one: Assembled, other: Assembled) -> None:
     of, at = (
       (other, its_twin) if node is None or (its_twin and its_twin.op == AFFINE) else (one, node)
     )
-    where = _at(of.origins[at.name])
-    raise ValueError(
-      f"the model uses the number of examples in a batch{where}: the answer for one would depend "
-      "on how many others there are; use x.shape[0] in reshapes alone"
-    )
+    return of.origins[at.name]
+  return None
 
 
 def _check_maxima(graph: Graph, origins: Mapping[str, Origin]) -> None:
@@ -128,9 +130,10 @@ def _check_maxima(graph: Graph, origins: Mapping[str, Origin]) -> None:
   """
   nodes = {node.name: node for node in graph.nodes}
   kinds = {node.name: find(node.op).kind for node in graph.nodes}
+  taken = graph.input_names()
 
   def only_spikes(name):  # moved or scaled, but not yet summed by weights; or pixels
-    if name == INPUT or kinds[name] is Kind.NEURONS:
+    if name in taken or kinds[name] is Kind.NEURONS:
       return True
     return kinds[name] is not Kind.SYNAPSES and all(map(only_spikes, nodes[name].inputs))
 
@@ -139,7 +142,7 @@ def _check_maxima(graph: Graph, origins: Mapping[str, Origin]) -> None:
       readers = [node.name for node in graph.nodes if name in node.inputs]
       read_by = {kinds[reader] for reader in readers}
       if only_spikes(name) or read_by - {Kind.NEURONS} or name in graph.outputs():
-        raise refusal(origins[name], "", remedy(origins[name].primitive))
+        raise refusal(origins[name], remedy(origins[name].primitive))
       warnings.warn(
         f"the model takes a maximum{_at(origins[name])} right before activation {readers[0]!r}: "
         "its spiking network takes the largest current of each step, which does not come to the "
@@ -151,4 +154,5 @@ def _check_maxima(graph: Graph, origins: Mapping[str, Origin]) -> None:
 
 def _at(origin: Origin) -> str:
   place = f" in {origin.place}" if origin.place else ""
-  return f", by `{origin.primitive}`{place}"
+  line = f" ({origin.source})" if origin.source else ""
+  return f", by `{origin.primitive}`{place}{line}"

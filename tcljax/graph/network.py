@@ -10,12 +10,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.core import unfreeze
 
 from tcljax.graph.nodes import Graph
 from tcljax.graph.operations import find
 from tcljax.graph.record import Kind
 from tcljax.layers.activations import ReLU
+from tcljax.maths.trees import paired, thawed
 
 
 class GraphNetwork(nn.Module):
@@ -34,13 +34,13 @@ class GraphNetwork(nn.Module):
 
   @nn.compact
   def __call__(self, x: Any) -> Any:
-    """The network's output for inputs [B, ...], which are one array, or several in a tree."""
-    leaves = jax.tree.leaves(x)
-    if len(leaves) != self.graph.inputs:
-      raise ValueError(f"the network takes {self.graph.inputs} arrays, and was given {len(leaves)}")
-    values = {
-      name: jnp.asarray(leaf, jnp.float32) for name, leaf in zip(self.graph.input_names(), leaves)
-    }
+    """The network's output for inputs [B, ...], which are one array, or several in a tree.
+
+    Raises:
+      ValueError: if they are another tree than the graph's inputs, naming the place.
+    """
+    named = paired("x", self.graph.inputs, x, lambda part: isinstance(part, str))
+    values = {name: jnp.asarray(leaf, jnp.float32) for _, name, leaf in named}
     for node in self.graph.nodes:
       operation = find(node.op)
       if operation.kind is Kind.NEURONS:
@@ -49,4 +49,4 @@ class GraphNetwork(nn.Module):
         given = self.get_variable("params", node.name, {})
       inputs = [values[name] for name in node.inputs]
       values[node.name] = operation.run(*inputs, **given, **dict(node.settings))
-    return unfreeze(jax.tree.map(values.__getitem__, self.graph.output))
+    return thawed(jax.tree.map(values.__getitem__, self.graph.output))

@@ -66,12 +66,13 @@ class Graph:
     nodes: in an order in which each comes after what it reads.
     output: the name of the node whose value is the network's output; of several outputs a tuple of
       names, or a `FrozenDict` of them, or of such again.
-    inputs: how many arrays the network takes.
+    inputs: "input:0", the name of the network's input; of several inputs a tree of names, in the
+      same form, numbered in the order of its leaves.
   """
 
   nodes: tuple[Node, ...]
   output: Any
-  inputs: int = 1
+  inputs: Any = INPUT
 
   def outputs(self) -> list[str]:
     """The names of the nodes whose values are the network's outputs."""
@@ -79,7 +80,7 @@ class Graph:
 
   def input_names(self) -> list[str]:
     """The names of its inputs, in the order of the leaves of what it is called with."""
-    return [input_name(i) for i in range(self.inputs)]
+    return jax.tree.leaves(self.inputs)
 
   def renamed(self, names: Mapping[str, str]) -> "Graph":
     """The same graph, whose nodes have these names instead of theirs."""

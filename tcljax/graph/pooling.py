@@ -1,5 +1,6 @@
 """Sums and maxima of windows."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from tcljax.graph import forms, populations
 from tcljax.graph.builder import Builder
 from tcljax.graph.layout import Symbol
-from tcljax.graph.record import Kind, Operation, Refused, Use, integers
+from tcljax.graph.record import Kind, Operation, Reader, Refused, Use, integers
 from tcljax.graph.shaping import only_symbol
 
 _NEUTRAL = {
@@ -61,14 +62,18 @@ def _read_window_sum(graph: Builder, use: Use) -> Symbol:
   return _summed(graph, *_windows(graph, only_symbol(use), use.params))
 
 
-def _read_cumulative_sum(graph: Builder, use: Use) -> Symbol:
-  """Sums of windows that reach back to the first number, or on to the last."""
-  x, axis = only_symbol(use), use.params["axis"]
-  n = x.shape[axis]
-  params = {key: [neutral] * x.ndim for key, neutral in _NEUTRAL.items()}
-  params["window_dimensions"][axis] = n
-  params["padding"][axis] = (0, n - 1) if use.params["reverse"] else (n - 1, 0)
-  return _summed(graph, *_windows(graph, x, params))
+def _cumulative(read: Reader) -> Reader:
+  """Reads what is cumulative as windows that reach back to the first number, or on to the last."""
+
+  def read_cumulative(graph: Builder, use: Use) -> Symbol:
+    x, axis = only_symbol(use), use.params["axis"]
+    n = x.shape[axis]
+    params = {key: [neutral] * x.ndim for key, neutral in _NEUTRAL.items()}
+    params["window_dimensions"][axis] = n
+    params["padding"][axis] = (0, n - 1) if use.params["reverse"] else (n - 1, 0)
+    return read(graph, dataclasses.replace(use, params=params))
+
+  return read_cumulative
 
 
 def _read_window_max(graph: Builder, use: Use) -> Symbol:
@@ -76,7 +81,8 @@ def _read_window_max(graph: Builder, use: Use) -> Symbol:
 
 
 def _maximum(graph, x, settings):
-  if graph.inserts and graph.pooling == "average":
+  over_channels = settings["window_dimensions"][-1] > 1  # which is no pooling
+  if graph.inserts and graph.pooling == "average" and not over_channels:
     return _average(graph, x, settings)
   plain = {*settings["base_dilation"], *settings["window_dilation"]} == {1}
   if graph.inserts and plain:
@@ -103,13 +109,13 @@ def _average(graph, x, settings):
 
 
 def _read_max(graph: Builder, use: Use) -> Symbol:
-  """The maximum over whole axes of the image, which is one window; over channels it is none."""
+  """The maximum over whole axes, which is one window."""
   x, axes = only_symbol(use), use.params["axes"]
   for axis in axes:
     if x.has_batch(axis):
       raise Refused
     x = graph.whole(x, axis)
-  if not graph.inserts or len(x.stored) - 1 in [x.axes[axis][0] for axis in axes]:
+  if not graph.inserts:
     raise Refused
   params = {key: [neutral] * x.ndim for key, neutral in _NEUTRAL.items()}
   for axis in axes:
@@ -118,6 +124,19 @@ def _read_max(graph: Builder, use: Use) -> Symbol:
   return Symbol(
     made.name, made.stored, tuple(of for axis, of in enumerate(made.axes) if axis not in axes)
   )
+
+
+def _as_minimum(read: Reader) -> Reader:
+  """Reads a minimum as the maximum of what is negated, negated."""
+
+  def read_minimum(graph: Builder, use: Use) -> Symbol:
+    if not graph.inserts:
+      raise Refused
+    negated = graph.affine(only_symbol(use), scale=-1.0)
+    largest = read(graph, dataclasses.replace(use, inputs=[negated, *use.inputs[1:]]))
+    return graph.affine(largest, scale=-1.0)
+
+  return read_minimum
 
 
 def _sum_pool(x: jax.Array, **settings: Any) -> jax.Array:
@@ -147,13 +166,20 @@ OPERATIONS = (
     name="sum_pool",
     run=_sum_pool,
     form=forms.sum_pool,
-    read={"reduce_window_sum": _read_window_sum, "cumsum": _read_cumulative_sum},
+    read={"reduce_window_sum": _read_window_sum, "cumsum": _cumulative(_read_window_sum)},
   ),
   Operation(
     name="max_pool",
     run=_max_pool,
     form=forms.max_pool,
-    read={"reduce_window_max": _read_window_max, "reduce_max": _read_max},
+    read={
+      "reduce_window_max": _read_window_max,
+      "reduce_max": _read_max,
+      "reduce_window_min": _as_minimum(_read_window_max),
+      "reduce_min": _as_minimum(_read_max),
+      "cummax": _cumulative(_read_window_max),
+      "cummin": _as_minimum(_cumulative(_read_window_max)),
+    },
     kind=Kind.MAXIMUM,
   ),
   Operation(

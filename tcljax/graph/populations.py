@@ -5,6 +5,7 @@ is the ReLU of the maximum, positive scales and shifts pass through it, and join
 each for themselves. What is left, maxima of numbers of either sign, stands in `maxima`.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -82,14 +83,20 @@ def _max_pool(windows, axes):
 
 def is_nonnegative(graph: Builder, name: str) -> bool:
   """Whether a node is never below 0, as what comes of neurons alone."""
-  node = graph.nodes.get(name)
-  if node is None or graph.kind(name) is Kind.SYNAPSES:
+  known = graph.nonnegative
+  for node in itertools.islice(graph.nodes.values(), len(known), None):
+    known[node.name] = _is_nonnegative(graph, node)
+  return known.get(name, False)
+
+
+def _is_nonnegative(graph, node):
+  """The same of a node, if it is known of those that it reads."""
+  kind = graph.kind(node.name)
+  if kind in (Kind.NEURONS, Kind.SYNAPSES):
+    return kind is Kind.NEURONS
+  if node.op == AFFINE and any(np.any(a < 0) for a in graph.arrays[node.name].values()):
     return False
-  if graph.kind(name) is Kind.NEURONS:
-    return True
-  if node.op == AFFINE and any(np.any(a < 0) for a in graph.arrays[name].values()):
-    return False
-  return all(is_nonnegative(graph, of) for of in node.inputs)
+  return all(graph.nonnegative.get(of, False) for of in node.inputs)
 
 
 def _of_maximum(graph: Builder, name: str) -> str | None:
@@ -122,7 +129,8 @@ def windows_of(graph: Builder, name: str) -> dict[int, Window]:
 
 def pooled(graph: Builder, name: str, windows: Windows) -> str:
   """The node of the maximum of each window of a node."""
-  return _by_population(graph, name, windows) or _maximum(graph, name, windows)
+  made = _by_population(graph, name, windows) if graph.pooling != "average" else None
+  return made or _maximum(graph, name, windows)
 
 
 def _maximum(graph, name, windows):

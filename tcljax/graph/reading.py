@@ -16,6 +16,7 @@ from jax.extend import core
 from tcljax.graph import neurons
 from tcljax.graph.builder import Builder
 from tcljax.graph.fates import AFFINE, IGNORED, MOVED, POOLING, POPULATION, Fate, source_of
+from tcljax.graph.history import History
 from tcljax.graph.layout import Symbol
 from tcljax.graph.operations import readers
 from tcljax.graph.record import Kind, Refused, Use
@@ -45,12 +46,14 @@ class Unread:
   Attributes:
     bases: the symbols that it was computed from.
     error: why the first of its operations was refused.
-    steps: the places of its operations in `Reading.fates`.
+    steps: the places of its operations in `History.fates`, the first is the one that was refused.
+    before: of those before them that go with a softmax or sigmoid, if that is what they are.
   """
 
   bases: tuple[Symbol, ...]
   error: ValueError
   steps: tuple[int, ...]
+  before: tuple[int, ...] = ()
 
 
 class Reading:
@@ -58,16 +61,11 @@ class Reading:
 
   Attributes:
     graph: what makes the nodes.
-    fates: of each operation so far.
-    made: by the place of an operation in `fates`, the nodes made for it.
+    history: the operations so far.
   """
 
   def __init__(self, graph: Builder) -> None:
-    self.graph, self.readers = graph, readers()
-    self.fates: list[Fate] = []
-    self.made: dict[int, list[str]] = {}
-    self._parents: dict[int, set[int]] = {}
-    self._makers: dict[int, tuple[int, Any]] = {}  # by the identity of a value, which is kept alive
+    self.graph, self.readers, self.history = graph, readers(), History()
 
   def run(
     self,
@@ -119,31 +117,19 @@ class Reading:
         return self._unrolled(params, inputs, place, source)
       if name == "while" and (found := self._repeated(params, inputs, place, source)) is not None:
         return found
-    return self._read(eqn, inputs, shapes, Origin(name, place), source)
+    return self._read(eqn, inputs, shapes, Origin(name, place, source))
 
-  def _read(self, eqn, inputs, shapes, origin, source):
+  def _read(self, eqn, inputs, shapes, origin):
     """The outputs of an operation that depends on the input, its nodes added."""
-    step = len(self.fates)
-    self.fates.append(Fate(origin.primitive, origin.place, source, IGNORED))
-    self._parents[step] = {self._makers[id(x)][0] for x in inputs if id(x) in self._makers}
-    outputs = self._as_nodes(eqn, inputs, shapes, origin, source, step)
-    self._makers.update({id(x): (step, x) for x in outputs})
+    fate = Fate(origin.primitive, origin.place, origin.source, IGNORED)
+    step = self.history.begin(fate, inputs)
+    outputs = self._as_nodes(eqn, inputs, shapes, origin, step)
+    self.history.end(step, outputs)
     return outputs
 
-  def used(self, outputs: Sequence[Any]) -> set[int]:
-    """The places in `fates` of the operations that these values are made of."""
-    waiting = [self._makers[id(x)][0] for x in outputs if id(x) in self._makers]
-    found: set[int] = set()
-    while waiting:
-      step = waiting.pop()
-      if step not in found:
-        found.add(step)
-        waiting += self._parents[step]
-    return found
-
-  def _as_nodes(self, eqn, inputs, shapes, origin, source, step):
+  def _as_nodes(self, eqn, inputs, shapes, origin, step):
     if any(isinstance(value, Unread) for value in inputs):
-      left = self._unread(inputs, None, step)
+      left = self._unread(origin.primitive, inputs, None, step)
       return [left for _ in shapes]
     graph = self.graph
     graph.origin, count = origin, len(graph.nodes)
@@ -155,26 +141,35 @@ class Reading:
         found = read(graph, use)
       except Refused:
         continue
-      self.made[step] = list(itertools.islice(graph.nodes, count, None))
-      self.fates[step] = dataclasses.replace(self.fates[step], fate=_fate(graph, self.made[step]))
+      made = list(itertools.islice(graph.nodes, count, None))
+      fates, self.history.made[step] = self.history.fates, made
+      fates[step] = dataclasses.replace(fates[step], fate=_fate(graph, made))
       return found if isinstance(found, list) else [found]
-    what_to_do = remedy(origin.primitive, inputs, eqn.params)
-    error = refusal(origin, source, what_to_do)
-    return [self._unread(inputs, error, step)] * len(shapes)
+    error = refusal(origin, remedy(origin.primitive, inputs, eqn.params, self.graph.inserts))
+    return [self._unread(origin.primitive, inputs, error, step)] * len(shapes)
 
-  def _unread(self, inputs, error, step):
+  def _unread(self, primitive, inputs, error, step):
     """What comes of an operation that is refused, or that comes after one that is."""
     bases: dict[Symbol, None] = {}
     steps: dict[int, None] = {}
+    before: dict[int, None] = {}
     for value in inputs:
       if isinstance(value, Unread):
-        bases |= dict.fromkeys(value.bases)
+        of, others = value.bases, value.before
+        if primitive == "add" and len(value.steps) == len(of) == 1:  # 1 + exp(-x)
+          base, others = self.history.before_sigmoid(of[0])
+          of = (base,)
+        bases |= dict.fromkeys(of)
         steps |= dict.fromkeys(value.steps)
+        before |= dict.fromkeys(others)
         error = error or value.error
       elif _is_unknown(value):
-        bases[value.x if isinstance(value, Comparison) else value] = None
+        base = value.x if isinstance(value, Comparison) else value
+        base, others = self.history.before_softmax(base)
+        bases[base] = None
+        before |= dict.fromkeys(others)
     assert error is not None
-    return Unread(tuple(bases), error, (*steps, step))
+    return Unread(tuple(bases), error, (*steps, step), tuple(before))
 
   def _unrolled(self, params, inputs, place, source):
     """A scan written out, step by step."""
@@ -184,22 +179,21 @@ class Reading:
     order = range(n)[::-1] if params["reverse"] else range(n)
     ys: dict[int, list[Any]] = {}
     for i in order:
-      parts = [self._entry(x, i) for x in xs]
       where = "/".join(filter(None, (place, str(i))))
+      parts = [self._entry(x, i, Origin("scan", where, source)) for x in xs]
       found = self.run(body.jaxpr, body.consts, [*fixed, *state, *parts], where, source)
       state, ys[i] = found[:carry], found[carry:]
     stacked = [self._stacked(column, place, source) for column in zip(*(ys[i] for i in range(n)))]
     return [*state, *stacked]
 
-  def _entry(self, x, i):
+  def _entry(self, x, i, origin):
     """One entry of the first axis."""
     if not isinstance(x, Symbol):
       return x if isinstance(x, (Unread, Comparison)) else x[i]
     try:
       taken = self.graph.take(x, 0, [i])
     except Refused:
-      error = refusal(Origin("scan", ""), "", remedy("scan"))
-      return Unread((x,), error, ())
+      return Unread((x,), refusal(origin, remedy("scan")), ())
     return Symbol(taken.name, taken.stored, taken.axes[1:])
 
   def _stacked(self, values, place, source):
@@ -211,7 +205,7 @@ class Reading:
         return value
     shape = next(v.shape for v in values if isinstance(v, Symbol))
     use = Use("stack", list(values), {"axis": 0}, [(len(values), *shape)], np.stack)
-    self.graph.origin = Origin("scan", place)
+    self.graph.origin = Origin("scan", place, source)
     return self.readers["stack"][0](self.graph, use)
 
   def _repeated(self, params, inputs, place, source):
@@ -252,8 +246,8 @@ def _fate(graph, made):
   return AFFINE if made else MOVED
 
 
-def refusal(origin: Origin, source: str, what_to_do: str) -> ValueError:
+def refusal(origin: Origin, what_to_do: str) -> ValueError:
   """The error for a primitive that spikes cannot carry."""
   where = f" in {origin.place}" if origin.place else ""
-  line = f" ({source})" if source else ""
+  line = f" ({origin.source})" if origin.source else ""
   return ValueError(f"the model applies `{origin.primitive}`{where}{line}: {what_to_do}")

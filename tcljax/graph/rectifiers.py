@@ -16,7 +16,7 @@ import numpy as np
 from tcljax.graph.affine import is_unknown
 from tcljax.graph.builder import Builder
 from tcljax.graph.layout import Symbol
-from tcljax.graph.maxima import larger
+from tcljax.graph.maxima import larger, smaller
 from tcljax.graph.nodes import NEURONS
 from tcljax.graph.populations import is_nonnegative, rectified
 from tcljax.graph.record import Kind, Reader, Refused, Use
@@ -31,11 +31,13 @@ class Comparison:
     x: the value.
     constant: what it is compared with, as `Builder.constant` gives it.
     above: whether it is true above the constant; else below.
+    of: the two values that are compared, where `x` is their difference; else None.
   """
 
   x: Symbol
   constant: np.ndarray
   above: bool
+  of: tuple[Symbol, Symbol] | None = None
 
 
 def _symbol(graph: Builder, x: Any) -> Symbol:
@@ -88,8 +90,7 @@ def _read_min(graph: Builder, use: Use) -> Symbol:
   x, y = use.inputs if isinstance(use.inputs[0], Symbol) else use.inputs[::-1]
   x = _symbol(graph, x)
   if isinstance(y, Symbol):
-    difference = graph.add(x, graph.affine(y, scale=-1.0))
-    return graph.add(x, graph.affine(rectified(graph, difference), scale=-1.0))
+    return smaller(graph, x, y)
   return _at_most(graph, x, y)
 
 
@@ -144,13 +145,14 @@ def _read_comparison(graph: Builder, use: Use) -> Comparison:
   above = use.primitive in ("gt", "ge")
   if not isinstance(x, Symbol):
     x, c, above = c, x, not above
-  x = _symbol(graph, x)
+  x, of = _symbol(graph, x), None
   if isinstance(c, Symbol):
+    of = (x, c)
     x, c = graph.add(x, graph.affine(c, scale=-1.0)), 0.0
   elif is_unknown(c):
     raise Refused
   x = graph.broadcast(x, use.shapes[0])
-  return Comparison(x, graph.constant(x, c), above)
+  return Comparison(x, graph.constant(x, c), above, of)
 
 
 def _read_not(graph: Builder, use: Use) -> Comparison:
@@ -158,6 +160,34 @@ def _read_not(graph: Builder, use: Use) -> Comparison:
   if not isinstance(found, Comparison):
     raise Refused
   return dataclasses.replace(found, above=not found.above)
+
+
+def _read_known(graph: Builder, use: Use) -> np.ndarray:
+  """What holds of all finite numbers: each equals itself, and neither infinity nor NaN."""
+  x, *others = use.inputs
+  if use.primitive == "is_finite":
+    return np.ones(use.shapes[0], bool)
+  (y,) = others
+  if x == y:
+    return np.full(use.shapes[0], use.primitive == "eq")
+  constants = [np.asarray(value, np.float64) for value in (x, y) if not is_unknown(value)]
+  if not constants or np.any(np.isfinite(constants)):
+    raise Refused
+  return np.full(use.shapes[0], use.primitive == "ne")
+
+
+def _read_and_or(graph: Builder, use: Use) -> Any:
+  """With truth values that are known, all of them alike."""
+  found, known = use.inputs if isinstance(use.inputs[0], Comparison) else use.inputs[::-1]
+  if not isinstance(found, Comparison) or is_unknown(known):
+    raise Refused
+  known = np.broadcast_to(np.asarray(known), use.shapes[0])
+  decided = known if use.primitive == "or" else ~known
+  if not np.any(decided):
+    return found
+  if np.all(decided):
+    return known
+  raise Refused
 
 
 def _read_as_number(graph: Builder, use: Use) -> Comparison:
@@ -186,6 +216,10 @@ def _chosen(graph, where, yes, no):
   """One of two values, by a comparison; both are functions of what is compared."""
   x, c = where.x, where.constant
   above, below = (yes, no) if where.above else (no, yes)
+  if where.of == (above, below):
+    return larger(graph, above, below)
+  if where.of == (below, above):
+    return smaller(graph, above, below)
   lines = [_line(graph, x, value) for value in (above, below)]
   if None not in lines:
     (up, up_shift), (down, down_shift) = lines
@@ -254,6 +288,8 @@ READERS: dict[str, Reader] = {
   "abs": _read_abs,
   **dict.fromkeys(("gt", "ge", "lt", "le"), _read_comparison),
   "not": _read_not,
+  **dict.fromkeys(("eq", "ne", "is_finite"), _read_known),
+  **dict.fromkeys(("and", "or"), _read_and_or),
   "convert_element_type": _read_as_number,
   "mul": _read_mul,
   "select_n": _read_select,

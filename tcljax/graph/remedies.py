@@ -6,6 +6,9 @@ A primitive may be refused for several reasons; its inputs and parameters tell t
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+
 from tcljax.graph.layout import Symbol
 
 _OTHERS = (
@@ -35,6 +38,10 @@ _CURVED = (
   "SiLU, softplus, sigmoid or tanh, and train the network so; leave a softmax or sigmoid at the "
   "end out, as the largest logit is the answer without it"
 )
+_EXPONENTIAL = (
+  "leave a softmax or sigmoid at the end out, as the largest logit is the answer without it; "
+  "within the network, as in attention, put ReLU in place of softmax or softplus, and train it so"
+)
 _SOFTMAX = (
   "leave a softmax at the end out, as the largest logit is the answer without it; within the "
   "network, as in attention, spikes cannot compute it"
@@ -47,6 +54,18 @@ _STATISTICS = (
 _MAXIMUM = (
   "use average pooling, or give maximum pooling to the activation before or after it, "
   "self.act(name=..., max_pool=tcljax.MaxPool(2))(x), which is the same network"
+)
+_LARGE_MAXIMUM = (
+  "of numbers of either sign a maximum is read of at most 32: apply ReLU before it, as neurons "
+  "take the maximum of what they compute, however many there are, or use average pooling"
+)
+_DILATED = "windows of a maximum hold neighbors: leave window_dilation and base_dilation at 1"
+_OF_PARTS = (
+  "take parts out by x[:, a:b], compute with them, and put them back by x.at[:, a:b].set(...)"
+)
+_FEW_SUMMANDS = (
+  "add at most 32 numbers to one, or multiply by a matrix of zeros and ones; no number "
+  "of one example may come to another"
 )
 _TWO_BRANCHES = (
   "spikes cannot carry a maximum of two branches: add or concatenate them, and train the network so"
@@ -69,30 +88,40 @@ _CONVOLUTION = (
 _PADDING = "pad with a finite number, and not along the batch"
 _CONSTANT_PART = "join along another axis than the batch"
 _REPEATING = "repeat along another axis than the batch"
+_NOT_FINITE = (
+  "its constants, such as weights, hold NaN, infinity or 1 / 0: let them be finite; cut out what "
+  "minus infinity hides"
+)
 _WHOLE_NUMBERS = "neurons carry no whole numbers or truth values: leave rounding and casts out"
 
 _BY_NAME = {
-  **dict.fromkeys(("exp", "exp2", "expm1", "log", "log1p", "logistic", "tanh", "erf"), _CURVED),
+  **dict.fromkeys(("exp2", "expm1", "log", "log1p", "logistic", "tanh", "erf"), _CURVED),
   **dict.fromkeys(("erfc", "pow", "cbrt", "sin", "cos", "tan", "atan2"), _CURVED),
   **dict.fromkeys(("square", "sqrt", "rsqrt"), _STATISTICS),
-  **dict.fromkeys(
-    ("gt", "ge", "lt", "le", "eq", "ne", "select_n", "abs", "sign"), _OTHER_ACTIVATION
-  ),
   **dict.fromkeys(("min", "clamp"), _BOUND),
-  **dict.fromkeys(("reduce_window_max", "cummax"), _MAXIMUM),
+  "exp": _EXPONENTIAL,
+  **dict.fromkeys(("reduce_window_max", "reduce_window_min", "cummax", "cummin"), _MAXIMUM),
   **dict.fromkeys(("scan", "while", "cond"), _LOOP),
-  **dict.fromkeys(("gather", "dynamic_slice", "scatter", "sort", "top_k"), _INDEXING),
+  **dict.fromkeys(("sort", "top_k", "approx_top_k"), _INDEXING),
+  **dict.fromkeys(("scatter-mul", "scatter-min", "scatter-max"), _OF_PARTS),
   **dict.fromkeys(("round", "floor", "ceil", "convert_element_type"), _WHOLE_NUMBERS),
-  **dict.fromkeys(("slice", "transpose", "reshape", "squeeze"), _EXAMPLES),
-  "reduce_sum": _EXAMPLES,
-  "argmax": _LOGITS,
+  **dict.fromkeys(("slice", "split", "transpose", "reshape", "squeeze", "rev"), _EXAMPLES),
+  **dict.fromkeys(("reduce_sum", "cumsum", "tile"), _EXAMPLES),
+  **dict.fromkeys(("argmax", "argmin"), _LOGITS),
   "conv_general_dilated": _CONVOLUTION,
   "broadcast_in_dim": _REPEATING,
 }
+_CHOICES = (
+  *("gt", "ge", "lt", "le", "eq", "ne", "select_n", "abs", "sign"),
+  *("and", "or", "xor", "not", "is_finite"),
+)
 
 
 def remedy(
-  primitive: str, inputs: Sequence[Any] = (), params: Mapping[str, Any] | None = None
+  primitive: str,
+  inputs: Sequence[Any] = (),
+  params: Mapping[str, Any] | None = None,
+  inserts: bool = False,
 ) -> str:
   """What a user can do whose model applies this primitive where it cannot be read.
 
@@ -100,12 +129,14 @@ def remedy(
     primitive: its name.
     inputs: symbols and constants that it was applied to.
     params: its parameters.
+    inserts: whether it stands in a function that gets its neurons from the tracer.
   """
-  return _remedy(primitive, inputs, params or {})
-
-
-def _remedy(primitive: str, inputs: Sequence[Any], params: Mapping[str, Any]) -> str:
+  params = params or {}
   several = sum(isinstance(value, Symbol) for value in inputs) > 1
+  if inserts and not all(_is_finite(value, primitive) for value in inputs):
+    return _NOT_FINITE
+  if primitive in _CHOICES or any(_is_comparison(value) for value in inputs):
+    return _OTHER_ACTIVATION
   match primitive:
     case "max":
       return _TWO_BRANCHES if several else _RELU
@@ -117,6 +148,18 @@ def _remedy(primitive: str, inputs: Sequence[Any], params: Mapping[str, Any]) ->
       return _EXAMPLES
     case "dot_general":
       return _STATISTICS if several else _PRODUCT
+    case "reduce_max" | "reduce_min" | "reduce_window_max" | "reduce_window_min" if inserts:
+      return _of_maximum(inputs, params)
+    case "cummax" | "cummin" if inserts:
+      return _EXAMPLES if inputs else _LARGE_MAXIMUM
+    case "gather" | "dynamic_slice" | "scatter" | "scatter-add" | "scatter-sub":
+      indices = inputs[1:2] if primitive.startswith("scatter") else inputs[1:]
+      if any(isinstance(value, Symbol) for value in indices):
+        return _INDEXING
+      if primitive in ("scatter-add", "scatter-sub") and isinstance(inputs[2], Symbol):
+        return _FEW_SUMMANDS
+      of_function = primitive == "scatter" and params["update_jaxpr"] is not None
+      return _OF_PARTS if of_function else _EXAMPLES
     case "reduce_max":  # over the channels it is no pooling
       x = inputs[0] if inputs else None
       last = isinstance(x, Symbol) and any(len(x.stored) - 1 in x.axes[k] for k in params["axes"])
@@ -126,3 +169,27 @@ def _remedy(primitive: str, inputs: Sequence[Any], params: Mapping[str, Any]) ->
     case "concatenate":
       return _CONSTANT_PART if params["dimension"] else _EXAMPLES
   return _BY_NAME.get(primitive, _OTHERS)
+
+
+def _is_comparison(value):
+  """Whether an input is the truth of a comparison with something that depends on the input."""
+  return not isinstance(value, Symbol) and not hasattr(value, "dtype")
+
+
+def _is_finite(value, primitive):
+  """Whether a constant is, and what is divided by it."""
+  if not hasattr(value, "dtype") or not jnp.issubdtype(value.dtype, jnp.floating):
+    return True
+  value = np.asarray(value).astype(np.float64)
+  return bool(np.isfinite(value).all()) and (primitive != "div" or bool(np.all(value != 0)))
+
+
+def _of_maximum(inputs: Sequence[Any], params: Mapping[str, Any]) -> str:
+  """Of one in a function that is traced; nothing is known of what is refused only at the end."""
+  if not inputs or not isinstance(inputs[0], Symbol):
+    return _LARGE_MAXIMUM
+  sizes = params.get("window_dimensions")
+  axes = params["axes"] if sizes is None else [k for k, n in enumerate(sizes) if n > 1]
+  if any(inputs[0].has_batch(axis) for axis in axes):
+    return _EXAMPLES
+  return _DILATED

@@ -1,7 +1,6 @@
 """Operations that move values and compute nothing."""
 
 import itertools
-import math
 from typing import Any
 
 import jax
@@ -170,57 +169,6 @@ def _read_unstack(graph: Builder, use: Use) -> list[Symbol]:
   return [Symbol(y.name, y.stored, (*y.axes[:axis], *y.axes[axis + 1 :])) for y in taken]
 
 
-def _read_update(graph: Builder, use: Use) -> Symbol:
-  """A part that is put at a place that is known, into a value or a constant."""
-  whole, part, *starts = use.inputs
-  if any(map(is_unknown, starts)):
-    raise Refused
-  shape = tuple(use.shapes[0])
-  sizes = part.shape
-  starts = [min(max(int(s), 0), n - m) for s, n, m in zip(starts, shape, sizes)]
-  return _put(graph, whole, part, starts, shape)
-
-
-def _read_scatter(graph: Builder, use: Use) -> Symbol:
-  """A part put into a constant, as one block: found from where its numbers go."""
-  whole, indices, part = use.inputs
-  if is_unknown(whole) or is_unknown(indices) or not isinstance(part, Symbol):
-    raise Refused
-  shape = tuple(use.shapes[0])
-  positions = np.arange(1, 1 + math.prod(part.shape), dtype=np.int32).reshape(part.shape)
-  found = np.asarray(use.bind(np.zeros(shape, np.int32), indices, positions))
-  places = np.argwhere(found)
-  if len(places) != positions.size:
-    raise Refused
-  starts, ends = places.min(axis=0), places.max(axis=0) + 1
-  block = found[tuple(map(slice, starts, ends))]
-  if block.size != positions.size or np.any(block.ravel() != positions.ravel()):
-    raise Refused
-  return _put(graph, whole, graph.reshaped(part, block.shape), starts.tolist(), shape)
-
-
-def _put(graph, whole, part, starts, shape):
-  """A part, at a place, in place of what a value or a constant has there."""
-  sizes = part.shape
-  inside = np.zeros(shape, bool)
-  inside[tuple(slice(s, s + m) for s, m in zip(starts, sizes))] = True
-  room = [(s, n - m - s, 0) for s, n, m in zip(starts, shape, sizes)]
-  if isinstance(part, Symbol):
-    part = padded(graph, part, room)
-  else:
-    part = np.pad(np.asarray(part).astype(np.float64), [p[:2] for p in room])
-  if isinstance(whole, Symbol):
-    whole = graph.affine(whole, scale=(~inside).astype(np.float64))
-  else:
-    whole = np.where(inside, 0.0, np.asarray(whole).astype(np.float64))
-  if isinstance(whole, Symbol) and isinstance(part, Symbol):
-    return graph.add(whole, part)
-  if isinstance(whole, Symbol):
-    return graph.affine(whole, shift=part)
-  assert isinstance(part, Symbol)  # one of the two is
-  return graph.affine(part, shift=whole)
-
-
 OPERATIONS = (
   Operation(
     name="reshape",
@@ -249,11 +197,6 @@ OPERATIONS = (
     name="concatenate",
     run=lambda *xs, axis: jnp.concatenate(xs, axis),
     form=forms.concatenate,
-    read={
-      "concatenate": _read_concatenate,
-      "stack": _read_stack,
-      "dynamic_update_slice": _read_update,
-      "scatter": _read_scatter,
-    },
+    read={"concatenate": _read_concatenate, "stack": _read_stack},
   ),
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tcljax.graph.nodes import Node
-from tcljax.graph.record import Kind, Operation
+from tcljax.graph.record import Kind, Operation, Refused
 
 Arrays = dict[str, dict[str, np.ndarray]]
 AFFINE = "affine"  # the operation whose arrays, `scale` and `shift`, others take up
@@ -20,10 +20,12 @@ class Origin:
   Attributes:
     primitive: the operation of JAX that made it.
     place: names of the user's modules around it, joined by slashes.
+    source: file and line of the user's code, "net.py:12"; "" where that is unknown.
   """
 
   primitive: str
   place: str
+  source: str = ""
 
 
 class Store:
@@ -39,6 +41,7 @@ class Store:
     shapes: of their values, the batch included.
     origins: of each node.
     origin: of the nodes that are made next.
+    nonnegative: whether each of the first nodes is never below 0, see `populations`.
     successors: for some nodes the node that was made in their place, as one that pools besides.
   """
 
@@ -49,6 +52,7 @@ class Store:
     self.shapes: dict[str, tuple[int, ...]] = {}
     self.origins: dict[str, Origin] = {}
     self.origin = Origin("", "")
+    self.nonnegative: dict[str, bool] = {}
     self.successors: dict[str, str] = {}
     self._made: dict[Any, str] = {}
 
@@ -70,10 +74,15 @@ class Store:
       settings: of the node.
       arrays: of the node.
       name: of its own; by default the operation and a number.
+
+    Raises:
+      Refused: if a function that is traced holds numbers that are not finite.
     """
     key = (op, *inputs, *sorted((settings or {}).items())) if not arrays else None
     if not name and key in self._made:
       return self._made[key]
+    if self.inserts and not all(np.isfinite(array).all() for array in (arrays or {}).values()):
+      raise Refused
     name = name or f"{op}:{len(self.nodes) + 1}"
     self.nodes[name] = Node(name, op, tuple(inputs), tuple(sorted((settings or {}).items())))
     self.shapes[name], self.origins[name] = tuple(map(int, shape)), self.origin

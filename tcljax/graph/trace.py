@@ -6,27 +6,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from tcljax.checks import check_choice, check_function, must_be
 from tcljax.files import why
 from tcljax.graph.assembly import Assembled, assembled
 from tcljax.graph.comparison import check_same
-from tcljax.graph.fates import (
-  AFFINE,
-  AFTER_REFUSED,
-  DROPPED,
-  FOLDED,
-  IGNORED,
-  POOLING,
-  POPULATION,
-  REFUSED,
-  Fate,
-  table,
-)
+from tcljax.graph.explanation import fates_of, fates_of_graph
+from tcljax.graph.fates import Fate, source_of_error, table
 from tcljax.graph.fold import folded
-from tcljax.graph.model import BATCHES, check_batch_size_unused
+from tcljax.graph.model import BATCHES, check_batch_size_unused, differing
 from tcljax.graph.network import GraphNetwork
-from tcljax.graph.reading import Unread
+from tcljax.graph.nodes import Graph
 from tcljax.kernels import convolution
 from tcljax.layers.collections import PARAMS, Variables
 from tcljax.models.pooling import POOLINGS
@@ -117,7 +109,7 @@ def trace(function: Callable[[Any], Any], example: Any, *, pooling: str = "gate"
   if pooling == "average":  # another network, which the function does not compute
     found = _at_two_batch_sizes(function, example, pooling)
     traced, into = _folded(found)
-  fates = _fates(found, dict(zip(found.unread, endings)), into, traced.model)
+  fates = fates_of(found, into, traced.model.graph, endings)
   return dataclasses.replace(traced, operations=fates)
 
 
@@ -129,8 +121,10 @@ def explain(function: Any, example: Any = None, *, pooling: str = "gate") -> str
   the logits tell the answer; `refused`, with the reason; `after a refusal`; and `not used`.
 
   Args:
-    function: what `tcljax.trace` takes, which is refused at no operation here; or what it gave.
-    example: as for `tcljax.trace`; not for what it gave.
+    function: what `tcljax.trace` takes, which is refused at no operation here; or what it gave; or
+      a network from `tcljax.convert`. One from `tcljax.load` knows its own operations alone, and no
+      longer those of the model that it was made from.
+    example: as for `tcljax.trace`; not for networks.
     pooling: as for `tcljax.trace`.
 
   Returns:
@@ -151,6 +145,8 @@ def explain(function: Any, example: Any = None, *, pooling: str = "gate") -> str
   """
   if isinstance(function, Traced):
     return table(function.operations)
+  if isinstance(graph := getattr(function, "graph", None), Graph):
+    return table(getattr(function, "operations", ()) or fates_of_graph(graph))
   check_function("function", function, ("a batch of inputs",))
   check_choice("pooling", pooling, POOLINGS)
   example = _shapes(example)
@@ -162,7 +158,7 @@ def explain(function: Any, example: Any = None, *, pooling: str = "gate") -> str
       endings = check_same(function, traced.model.apply, traced.variables, example, found.unread)
     except ValueError:
       pass  # what is refused stands in the table
-  return table(_fates(found, dict(zip(found.unread, endings)), into, traced.model))
+  return table(fates_of(found, into, traced.model.graph, endings))
 
 
 def _shapes(example: Any) -> Any:
@@ -173,10 +169,29 @@ def _shapes(example: Any) -> Any:
   """
   leaves = jax.tree.leaves(example)
   for leaf in leaves or [example]:
-    if len(getattr(leaf, "shape", ())) < 1 or not hasattr(leaf, "dtype"):
+    if len(getattr(leaf, "shape", ())) < 1 or not _holds_numbers(leaf):
       wanted = "a batch of inputs [B, ...], or jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.float32)"
       raise ValueError(must_be("example", leaf, wanted))
+    if 0 in leaf.shape[1:]:
+      raise ValueError(
+        f"example has inputs of shape {tuple(leaf.shape[1:])}, which hold no numbers"
+      )
   return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), example)
+
+
+def _holds_numbers(leaf):
+  """Whether an array holds real numbers: no complex ones, no text, no keys of random numbers."""
+  try:
+    kind = np.dtype(leaf.dtype)
+  except (AttributeError, TypeError):
+    return False
+  return any(jnp.issubdtype(kind, of) for of in (jnp.floating, jnp.integer, jnp.bool_))
+
+
+_CHANGES = (
+  "the function does not do the same in every call: it keeps values from one call for the next, as "
+  "keys of random numbers or counts; let it depend on its input alone"
+)
 
 
 def _read(
@@ -192,19 +207,29 @@ def _read(
   )
   try:
     with convolution.as_written():
-      closed, returned = jax.make_jaxpr(function, return_shape=True)(sized)
+      # A function of our own, as JAX remembers what it has traced of the user's.
+      closed, returned = jax.make_jaxpr(lambda x: function(x), return_shape=True)(sized)
+  except jax.errors.UnexpectedTracerError:
+    raise ValueError(_CHANGES) from None
   except Exception as error:  # of any kind, as the function is the user's
     shapes = [leaf.shape for leaf in jax.tree.leaves(sized)]
+    at = source_of_error(error)
     raise ValueError(
-      f"the function cannot be traced on inputs of shape {', '.join(map(str, shapes))}: "
-      f"{type(error).__name__}: {why(error)}"
+      f"the function cannot be traced on inputs of shape {', '.join(map(str, shapes))}"
+      f"{at and f' ({at})'}: {type(error).__name__}: {why(error)}"
     ) from error
+  if any(isinstance(held, Tracer) for held in closed.consts):  # of a call before
+    raise ValueError(_CHANGES)
   return assembled(closed, returned, sized, inserts=True, pooling=pooling, lenient=lenient)
 
 
 def _at_two_batch_sizes(function: Callable[[Any], Any], example: Any, pooling: str) -> Assembled:
   """What was read of a function, which is the same at two numbers of examples."""
   one, other = (_read(function, example, batch, pooling) for batch in BATCHES)
+  if differing(one, other) is not None:
+    again = _read(function, example, BATCHES[0], pooling)
+    if differing(one, again) is not None:
+      raise ValueError(_CHANGES)
   check_batch_size_unused(one, other)
   return one
 
@@ -214,50 +239,3 @@ def _folded(found: Assembled) -> tuple[Traced, dict[str, str]]:
   short = folded(found.graph, found.arrays)
   variables = {PARAMS: jax.tree.map(jnp.asarray, short.arrays)}
   return Traced(GraphNetwork(short.graph), variables, ()), short.into
-
-
-def _ends(found: Assembled) -> list[Unread | None]:
-  return found.unread
-
-
-def _fates(
-  found: Assembled,
-  endings: dict[Unread | None, str],
-  into: dict[str, str],
-  model: GraphNetwork,
-) -> tuple[Fate, ...]:
-  """The fates of all operations, with what they became in the folded graph."""
-  fates = list(found.fates)
-  populations = {*model.graph.populations()}
-  for step, made in found.made.items():
-    fate = fates[step]
-    became = [into[name] for name in made]
-    neurons = [name for name in dict.fromkeys(became) if name in populations]
-    if fate.fate in (POPULATION, POOLING) and neurons:
-      fate = dataclasses.replace(fate, detail=", ".join(neurons))
-    elif fate.fate == AFFINE and made:
-      taken = all(
-        name.startswith("affine:") and not into[name].startswith("affine:") for name in made
-      )
-      fate = dataclasses.replace(
-        fate, fate=FOLDED if taken else AFFINE, detail=", ".join(dict.fromkeys(became))
-      )
-    elif fate.fate == AFFINE:  # a population has taken it up
-      fate = dataclasses.replace(fate, fate=FOLDED)
-    fates[step] = fate
-  for step, fate in enumerate(fates):
-    if step not in found.used:
-      fates[step] = dataclasses.replace(fate, fate=IGNORED, detail="")
-  for left, ending in endings.items():
-    if left is None:
-      continue
-    first, *_ = left.steps or (None,)
-    for step in left.steps:
-      if ending:
-        fates[step] = dataclasses.replace(fates[step], fate=DROPPED, detail=ending)
-      elif step == first:
-        reason = str(left.error).partition(": ")[2]
-        fates[step] = dataclasses.replace(fates[step], fate=REFUSED, detail=reason)
-      else:
-        fates[step] = dataclasses.replace(fates[step], fate=AFTER_REFUSED)
-  return tuple(fates)

@@ -12,6 +12,7 @@ from tcljax.conversion.early_exit import answer_early, choose_margin
 from tcljax.conversion.network import SpikingNetwork, convert
 from tcljax.data import Examples, evaluation_batches
 from tcljax.distributed import parallel
+from tcljax.graph import explain
 from tcljax.layers.collections import Variables
 from tcljax.maths.encoding import time_first
 from tcljax.models.precision import in_float32
@@ -95,7 +96,7 @@ def convert_and_verify(
     tables.write_results(output, results, f"{experiment.name}, converted")
   populations = loaded.graph.populations()
   say(
-    f"{len(populations)} populations of neurons: {', '.join(populations)}\n"
+    f"{explain(network)}\n\n{len(populations)} populations of neurons: {', '.join(populations)}\n"
     f"\n{tables.accuracy_table(results)}\n\n"
     f"verified: {output} read back gives the same spikes; folding moved the accuracy by at most "
     f"{moved:.2f} points at any T"

@@ -44,6 +44,7 @@ from tcljax.maths.histogram import (
   percentile_threshold,
 )
 from tcljax.maths.inputs import as_floats
+from tcljax.maths.trees import Tree, count, without_batch
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 
 METHODS = ("percentile", "maximum", "least_squares")
@@ -63,12 +64,13 @@ class _Observed(Activation):
     self.check_name()
     self.check_first_use("observed", "histogram")
     x = self.activate(self.pooled(x))
-    leave(self, "observed", "histogram", histogram(x, self.per_channel))
+    bound = math.inf if self.bound is None else self.bound
+    leave(self, "observed", "histogram", (histogram(x, self.per_channel), bound))
     return x
 
 
 class CalibrationError(ValueError):
-  """A network whose activations give no thresholds: not finite, out of range, or dead."""
+  """A network whose activations give no thresholds: not finite, out of range, or all dead."""
 
 
 def check_calibration(method: str, percentile: float, v_init: float, instalments: int) -> None:
@@ -84,7 +86,7 @@ def check_calibration(method: str, percentile: float, v_init: float, instalments
 def calibrate(
   model: nn.Module,
   variables: Variables,
-  batches: Iterable[jax.Array],
+  batches: Iterable[Any],
   spiking: SpikingConfig = SpikingConfig(),
   *,
   method: str = "least_squares",
@@ -103,16 +105,19 @@ def calibrate(
   Args:
     model: a network with a field `act`.
     variables: its trained variables; a collection `clipping` already there is replaced.
-    batches: inputs [B, ...] as the network takes them, from the training set; integers and
-      booleans are taken as float32. Where `spiking` has encoding="frames", each is [T, B, ...], and
-      the activations are those of the mean of the T frames.
+    batches: inputs [B, ...] as the network takes them, from the training set, without labels;
+      integers and booleans are taken as float32. Where `spiking` has encoding="frames", each is
+      [T, B, ...], and the activations are those of the mean of the T frames. Of a network that
+      takes several arrays, each batch is a tuple or dictionary of them.
     spiking: the simulation that the thresholds are for; "least_squares" knows its T.
     method: the threshold of "least_squares" error of the T-step quantized activation, the
       "percentile" of the activations (Rueckauer et al., 2017), or their "maximum" (Diehl et al.,
       2015). A percentile that is zero (a layer seldom active) becomes the maximum.
     percentile: in (0, 100), for method="percentile".
     per_channel: one threshold a channel (the last axis) instead of one a layer. A channel that
-      never was active takes the threshold of its whole layer.
+      never was active takes the threshold of its whole layer, and a layer that never was the
+      largest of all layers, or its `bound`: as that of LeakyReLU's negative side, on data without
+      negative numbers. `tcljax.diagnose` tells which ones are `dead`.
     v_init: initial membrane potential as a fraction of the threshold, or each of its parts. One
       half in one part rounds to nearest, the best for a constant current; less waits for more of a
       current that varies.
@@ -128,8 +133,8 @@ def calibrate(
     ValueError: on an unknown method, a percentile outside (0, 100), no batches, inputs that are no
       real numbers or other ones in JAX, or a model that `tcljax.convert` would refuse, such as one
       without a field `act`.
-    CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never
-      was active.
+    CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never was
+      active in a network that gives all inputs the same answer.
 
   Examples:
     >>> import jax
@@ -159,19 +164,24 @@ def calibrate(
   # Without what earlier thresholds may hold, as new ones take their place.
   trained = as_variables(without(variables, CLIPPING))
   totals: dict[Path, Histogram] = {}
-  shapes = set()
+  bounds: dict[Path, float] = {}
+  shapes = []
+  largest, examples = None, 0  # of the batches
   for batch in batches:
     batch = as_simulated("batches", batch, spiking.encoding, spiking.time_steps)
     given = of_one_step(batch, spiking.encoding)
-    if given.shape[1:] not in shapes:
-      check_convertible(model, trained, given.shape[1:])
-      shapes.add(given.shape[1:])
+    if (shape := without_batch(given)) not in shapes:
+      check_convertible(model, trained, shape)
+      shapes.append(shape)
     with told_of_inputs(model, trained, given):
       left = jax.device_get(observe(trained, batch))
     observed: dict[Path, Any] = traverse_util.flatten_dict(left)
-    for (*path, _), new in observed.items():
+    for (*path, _), (new, bound) in observed.items():
       new = Histogram(new.counts.astype(np.int64), new.maximum)
       totals[tuple(path)] = totals[tuple(path)] + new if tuple(path) in totals else new
+      bounds[tuple(path)] = float(bound)
+    if count(given) > examples:
+      largest, examples = batch, count(given)
   if not totals:
     raise ValueError("batches is empty: give inputs to calibrate on, such as [images]")
 
@@ -182,7 +192,7 @@ def calibrate(
       return np.asarray(activations.maximum, np.float64)
     return least_squares_threshold(activations, spiking.time_steps, v_init)
 
-  found = {}
+  chosen = {}
   for path, activations in totals.items():
     name = "/".join(path)
     if not np.isfinite(activations.maximum).all():
@@ -193,20 +203,38 @@ def calibrate(
         f"than {LIMIT:.3g}: scale the inputs or the weights down"
       )
     thresholds = choose(activations)
-    if not thresholds.all():  # dead, or so seldom active that the percentile is zero
+    if (
+      activations.maximum.max() > 0 and not thresholds.all()
+    ):  # dead, or so seldom active that the percentile is zero
       layer = Histogram(
         activations.counts.sum(axis=0, keepdims=True), activations.maximum.max(keepdims=True)
       )
-      fallback = choose(layer)[0] or layer.maximum[0]
-      if not fallback > 0:
-        raise CalibrationError(
-          f"activation {name!r} never is above zero on these inputs: "
-          "the network is dead there, no threshold can be found"
-        )
-      thresholds = np.where(thresholds > 0, thresholds, fallback)
+      thresholds = np.where(thresholds > 0, thresholds, choose(layer)[0] or layer.maximum[0])
+    chosen[path] = thresholds
+  silent = [path for path, thresholds in chosen.items() if not thresholds.any()]
+  if silent:
+    if len(silent) == len(chosen) or _answers_alike(network, trained, largest, spiking):
+      raise CalibrationError(
+        f"activation {'/'.join(silent[0])!r} never is above zero on these inputs: "
+        "the network is dead there, no threshold can be found"
+      )
+    most = max(thresholds.max() for thresholds in chosen.values())
+    chosen |= {path: np.full_like(chosen[path], min(most, bounds[path])) for path in silent}
+  found = {}
+  for path, thresholds in chosen.items():
     tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)
     found[path] = new_thresholds(clipping.raw_from_threshold(tau), v_init, instalments)
   return with_thresholds(variables, found)
+
+
+def _answers_alike(
+  network: nn.Module, variables: Variables, batch: Tree, spiking: SpikingConfig
+) -> bool:
+  """Whether a network gives all inputs of a batch the same answer; of one input it is not known."""
+  x = constant_input(as_floats("batches", batch), spiking.encoding, time_axis=0)
+  outputs, _ = network.apply(variables, x, mutable=["observed"])
+  leaves = jax.tree.leaves(jax.device_get(outputs))
+  return count(x) > 1 and all((leaf == leaf[:1]).all() for leaf in leaves)
 
 
 def thresholds(variables: Variables) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """`convert.py` as a user runs it."""
 
 import json
+import re
 
 import numpy as np
 
@@ -12,6 +13,9 @@ def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys):
   output = tmp_path / "snn"
   assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={output}"]) == 0
   out = capsys.readouterr().out
+  # What became of each operation of the model.
+  assert re.search(r"conv_general_dilated +affine +\S+/conv1_1 +.*conv:1", out)
+  assert re.search(r"neurons +population +\S+/act1_1 +.*act1_1", out)
   assert "verified" in out and "spikes/neuron" in out and "agrees with ANN %" in out
   converted = json.loads((output / "results.json").read_text())
   trained = json.loads((workdir / "results.json").read_text())

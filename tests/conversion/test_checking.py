@@ -116,6 +116,47 @@ def chain(op, count, settings=()):
   )
 
 
+def takes(*lengths):
+  """Nodes that each take the first entry of another axis so often."""
+  names = ["input:0", *(f"take:{axis}" for axis in range(1, len(lengths) + 1))]
+  settings = [(("axis", axis), ("indices", (0,) * n)) for axis, n in enumerate(lengths, 1)]
+  before = itertools.pairwise(names)
+  return Graph(
+    tuple(Node(name, "take", (of,), held) for (of, name), held in zip(before, settings)), names[-1]
+  )
+
+
+def test_entries_taken_many_times_are_told():
+  check_description(takes(2**13, 2**13), (1, 1, 1), tcljax.SpikingConfig(), {})
+  for graph, shape in ((takes(2**13, 2**13, 2), (1, 1, 1)), (takes(2**18), (4, 2**9))):
+    with pytest.raises(ValueError, match=r"numbers in node 'take:\d', and 67108864 are the most"):
+      check_description(graph, shape, tcljax.SpikingConfig(), {})
+
+
+@pytest.mark.parametrize(
+  "settings, message",
+  [
+    ({"axis": 1, "indices": (0, -1)}, "indices=-1 must be a whole number from 0 to 2"),
+    ({"axis": 1, "indices": (0, True)}, "indices=True must be a whole number from 0 to 2"),
+    ({"axis": 1, "indices": (0, (0,))}, r"indices=\(0,\) must be a whole number from 0 to 2"),
+    ({"axis": 1, "indices": (0,), "mode": "wrap"}, "its settings are"),
+  ],
+)
+def test_entries_that_are_not_there_cannot_be_taken(settings, message):
+  node = Node("take:1", "take", ("input:0",), tuple(sorted(settings.items())))
+  with pytest.raises(ValueError, match=f"node 'take:1': {message}"):
+    check_description(Graph((node,), "take:1"), (3,), tcljax.SpikingConfig(), {})
+
+
+def test_sums_that_repeat_one_another_are_told():
+  """Along axes of size 1, so that a sum is larger than what it is made of."""
+  shapes = {"a": (2**14, 1), "b": (1, 2**14)}
+  parts = [Node(name, "reshape", ("input:0",), (("shape", n),)) for name, n in shapes.items()]
+  graph = Graph((*parts, Node("c", "add", ("a", "b"))), "c")
+  with pytest.raises(ValueError, match="268435456 numbers in node 'c', and 67108864 are the most"):
+    check_description(graph, (2**14,), tcljax.SpikingConfig(), {})
+
+
 @pytest.mark.parametrize(
   "graph, message",
   [

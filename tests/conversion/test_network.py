@@ -30,6 +30,23 @@ def test_a_loaded_network_can_be_calibrated_tuned_and_converted_again(network, i
   assert again.graph == network.graph
 
 
+def test_what_became_of_each_operation_of_the_model_is_told(network, tmp_path):
+  lines = tcljax.explain(network).splitlines()[1:]
+  nodes = {node.name: node for node in network.graph.nodes}
+  told = [line.split()[-1].rstrip(",") for line in lines]
+  assert {name for name in nodes if name.split(":")[0] in ("conv", "dense")} <= {*told}
+  populations = [line for line in lines if line.startswith("neurons")]
+  assert [line.split()[-1] for line in populations] == network.graph.populations()
+  assert any(" folded " in line and "norm" in line for line in lines)
+  # One that was read again knows its own operations.
+  loaded = tcljax.load(tcljax.save(network, tmp_path / "net"))
+  told = [line.split() for line in tcljax.explain(loaded).splitlines()[1:]]
+  assert [(words[0], words[-1]) for words in told] == [(n.op, n.name) for n in nodes.values()]
+  fates = {name: fate for _, fate, name in told}
+  assert all(fates[name] in ("population", "pooling") for name in network.graph.populations())
+  assert fates["conv:1"] == "affine"
+
+
 def test_other_types_of_input_are_taken(network, images):
   expected = network(images)
   np.testing.assert_allclose(network(images.tolist()), expected, rtol=1e-6)

@@ -100,6 +100,10 @@ def drawn_slice(rng):
   return [x], {"start": start, "limit": limit, "strides": some(rng, 2, 3)}, {}
 
 
+def drawn_add(rng):
+  return [some(rng, 2, 2), some(rng, int(rng.integers(1, 3)), 2)], {}, {}
+
+
 def drawn_concatenate(rng):
   x = some(rng, 3, 2)
   return [x, some(rng, 3, 2), x], {"axis": int(rng.integers(1, 5))}, {}
@@ -151,6 +155,7 @@ def test_windows_of_neurons_have_the_form_that_jax_finds():
     ("sum_pool", drawn_pool),
     ("pad", drawn_pad),
     ("slice", drawn_slice),
+    ("add", drawn_add),
     ("concatenate", drawn_concatenate),
   ],
 )

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from functions import IMAGES, SQUARE, conv, currents, head, ops, stem
+from functions import IMAGES, SQUARE, conv, currents, head, ops, stem, weights
 
 import tcljax
 
@@ -33,6 +33,7 @@ TWO = (2, 2, 0)
     (lambda x: pool(stem(x), (3, 1), (2, 1)), [((3, 1), (2, 1), 0)]),
     (lambda x: pool(stem(x), padding=((1, 1), (0, 1))), [(2, 2, ((1, 1), (0, 1)))]),
     (lambda x: stem(x).max((1, 2)), [(8, 8, 0)]),
+    (lambda x: jax.lax.cummax(stem(x), axis=1), [((8, 1), 1, ((7, 0), (0, 0)))]),
     # Through scales above 0, shifts, joined channels, and zeros around.
     (lambda x: pool(stem(x) * POSITIVE - 0.5), [TWO]),
     (lambda x: jax.nn.relu(pool(currents(x)) * POSITIVE - 0.5), [TWO]),
@@ -57,6 +58,9 @@ def test_a_population_pools(function, wanted):
   assert "max_pool" not in ops(network)
 
 
+MIXED = weights(4, 16)
+
+
 @pytest.mark.parametrize(
   "function",
   [
@@ -64,6 +68,7 @@ def test_a_population_pools(function, wanted):
     lambda x: pool(conv(stem(x), SQUARE)),
     lambda x: pool(conv(stem(x), SQUARE), (3, 3), (2, 2), "SAME"),
     lambda x: jax.nn.relu(pool(currents(x)) * SIGNED),
+    lambda x: (currents(x) @ MIXED).reshape(-1, 8, 8, 4, 4).max(-1),
   ],
 )
 def test_maxima_of_either_sign_are_maxima_of_two(function):
@@ -77,6 +82,38 @@ def test_maxima_of_either_sign_are_maxima_of_two(function):
   found = tcljax.simulate(network.model, variables, images, spiking).logits
   expected = head(function(images))
   assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+def test_maxima_of_channels_and_minima_are_maxima_of_two():
+  """Of n numbers in about log2(n) populations; of ReLUs in one, whatever n is."""
+
+  def function(x):
+    y = stem(x).mean((1, 2)) @ MIXED
+    return (
+      y.max(-1, keepdims=True),
+      -y.reshape(-1, 4, 4).max(1),
+      jnp.ptp(y.reshape(-1, 2, 8), axis=-1),
+      jax.lax.reduce_window(currents(x), jnp.inf, jax.lax.min, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"),
+    )
+
+  network = tcljax.trace(function, IMAGES)
+  assert "max_pool" not in ops(network)
+  assert len(network.populations) == 1 + 4 + 2 + 2 * 3 + 2
+  assert len(tcljax.trace(lambda x: stem(x).max((2, 3)), IMAGES).populations) == 1
+  average = tcljax.trace(
+    lambda x: head(pool(stem(x))).max(-1, keepdims=True), IMAGES, pooling="average"
+  )
+  assert "sum_pool" in ops(average) and len(average.populations) == 1 + 3
+
+
+def test_a_large_maximum_of_either_sign_is_refused_with_what_to_do():
+  function = lambda x: currents(x).max((1, 2)) + stem(x).sum((1, 2))
+  told = r"`reduce_max` \(test_maxima.py:\d+\): of numbers of either sign .*: apply ReLU before it"
+  with pytest.raises(ValueError, match=told):
+    tcljax.trace(function, IMAGES)
+  rows = [line.split() for line in tcljax.explain(function, IMAGES).splitlines()]
+  assert ["reduce_max", "refused"] in [row[:2] for row in rows]
+  assert [row[1] for row in rows].count("refused") == 1
 
 
 def test_the_three_ways_to_pool():
@@ -103,7 +140,7 @@ def test_the_three_ways_to_pool():
 def test_what_no_window_of_two_can_do_is_refused():
   for function in (
     lambda x: pool(conv(stem(x), SQUARE), (6, 6), (1, 1)),
-    lambda x: jax.lax.cummax(stem(x), axis=1),
+    lambda x: jax.lax.cummax(conv(x, weights(3, 3, 3, 40)), axis=3),
     lambda x: jax.lax.reduce_window(
       stem(x),
       -jnp.inf,
@@ -114,5 +151,8 @@ def test_what_no_window_of_two_can_do_is_refused():
       window_dilation=(1, 2, 2, 1),
     ),
   ):
-    with pytest.raises(ValueError, match=r"applies `(reduce_window_max|cummax)`.*use average pool"):
+    told = (
+      r"applies `(reduce_window_max|cummax)` \(test_maxima.py:.*(use average pool|dilation at 1)"
+    )
+    with pytest.raises(ValueError, match=told):
       tcljax.trace(lambda x, function=function: head(function(x)), IMAGES)

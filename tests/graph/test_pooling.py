@@ -174,7 +174,7 @@ def test_damaged_gates_are_told(images, tmp_path):
 def test_a_maximum_of_a_branch_beside_its_shortcut_is_traced(images):
   model = Chain((neurons("a"), lambda act, x: act(name="b")(pool(nn.Conv(4, (1, 1))(x) + x))))
   told = (
-    "takes a maximum, by `reduce_window_max` in Chain right before activation 'b'.*of='currents'"
+    "takes a maximum, by `reduce_window_max` in Chain .* right before activation 'b'.*of='currents'"
   )
   with pytest.warns(UserWarning, match=told):
     variables = alive(model, images)

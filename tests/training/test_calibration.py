@@ -9,7 +9,7 @@ from running import UsedTwice, calibrate_plainly
 
 import tcljax
 from tcljax.layers.activations import ReLU
-from tcljax.training.calibration import METHODS
+from tcljax.training.calibration import METHODS, CalibrationError
 
 
 class Net(nn.Module):
@@ -127,6 +127,39 @@ def test_all_activations_of_a_real_model(vgg, images):
 def test_bad_input(inputs, options, message):
   with pytest.raises(ValueError, match=message):
     tcljax.calibrate(Net(), VARIABLES, inputs, **options)
+
+
+class Leaky(nn.Module):
+  """max(x, 0) - 0.1 max(-x, 0), the latter at most 0.5."""
+
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return self.act(name="up")(x) - 0.1 * self.act(name="down", bound=0.5)(-x)
+
+
+def test_a_silent_population_beside_others_takes_the_largest_threshold_or_its_bound(rng):
+  x = rng.uniform(0.1, 1, (8, 3)).astype(np.float32)
+  for data, wanted in ((x, {"up": x.max(), "down": 0.5}), (0.3 * x, 0.3 * x.max())):
+    variables = tcljax.calibrate(Leaky(), {}, [data], method="maximum")
+    found = {name: tau.max() for name, tau in tcljax.thresholds(variables).items()}
+    wanted = wanted if isinstance(wanted, dict) else {"up": wanted, "down": wanted}
+    assert found == pytest.approx(wanted, rel=1e-6)
+  made = tcljax.diagnose(Leaky(), variables, x, tcljax.SpikingConfig(4))
+  assert made["down"].dead == 1 and made["down"].total == 0 < made["up"].total
+  # Nothing at all, and a layer that nothing comes through, are no such data.
+  for model, data in ((Leaky(), 0 * x), (Dead(), x)):
+    with pytest.raises(CalibrationError, match="never is above zero on these inputs: the net"):
+      tcljax.calibrate(model, {}, [data])
+
+
+class Dead(nn.Module):
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return self.act(name="second")(1.0 + self.act(name="first")(-x))
 
 
 class Block(nn.Module):
