@@ -26,12 +26,8 @@ def get_config():
   config.train.batch_size = 64
   config.train.label_smoothing = 0.1
   config.train.optimizer.warmup_steps = 30
-  # Frames differ, and neurons that wait for those to come fire fewer spikes that these take back.
-  config.tune.v_init = 0.0
-  config.tune.instalments = 16
   config.tune.steps = 400
   config.tune.batch_size = 64
-  config.tune.optimizer.learning_rate = 0.03
   config.eval.time_steps = 16
   config.eval.batch_size = 360
   config.log_every = 100

@@ -196,17 +196,24 @@ def outcome_of(error):
 
 def answer_of(network, images, expected, jax):
   """What a network that was loaded answers."""
-  if network.input_shape != images.shape[1:]:
-    images = np.ones((2, *network.input_shape), np.float32)
+  from tcljax.maths.trees import is_shape
+
+  batch, frames = 2, network.spiking.time_steps
+  if network.input_shape == images.shape[1:]:
+    batch = len(images)
+  else:
+    ones = lambda shape: np.ones((batch, *shape), np.float32)
+    images = jax.tree.map(ones, network.input_shape, is_leaf=is_shape)
   keys = None
   if network.spiking.encoding == "poisson":
-    keys = jax.random.split(jax.random.key(0), len(images))
+    keys = jax.random.split(jax.random.key(0), batch)
   if network.spiking.encoding == "frames":
-    images = np.stack([images] * network.spiking.time_steps)
-  found = np.asarray(network(images, keys=keys))
-  if found.shape == expected.shape and (found == expected).all():
+    images = jax.tree.map(lambda one: np.stack([one] * frames), images)
+  found = list(map(np.asarray, jax.tree.leaves(network(images, keys=keys))))
+  if found[0].shape == expected.shape and (found[0] == expected).all() and len(found) == 1:
     return "the same answers"
-  return _ANOTHER if np.isfinite(found).all() else "another network, answers not finite"
+  finite = all(np.isfinite(output).all() for output in found)
+  return _ANOTHER if finite else "another network, answers not finite"
 
 
 def memory(field):

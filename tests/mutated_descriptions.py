@@ -144,9 +144,22 @@ def nesting(tree, arrays, rng, choice):
   one(rng, (tree["metadata"], tree, node(tree, rng)["settings"], tree["spiking"]))["x"] = deep
 
 
-@said("other", "unknown", "", None, 3, ["a"])
+@said("other", "unknown", "", None, 3, ["a"], {}, [[]], {"a": None}, {"a": "unknown"})
 def an_output(tree, arrays, rng, choice):
   tree["output"] = node(tree, rng)["name"] if choice == "other" else choice
+
+
+@said("a", "", "a/b", "x" * 1000, "\ud800", 1, 2, 300, 20000)
+def outputs(tree, arrays, rng, choice):
+  """Several: by name, or so many times the same."""
+  last = tree["output"]
+  tree["output"] = {choice: last} if isinstance(choice, str) else [last] * choice
+
+
+@said("a", "", "a/b", "x" * 1000, 1, 2, 300, 20000)
+def inputs(tree, arrays, rng, choice):
+  shape = tree["input_shape"]
+  tree["input_shape"] = {choice: shape} if isinstance(choice, str) else [shape] * choice
 
 
 NAMES = ("", "a/b", "../../x", "x" * 1000, "IF_1", "act", "graph", "parent", "é", "a\nb", "\ud800")
@@ -228,7 +241,8 @@ def neuron(tree, arrays, rng, choice):
   [16, 16, 2],
   [8, 8, 3],
   [9, 8, 2],
-  [[8, 8, 2]],
+  [[8, 8, 2], 3],
+  {"a": [[], {}]},
   "882",
   None,
   [1] * 200,
@@ -237,7 +251,7 @@ def input_shape(tree, arrays, rng, choice):
   tree["input_shape"] = choice
 
 
-@said(4, 6, 99, 0, -5, 5.0, "5", True, None, [5], 10**4000)
+@said(4, 5, 7, 99, 0, -5, 5.0, "5", True, None, [5], 10**4000)
 def version(tree, arrays, rng, choice):
   tree["format"] = choice
 

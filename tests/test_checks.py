@@ -87,8 +87,15 @@ def test_numbers_of_python_numpy_and_jax_are_numbers():
       lambda v: tcljax.choose_margin(tcljax.convert(MODEL, v, (4, 4, 1)), IMAGES),
       "batches is a single array",
     ),
-    (lambda v: tcljax.calibrate(MODEL, v, [(IMAGES, LABELS)]), "batches holds a tuple, such as"),
-    (lambda v: tcljax.calibrate(MODEL, v, [{"image": IMAGES}]), "batches holds a dict, such as"),
+    (
+      lambda v: tcljax.calibrate(MODEL, v, [(IMAGES, LABELS)]),
+      "no pair of images and labels",
+    ),
+    (
+      lambda v: tcljax.calibrate(MODEL, v, [{"image": IMAGES}]),
+      r"the model cannot be run on 2 inputs of shapes {'image': \(2, 4, 4, 1\)}: AttributeError",
+    ),
+    (lambda v: tcljax.calibrate(MODEL, v, [[IMAGES]]), "batches holds a list, such as"),
     (lambda v: tcljax.calibrate(MODEL, v, [np.float32(1)]), "batches holds an empty batch"),
     (lambda v: tcljax.calibrate(MODEL, v, None), "batches=None must be an iterable of batches"),
     (
@@ -107,7 +114,7 @@ def test_numbers_of_python_numpy_and_jax_are_numbers():
     (lambda v: tcljax.calibrate(Bypassing(), {}, [IMAGES]), "applies its field act nowhere"),
     (
       lambda v: tcljax.convert(MODEL, v, ((4, 4, 1), (4, 4, 1))),
-      "must be a sequence of integers.*the one input",
+      r"cannot be run on 2 inputs of shapes \(\(2, 4, 4, 1\), \(2, 4, 4, 1\)\)",
     ),
     (lambda v: Unnamed().init(jax.random.key(0), IMAGES), "name the activation first, then apply"),
     (

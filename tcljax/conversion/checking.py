@@ -6,7 +6,7 @@ wrote is refused before anything is allocated, traced or compiled. `check_weight
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ from flax import traverse_util
 
 from tcljax.graph import Graph, Node
 from tcljax.graph.forms import Form
-from tcljax.graph.nodes import INPUT
 from tcljax.graph.operations import find
 from tcljax.graph.record import Kind
 from tcljax.graph.whole_numbers import Shape, check_shape
 from tcljax.layers.collections import CLIPPING, PARAMS, RAW_THRESHOLD, V_INIT, Variables
+from tcljax.maths.trees import Shapes, is_shape, leaves_by_path, paired, place
 from tcljax.maths.values import check_raw_threshold
 from tcljax.simulation.settings import SpikingConfig
 
@@ -26,6 +26,7 @@ from tcljax.simulation.settings import SpikingConfig
 # has some 500 nodes, 0.8 million numbers in a value, and 11 thousand million operations a step.
 _MOST_NODES = 2048
 _MOST_INPUTS = 8192  # of all nodes together
+_MOST_ARRAYS = 256  # that a network takes, or answers with
 _MOST_PATHS = 2**12  # to a value from the weights and neurons before it; XLA may write out each
 _LARGEST_VALUE = 2**26  # numbers that one example makes of a value, once it is padded
 _LARGEST_CHUNK = 2**29  # the same of K steps
@@ -59,13 +60,13 @@ def check_weights(variables: Variables) -> None:
 
 
 def check_description(
-  graph: Graph, input_shape: Shape, spiking: SpikingConfig, listed: Mapping[str, Shape]
+  graph: Graph, input_shape: Shapes, spiking: SpikingConfig, listed: Mapping[str, Shape]
 ) -> Forms:
   """What follows from a graph: the form of each of its nodes, by name.
 
   Args:
     graph: what the network computes.
-    input_shape: of one input, without the batch.
+    input_shape: of one input, without the batch; of several inputs a tree of shapes.
     spiking: how it is simulated.
     listed: the shapes of its arrays, by path: "params/conv:1/kernel".
 
@@ -73,13 +74,16 @@ def check_description(
     ValueError: if a node is unknown, or reads what comes after it, or has settings that it cannot
       have, if there are other arrays than it needs, or if it is too large to be run.
   """
-  check_shape("input_shape", input_shape)
-  sizes = _Sizes(graph, input_shape)
+  inputs = _shapes_of_inputs(graph, input_shape)
+  outputs = {place(path): name for path, name in leaves_by_path(graph.output, _is_name).items()}
+  for tree in (graph.inputs, graph.output):
+    _check_keys(tree)
+  sizes = _Sizes(graph, inputs, len(outputs))
   of_node: dict[str, dict[str, Shape]] = {}
   for path, shape in listed.items():
     prefix, _, name = path.rpartition("/")
     of_node.setdefault(prefix, {})[name] = shape
-  shapes, forms, expected = {INPUT: input_shape}, {}, {}
+  shapes, forms, expected = dict(inputs), {}, {}
   for node in graph.nodes:
     if not _NAME.fullmatch(node.name) or node.name in shapes:
       raise ValueError(f"the name {node.name!r} of a node is empty, too long, odd or used twice")
@@ -90,12 +94,35 @@ def check_description(
     sizes.add(node, form)
     shapes[node.name], forms[node.name] = form.output, form
     expected |= {f"{path_of(node)}/{name}": shape for name, shape in form.arrays.items()}
-  if graph.output not in shapes:
-    raise ValueError(f"the output {graph.output!r} is not a node")
+  for where, name in outputs.items():
+    if name not in shapes:
+      raise ValueError(f"the output{where} {name!r} is not a node")
+  sizes.check_outputs(shapes[name] for name in outputs.values())
   _check_arrays(expected, listed)
   sizes.check_arrays(listed)
   sizes.check_spiking(spiking)
   return forms
+
+
+def _is_name(part: Any) -> bool:
+  return isinstance(part, str)
+
+
+def _shapes_of_inputs(graph: Graph, input_shape: Shapes) -> dict[str, Shape]:
+  """The shape of each input by its name; all are told apart by the keys that lead to them."""
+  found = {}
+  for field, shape, name in paired("input_shape", input_shape, graph.inputs, is_shape):
+    check_shape(field, shape)
+    found[name] = shape
+  return found
+
+
+def _check_keys(tree: Any) -> None:
+  """Raises ValueError unless all keys of a tree of names are fit to name inputs or outputs."""
+  for path in leaves_by_path(tree, _is_name):
+    for key in path:
+      if isinstance(key, str) and not _NAME.fullmatch(key):
+        raise ValueError(f"the name {key!r} of an input or output is empty, too long or odd")
 
 
 def _form(node: Node, shapes: Mapping[str, Shape], listed: Mapping[str, Shape]) -> Form:
@@ -118,11 +145,13 @@ class _Sizes:
     paths: by node, how many ways lead to it from the weights and neurons before it.
   """
 
-  def __init__(self, graph: Graph, input_shape: Shape) -> None:
+  def __init__(self, graph: Graph, inputs: Mapping[str, Shape], outputs: int) -> None:
     _check_most("nodes", len(graph.nodes), _MOST_NODES)
     _check_most("inputs of nodes", sum(len(node.inputs) for node in graph.nodes), _MOST_INPUTS)
-    self.largest, self.operations, self.paths = 0, 0, {INPUT: 1}
-    self._grow("the input", math.prod(input_shape))
+    _check_most("inputs", len(inputs), _MOST_ARRAYS)
+    _check_most("outputs", outputs, _MOST_ARRAYS)
+    self.largest, self.operations, self.paths = 0, 0, dict.fromkeys(inputs, 1)
+    self._grow("the input", sum(map(math.prod, inputs.values())))
 
   def add(self, node: Node, form: Form) -> None:
     """Adds a node.
@@ -137,6 +166,10 @@ class _Sizes:
     begins = kind in (Kind.SYNAPSES, Kind.NEURONS)
     self.paths[node.name] = 1 if begins else sum(self.paths[name] for name in node.inputs)
     _check_most(f"paths to {where}", self.paths[node.name], _MOST_PATHS)
+
+  def check_outputs(self, shapes: Iterable[Shape]) -> None:
+    """Raises ValueError if all outputs together are too large."""
+    self._grow("the output", sum(map(math.prod, shapes)))
 
   def _grow(self, where, numbers):
     _check_most(f"numbers in {where}", numbers, _LARGEST_VALUE)
@@ -194,7 +227,7 @@ def check_range(graph: Graph, forms: Forms, variables: Variables, time_steps: in
     time_steps: T, over which currents are added up.
   """
   most = float(np.finfo(np.float32).max) / (4 * time_steps)  # a potential adds up several
-  bounds = {INPUT: _LARGEST_INPUT}
+  bounds = dict.fromkeys(graph.input_names(), _LARGEST_INPUT)
   for node in graph.nodes:
     bound = forms[node.name].terms * max((bounds[name] for name in node.inputs), default=0.0)
     collection, name = path_of(node).split("/")

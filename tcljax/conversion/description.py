@@ -8,13 +8,20 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+from flax.core import FrozenDict
+
+from tcljax.checks import in_a_line
 from tcljax.conversion.strict_json import LARGEST, from_json, to_json
 from tcljax.graph import Graph, Node
+from tcljax.graph.nodes import input_name
 from tcljax.graph.whole_numbers import Shape, check_shape
 from tcljax.maths.neurons import Neuron
+from tcljax.maths.trees import Shapes, is_shape, thawed
 from tcljax.simulation.settings import SpikingConfig
 
-FORMAT = 5  # of the files; other numbers are refused
+FORMAT = 6  # of the files; others than this and those below are refused
+_ONE_ARRAY = 5  # a format that differs in having one input and one output alone
 WEIGHTS = "weights.safetensors"
 _DTYPE = "float32"
 _NODE = {"name": str, "op": str, "inputs": list, "settings": dict}
@@ -28,7 +35,7 @@ class Description:
 
   Attributes:
     graph: what it computes.
-    input_shape: of one input, without the batch.
+    input_shape: of one input, without the batch; of several a tree of shapes.
     spiking: how it is simulated.
     metadata: whatever else belongs to it.
     arrays: the shape of each array, by path: "params/conv:1/kernel".
@@ -37,7 +44,7 @@ class Description:
   """
 
   graph: Graph
-  input_shape: Shape
+  input_shape: Shapes
   spiking: SpikingConfig
   metadata: dict[str, Any]
   arrays: Mapping[str, Shape]
@@ -62,7 +69,7 @@ def to_text(description: Description) -> str:
       }
       for node in description.graph.nodes
     ],
-    "output": description.graph.output,
+    "output": thawed(description.graph.output),
     "input_shape": description.input_shape,
     "spiking": dataclasses.asdict(description.spiking),
     "metadata": description.metadata,
@@ -92,15 +99,17 @@ def from_text(raw: bytes) -> Description:
   tree = from_json(raw)
   if not isinstance(tree, dict) or type(found := tree.get("format")) is not int:
     raise ValueError("it does not name the number of its format")
-  if found != FORMAT:
+  if found not in (FORMAT, _ONE_ARRAY):
     raise ValueError(
-      f"it has format {found}, this version reads {FORMAT}: convert the network again"
+      f"it has format {found}, this version reads {_ONE_ARRAY} and {FORMAT}: convert the network "
+      "again"
     )
+  several = found > _ONE_ARRAY
   fields = {
     "format": int,
     "nodes": list,
-    "output": str,
-    "input_shape": list,
+    "output": (str, dict, list) if several else str,
+    "input_shape": (list, dict) if several else list,
     "spiking": dict,
     "metadata": dict,
     "arrays": dict,
@@ -113,9 +122,12 @@ def from_text(raw: bytes) -> Description:
   _check_fields("files", tree["files"], {WEIGHTS: dict})
   weights = tree["files"][WEIGHTS]
   _check_fields(WEIGHTS, weights, {"bytes": int, "sha256": str})
+  input_shape, output = (_tree(field, tree[field]) for field in ("input_shape", "output"))
+  structure = jax.tree.structure(input_shape, is_leaf=is_shape)
+  inputs = jax.tree.unflatten(structure, map(input_name, range(structure.num_leaves)))
   return Description(
-    Graph(tuple(map(_node, tree["nodes"])), tree["output"]),
-    _tuples(tree["input_shape"]),
+    Graph(tuple(map(_node, tree["nodes"])), output, inputs),
+    thawed(input_shape),
     _spiking(tree["spiking"]),
     tree["metadata"],
     {name: _listed(name, entry) for name, entry in tree["arrays"].items()},
@@ -153,14 +165,36 @@ def _listed(name: str, entry: Any) -> Shape:
   return shape
 
 
-def _check_fields(what: str, entry: Any, fields: Mapping[str, type]) -> None:
+def _tree(field: str, value: Any) -> Any:
+  """A tree of names of nodes, or of shapes, which are lists without lists and objects within."""
+  if isinstance(value, dict):
+    parts = value.values()
+    made = FrozenDict({key: _tree(field, part) for key, part in value.items()})
+  elif isinstance(value, list) and (field == "output" or any(map(_is_inner, value))):
+    parts = made = tuple(_tree(field, part) for part in value)
+  elif isinstance(value, str if field == "output" else list):
+    return _tuples(value)
+  else:
+    raise ValueError(f"{field} holds {in_a_line(value)}, which stands for no array")
+  if not parts:
+    raise ValueError(f"{field} holds an empty {'object' if isinstance(value, dict) else 'list'}")
+  return made
+
+
+def _is_inner(value):
+  return isinstance(value, (dict, list))
+
+
+def _check_fields(what: str, entry: Any, fields: Mapping[str, Any]) -> None:
   """Raises ValueError unless this is an object of exactly these fields, of these types."""
   if not isinstance(entry, dict) or set(entry) != set(fields):
     found = sorted(entry) if isinstance(entry, dict) else entry
     raise ValueError(f"{what} must have the fields {', '.join(fields)} and has {found!r}")
   for field, wanted in fields.items():
-    if type(entry[field]) is not wanted:  # not isinstance, as true and false are integers too
-      raise ValueError(f"{field}={entry[field]!r} of {what} must be of type {wanted.__name__}")
+    kinds = wanted if isinstance(wanted, tuple) else (wanted,)
+    if type(entry[field]) not in kinds:  # not isinstance, as true and false are integers too
+      names = " or ".join(kind.__name__ for kind in kinds)
+      raise ValueError(f"{field}={entry[field]!r} of {what} must be of type {names}")
 
 
 def _tuples(value: Any) -> Any:

@@ -20,6 +20,7 @@ from tcljax.graph import Graph, GraphNetwork
 from tcljax.layers.collections import Variables, without_broken
 from tcljax.maths.encoding import as_simulated, count_examples
 from tcljax.maths.inputs import are_keys
+from tcljax.maths.trees import Tree, is_shape, thawed
 from tcljax.simulation import outputs
 from tcljax.simulation.outputs import check_classes, margins
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig
@@ -55,7 +56,7 @@ class Settled(NamedTuple):
 
 def answer_early(
   network: SpikingNetwork,
-  x: jax.Array,
+  x: Any,
   margin: float,
   time_steps: int | None = None,
   keys: jax.Array | None = None,
@@ -67,9 +68,9 @@ def answer_early(
   any T.
 
   Args:
-    network: a converted network whose outputs are classes, [B, C].
+    network: a converted network whose only output are classes, [B, C].
     x: inputs as the network was trained on (normalised images), [B, ...]; where the encoding is
-      "frames" [T, B, ...].
+      "frames" [T, B, ...]. A tuple or dictionary of these where the network takes several arrays.
     margin: the margin at which an answer is settled, in units of the output; see `choose_margin`.
     time_steps: T, after which every image leaves; by default that of `network.spiking`, and of
       frames their number.
@@ -95,7 +96,7 @@ def answer_early(
     >>> tcljax.answer_early(network, images, margin=0).time_steps.tolist()
     [1, 1, 1, 1, 1, 1, 1, 1]
   """
-  check_network(network)
+  _check_one_output(network)
   check_least("margin", margin, 0)
   x, spiking = network.checked(x, time_steps, keys)
   as_simulated("x", x, spiking.encoding)
@@ -126,16 +127,17 @@ def answer_early(
 
 def choose_margin(
   network: SpikingNetwork,
-  batches: Iterable[jax.Array | tuple[jax.Array, jax.Array]],
+  batches: Iterable[Any],
   time_steps: int | None = None,
   changed: float = 0.01,
 ) -> float:
   """The least margin that leaves nearly all answers as they are after T steps.
 
   Args:
-    network: a converted network whose outputs are classes.
-    batches: training inputs, each [B, ...], of frames [T, B, ...], or a pair of these and random
-      keys, [B], where the encoding is "poisson". Their answers are surer than those of images that
+    network: a converted network whose only output are classes.
+    batches: training inputs, each [B, ...], of frames [T, B, ...], or a tuple or dictionary of
+      these where the network takes several arrays; where the encoding is "poisson", pairs of such
+      and random keys, [B]. Their answers are surer than those of images that
       the network was not trained on: ask for a tenth of the change that may be.
     time_steps: T, by default that of `network.spiking`, and of frames their number.
     changed: percent of the images that may leave with another answer than they have after T steps.
@@ -160,12 +162,12 @@ def choose_margin(
     >>> bool((early.argmax(-1) == network(images).argmax(-1)).all())  # no answer is another
     True
   """
-  check_network(network)
+  _check_one_output(network)
   check_changed("changed", changed)
   check_batches(batches)
   found, others = [], []
   for batch in batches:
-    x, keys = _inputs_and_keys(batch)
+    x, keys = _inputs_and_keys(network, batch)
     x, spiking = network.checked(x, time_steps, keys)
     as_simulated("batches", x, spiking.encoding)
     graph, variables = network.graph, network.variables
@@ -190,16 +192,30 @@ def choose_margin(
   return best
 
 
-def _inputs_and_keys(batch: Any) -> tuple[Any, Any]:
+def _check_one_output(network: Any) -> None:
+  """Raises ValueError unless this is a `SpikingNetwork` with one output."""
+  check_network(network)
+  if not isinstance(network.graph.output, str):
+    kind = type(thawed(network.graph.output)).__name__
+    raise ValueError(
+      f"the network answers with a {kind} of {len(network.graph.outputs())} arrays: early exit is "
+      "for networks that answer with one, [batch, classes]"
+    )
+
+
+def _inputs_and_keys(network: SpikingNetwork, batch: Any) -> tuple[Any, Any]:
   """A batch taken apart; keys are None where there are none.
 
   Raises:
-    ValueError: if this is neither an array nor a pair of inputs and random keys.
+    ValueError: if this is neither inputs, as the network takes them, nor a pair of inputs and
+      random keys.
   """
-  if not isinstance(batch, (tuple, list, dict)):
-    return batch, None
+  one = is_shape(network.input_shape)
   if isinstance(batch, tuple) and len(batch) == 2 and (batch[1] is None or are_keys(batch[1])):
-    return batch[0], batch[1]
+    if one or isinstance(batch[0], (tuple, dict)):
+      return batch[0], batch[1]
+  if not one or not isinstance(batch, (tuple, list, dict)):
+    return batch, None
   raise ValueError(
     f"batches holds a {type(batch).__name__} of {len(batch)}: give inputs alone, without labels, "
     "or pairs of inputs and random keys where the encoding is 'poisson'"
@@ -229,7 +245,7 @@ def _batch_size(count: int, left: int) -> int:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _start(
-  graph: Graph, config: ChunkConfig, variables: Variables, x: jax.Array, keys: jax.Array | None
+  graph: Graph, config: ChunkConfig, variables: Variables, x: Tree, keys: jax.Array | None
 ) -> Any:
   return in_chunks(GraphNetwork(graph), variables, x, config, keys=keys)[0]
 
@@ -239,7 +255,7 @@ def _next_steps(
   graph: Graph,
   config: ChunkConfig,
   variables: Variables,
-  x: jax.Array,
+  x: Tree,
   keys: jax.Array | None,
   carry: Any,
   first_step: int,
@@ -254,16 +270,16 @@ def _next_steps(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _at_places(
-  encoding: str, x: jax.Array, keys: jax.Array | None, carry: Any, places: np.ndarray
-) -> tuple[jax.Array, jax.Array | None, Any]:
+  encoding: str, x: Tree, keys: jax.Array | None, carry: Any, places: np.ndarray
+) -> tuple[Tree, jax.Array | None, Any]:
   """What belongs to these places of the batch; scalars of the state belong to all."""
-  x = x[:, places] if encoding == "frames" else x[places]
+  x = jax.tree.map(lambda a: a[:, places] if encoding == "frames" else a[places], x)
   return x, *jax.tree.map(lambda a: a[places] if a.ndim else a, (keys, carry))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _every_answer(
-  graph: Graph, spiking: SpikingConfig, variables: Variables, x: jax.Array, keys: jax.Array | None
+  graph: Graph, spiking: SpikingConfig, variables: Variables, x: Tree, keys: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
   """The answers after each step, and the last ones, NaN where a potential is not finite."""
   done = simulate(

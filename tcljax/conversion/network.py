@@ -4,17 +4,17 @@ import dataclasses
 import functools
 import operator
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tcljax.checks import in_a_line, must_be
 from tcljax.conversion.checking import check_weights
 from tcljax.conversion.strict_json import to_json
-from tcljax.graph import Graph, GraphNetwork, fold, trace_model
+from tcljax.graph import Fate, Graph, GraphNetwork, fates_of, folded, read_model
 from tcljax.graph.comparison import check_same
 from tcljax.layers.activations import ReLU, check_model, with_activation
 from tcljax.layers.collections import (
@@ -30,6 +30,7 @@ from tcljax.layers.collections import (
 from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths.encoding import count_examples
 from tcljax.maths.inputs import as_inputs, check_keys
+from tcljax.maths.trees import Shapes, Tree, check_same_count, count, is_shape, paired, stand_in
 from tcljax.models.precision import in_float32
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
@@ -44,9 +45,12 @@ class SpikingNetwork:
   Attributes:
     graph: what it computes.
     variables: `params` by node and `clipping` by population of neurons.
-    input_shape: of one input, without the batch; of frames that of one frame.
+    input_shape: of one input, without the batch; of frames that of one frame. Of a network that
+      takes several arrays, a tuple or dictionary of their shapes.
     spiking: how it is simulated unless told otherwise.
     metadata: whatever else belongs to it, as JSON holds it: preprocessing, data set, accuracy.
+    operations: what became of each operation of the model that it was converted from, see
+      `tcljax.explain`. They are not saved, and a model that was traced has them itself.
 
   Raises:
     ValueError: if a field is of another kind.
@@ -64,9 +68,10 @@ class SpikingNetwork:
 
   graph: Graph = dataclasses.field(repr=False)  # these two would fill pages
   variables: Variables = dataclasses.field(repr=False)
-  input_shape: tuple[int, ...]
+  input_shape: Shapes
   spiking: SpikingConfig = SpikingConfig()
   metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+  operations: tuple[Fate, ...] = dataclasses.field(default=(), repr=False)
 
   def __post_init__(self) -> None:
     if not isinstance(self.graph, Graph):
@@ -74,7 +79,7 @@ class SpikingNetwork:
         must_be("graph", self.graph, "that of a network from tcljax.convert or tcljax.load")
       )
     check_variables(self.variables)
-    if not isinstance(self.input_shape, tuple):
+    if not isinstance(self.input_shape, (tuple, dict)):
       raise ValueError(must_be("input_shape", self.input_shape, "a tuple, such as (28, 28, 1)"))
     check_spiking(self.spiking)
     if not isinstance(self.metadata, dict):
@@ -93,9 +98,7 @@ class SpikingNetwork:
     """The network as a Flax module with a field `act`, for all that works on modules."""
     return GraphNetwork(self.graph)
 
-  def __call__(
-    self, x: jax.Array, time_steps: int | None = None, keys: jax.Array | None = None
-  ) -> jax.Array:
+  def __call__(self, x: Any, time_steps: int | None = None, keys: jax.Array | None = None) -> Any:
     """Simulates the network; compiled once for each shape of `x`, whatever T.
 
     And once for each K, which is chosen as `tcljax.simulate` says where `spiking` leaves it open:
@@ -103,12 +106,13 @@ class SpikingNetwork:
 
     Args:
       x: inputs as the network was trained on (normalised images), [B, ...]; where the encoding is
-        "frames" [T, B, ...], one frame for each step.
+        "frames" [T, B, ...], one frame for each step. Several arrays come as `input_shape` has
+        their shapes.
       time_steps: T; by default that of `spiking`, and of frames their number.
       keys: random keys, [B], where the encoding is "poisson".
 
     Returns:
-      Mean output over T steps, [B, ...]: the logits.
+      Mean output over T steps, [B, ...]: the logits. Several come as the model returned them.
 
     Raises:
       ValueError: if the inputs are no real numbers, or other ones in JAX, or have another shape
@@ -118,30 +122,33 @@ class SpikingNetwork:
     return _logits(self.graph, spiking.one_chunk, self.variables, x, keys, spiking.time_steps)
 
   def checked(
-    self, x: jax.Array, time_steps: int | None = None, keys: jax.Array | None = None
-  ) -> tuple[jax.Array, SpikingConfig]:
-    """Inputs as an array, and how they are simulated over T steps, with K chosen.
+    self, x: Any, time_steps: int | None = None, keys: jax.Array | None = None
+  ) -> tuple[Tree, SpikingConfig]:
+    """Inputs as arrays, and how they are simulated over T steps, with K chosen.
 
     Raises:
       ValueError: as a call does.
     """
-    x, spiking = jnp.asarray(as_inputs("inputs", x)), self.spiking
+    x, spiking = jax.tree.map(jnp.asarray, as_inputs("inputs", x)), self.spiking
     axes = ("time steps", "batch") if spiking.encoding == "frames" else ("batch",)
-    if x.ndim < len(axes) or tuple(x.shape[len(axes) :]) != self.input_shape:
-      with_batch = tuple(x.shape[len(axes) :]) == self.input_shape[1:]
-      raise ValueError(
-        f"inputs have shape {tuple(x.shape)}, expected ({', '.join(map(str, axes))}, "
-        f"{', '.join(map(str, self.input_shape))})"
-        + (": convert it anew, with the input_shape of one input, without the batch" * with_batch)
-      )
+    for name, wanted, given in paired("inputs", self.input_shape, x, is_shape):
+      shape = tuple(given.shape[len(axes) :])
+      if given.ndim < len(axes) or shape != wanted:
+        raise ValueError(
+          f"{name} have shape {tuple(given.shape)}, expected ({', '.join(map(str, axes))}, "
+          f"{', '.join(map(str, wanted))})"
+          + ": convert it anew, with the input_shape of one input, without the batch"
+          * (shape == wanted[1:])
+        )
+    check_same_count("inputs", x, len(axes) - 1, "examples")
     check_keys(keys, count_examples(x, spiking.encoding))
     if spiking.encoding == "frames":
-      if time_steps not in (None, len(x)):
+      if time_steps not in (None, frames := count(x)):
         raise ValueError(
-          f"time_steps={time_steps} and inputs have {len(x)} frames: leave it out, as it is their "
+          f"time_steps={time_steps} and inputs have {frames} frames: leave it out, as it is their "
           "number"
         )
-      time_steps = len(x)
+      time_steps = frames
     if time_steps is not None and time_steps != spiking.time_steps:
       spiking = dataclasses.replace(spiking, time_steps=time_steps, chunk=0)
     # One step at a time on CPUs, as that divides every T.
@@ -157,7 +164,7 @@ class SpikingNetwork:
     jax.eval_shape(
       functools.partial(self.model.clone(act=IF).apply, mutable=[MEMBRANE]),
       self.variables,
-      jax.ShapeDtypeStruct((1, *self.input_shape), np.float32),
+      stand_in(self.input_shape, 1),
     )
 
 
@@ -171,16 +178,23 @@ def check_network(network: Any) -> None:
   raise ValueError(must_be("network", network, f"a tcljax.SpikingNetwork: {remedy}"))
 
 
-def _input_shape(input_shape: Any) -> tuple[int, ...]:
-  """The shape of one input, in numbers of Python; ValueError if it is none."""
+def _input_shape(input_shape: Any) -> Shapes:
+  """The shape of one input, or a tree of shapes, in numbers of Python; ValueError if it is none."""
+  inner = (tuple, list, Mapping)
+  if isinstance(input_shape, Mapping):
+    if not input_shape:
+      raise ValueError("input_shape={} holds no shapes: give one for each input")
+    return {key: _input_shape(part) for key, part in input_shape.items()}
+  if isinstance(input_shape, (tuple, list)) and any(isinstance(n, inner) for n in input_shape):
+    return tuple(map(_input_shape, input_shape))
   try:
     shape = tuple(operator.index(n) for n in input_shape)
   except TypeError:
     shape = (0,)
   if min(shape, default=1) < 1:
     raise ValueError(
-      f"input_shape={in_a_line(input_shape)} must be a sequence of integers, such as (28, 28, 1): "
-      "the shape of the one input that a network takes, without the batch"
+      f"input_shape={in_a_line(input_shape)} must be a sequence of integers, such as (28, 28, 1), "
+      "the shape of one input without the batch; of several, a tuple or dictionary of shapes"
     )
   return shape
 
@@ -190,17 +204,17 @@ def _logits(
   graph: Graph,
   config: ChunkConfig,
   variables: Variables,
-  x: jax.Array,
+  x: Tree,
   keys: jax.Array | None,
   time_steps: int,
-) -> jax.Array:
+) -> Tree:
   return simulate_any_time_steps(GraphNetwork(graph), variables, x, config, time_steps, keys=keys)
 
 
 def convert(
   model: nn.Module,
   variables: Variables,
-  input_shape: tuple[int, ...],
+  input_shape: Shapes,
   spiking: SpikingConfig = SpikingConfig(),
   **metadata: Any,
 ) -> SpikingNetwork:
@@ -212,7 +226,8 @@ def convert(
       reshapes, sums of branches). Maximum pooling is given to the activation before it
       (`max_pool`) or after it (`MaxPool.of`).
     variables: its variables with the collection `clipping`, from `calibrate` or `tune`.
-    input_shape: of one input, without the batch; of frames that of one frame.
+    input_shape: of one input, without the batch; of frames that of one frame. Of a model that takes
+      several arrays, a tuple or dictionary of their shapes.
     spiking: stored as the network's way of being simulated.
     **metadata: stored with the network; JSON values.
 
@@ -241,7 +256,8 @@ def convert(
   found = thresholds_by_path(variables)
   check_spiking(spiking)
   shape = _input_shape(input_shape)
-  graph, arrays = fold(*trace_model(in_float32(model), variables, shape))
+  read = read_model(in_float32(model), variables, shape)
+  graph, arrays, into = folded(read.graph, read.arrays)
   thresholds = {}
   for name in graph.populations():  # alone, as there may be thresholds of an earlier model
     named = [held for path, held in found.items() if ".".join(path) == name]
@@ -256,9 +272,11 @@ def convert(
   network = SpikingNetwork(
     graph, with_thresholds({PARAMS: arrays}, thresholds), shape, spiking, metadata
   )
+  if not isinstance(model, GraphNetwork):  # whose operations are the nodes themselves
+    network = dataclasses.replace(network, operations=fates_of(read, into, graph))
   check_weights(network.variables)
   network.check_shapes()
-  exact, example = in_float32(model), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+  exact, example = in_float32(model), stand_in(shape, 1)
   check_same(
     lambda x: with_activation(exact, ReLU).apply(variables, x),
     with_activation(network.model, ReLU).apply,

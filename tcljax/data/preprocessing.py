@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +10,18 @@ import jax.numpy as jnp
 from tcljax.checks import check_function
 from tcljax.files import why
 from tcljax.maths.inputs import as_floats
+from tcljax.maths.trees import Tree, count, map_named, shape_text
 
 _MADE = "preprocess(images)"
 
 
-def preprocessed(preprocess: Callable[..., jax.Array], *given: jax.Array) -> jax.Array:
+def unchanged(images: Any, key: jax.Array | None = None) -> Any:
+  """The images themselves, as arrays of JAX."""
+  del key
+  return jax.tree.map(jnp.asarray, images)
+
+
+def preprocessed(preprocess: Callable[..., Any], *given: Any) -> Tree:
   """Inputs of a network, in floating point.
 
   Args:
@@ -21,36 +29,38 @@ def preprocessed(preprocess: Callable[..., jax.Array], *given: jax.Array) -> jax
     *given: what it is called with.
 
   Raises:
-    ValueError: if it makes no array of real numbers.
+    ValueError: if it makes no arrays of real numbers.
   """
   return as_floats(_MADE, preprocess(*given))
 
 
 def shape_of_preprocessed(
-  preprocess: Callable[..., jax.Array], images: jax.ShapeDtypeStruct, keyed: bool = False
-) -> jax.ShapeDtypeStruct:
-  """Shape and type of two inputs that are made of such images; nothing is computed.
+  preprocess: Callable[..., Any], images: Tree, keyed: bool = False
+) -> Tree:
+  """Shapes and types of two inputs that are made of such images; nothing is computed.
 
   Looked at before anything is compiled.
 
   Args:
-    preprocess: takes images, [B, ...], and a random key if `keyed`; gives inputs, [B, ...].
-    images: shape and type of a batch of two images or more.
+    preprocess: takes images, [B, ...], or a tree of such, and a random key if `keyed`; gives
+      inputs, [B, ...], or a tree of such.
+    images: shapes and types of a batch of two images or more.
     keyed: whether it is called with a key.
 
   Raises:
     ValueError: if it cannot be called so, fails when it is compiled, or gives something else than
-      one array with an entry for each image.
+      arrays with an entry for each image.
   """
   check_function("preprocess", preprocess, ("images", "a random key")[: 2 if keyed else 1])
   wanted = "let it give one array, [B, ...], with an input for each of the images"
   given = []
   # As JAX keeps them; some versions warn of 64 bits.
-  images = jax.ShapeDtypeStruct(images.shape, jax.dtypes.canonicalize_dtype(images.dtype))
+  kept = lambda a: jax.ShapeDtypeStruct(a.shape, jax.dtypes.canonicalize_dtype(a.dtype))
+  images = jax.tree.map(kept, images)
 
   def run(*arguments):
     given.append(made := preprocess(*arguments))
-    return made if _is_array(made) else jnp.zeros(())
+    return map_named(lambda name, a: a if _is_array(a) else jnp.zeros(()), _MADE, made)
 
   try:
     made = jax.eval_shape(run, images, *([jax.eval_shape(jax.random.key, 0)] if keyed else []))
@@ -58,17 +68,28 @@ def shape_of_preprocessed(
     compiled = isinstance(error, jax.errors.JAXTypeError)
     remedy = "; it is compiled: write it with jax.numpy in place of numpy" if compiled else ""
     raise ValueError(
-      f"preprocess fails on images of shape {images.shape} and type {images.dtype}: "
-      f"{type(error).__name__}: {why(error)}{remedy}"
+      f"preprocess fails on {_told(images)}: {type(error).__name__}: {why(error)}{remedy}"
     ) from error
-  if not _is_array(given[0]):
-    raise ValueError(f"preprocess gives a value of type {type(given[0]).__name__}: {wanted}")
-  if made.shape[:1] != images.shape[:1]:
-    raise ValueError(
-      f"preprocess makes an array of shape {made.shape} of {images.shape[0]} images: {wanted}"
-    )
-  two = jax.ShapeDtypeStruct((2, *made.shape[1:]), made.dtype)
+  batch = count(images)
+
+  def one(name, a):
+    where = "preprocess" + name.removeprefix(_MADE)
+    if not _is_array(a):
+      raise ValueError(f"{where} gives a value of type {type(a).__name__}: {wanted}")
+    if tuple(a.shape[:1]) != (batch,):
+      raise ValueError(
+        f"{where} makes an array of shape {tuple(a.shape)} of {batch} images: {wanted}"
+      )
+
+  map_named(one, _MADE, given[0])
+  two = jax.tree.map(lambda a: jax.ShapeDtypeStruct((2, *a.shape[1:]), a.dtype), made)
   return jax.eval_shape(functools.partial(as_floats, _MADE), two)
+
+
+def _told(images: Tree) -> str:
+  if isinstance(images, jax.ShapeDtypeStruct):
+    return f"images of shape {images.shape} and type {images.dtype}"
+  return f"images of shapes {shape_text(images)}"
 
 
 def _is_array(made):

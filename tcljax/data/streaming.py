@@ -13,7 +13,7 @@ from absl import flags
 from tcljax.data.decoding import BadExample, Batches, end_with_parent
 from tcljax.data.orders import TrainingOrder
 from tcljax.data.records import one_line
-from tcljax.data.splits import BatchStream
+from tcljax.data.splits import BatchStream, LabelsByOutput
 
 AUTOMATIC = -1
 # A worker has about four finished batches in shared memory; more workers than this are asked for by
@@ -71,12 +71,15 @@ class StreamedSplit:
     return np.dtype(np.uint8)
 
   @property
-  def quantities(self) -> bool:
-    """Whether a network is to answer quantities: never."""
-    return False
+  def outputs(self) -> str:
+    """What a network is to answer: classes."""
+    return "classes"
 
-  def check_labels(self, shape: tuple[int, ...], num_classes: int) -> None:
+  def check_labels(self, wanted: LabelsByOutput) -> None:
     """Raises ValueError if the set has classes that a network lacks, or one that it looks for."""
+    if [*wanted] != [()]:
+      raise ValueError(f"the data set has one class an image, the network {len(wanted)} outputs")
+    shape, num_classes = wanted[()]
     if shape:
       raise ValueError(f"the data set has one class an image, the network {shape} of them")
     if self.num_classes > num_classes:

@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -11,18 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.checks import check_choice, check_count, check_seed
+from tcljax.checks import check_count, check_seed
 from tcljax.data import Examples, Split, evaluation_batches
-from tcljax.data.preprocessing import shape_of_preprocessed
+from tcljax.data.preprocessing import shape_of_preprocessed, unchanged
 from tcljax.distributed import parallel
 from tcljax.evaluation.compiling import compiled
-from tcljax.evaluation.measurement import measurement, outputs_of
+from tcljax.evaluation.measurement import measurement
 from tcljax.evaluation.reference import reference_of
-from tcljax.evaluation.scores import class_figures, quantity_figures
+from tcljax.evaluation.scores import figures_of, is_measured
 from tcljax.layers.activations import TCL, check_model, with_activation
 from tcljax.layers.collections import Variables, require_clipping
 from tcljax.maths.encoding import constant_inputs_of
-from tcljax.simulation.outputs import OUTPUTS, answers, labels_of, shape_of_outputs
+from tcljax.maths.trees import stand_in, without_batch
+from tcljax.simulation.outputs import Output, answers, check_kinds, outputs_of_model
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import count_neurons
 
@@ -47,6 +47,10 @@ class Evaluation:
       share of that of the ANN's outputs, [T].
     target_error: of quantities with labels, the root mean square of the distance from these, in
       their own units, of `ann`, `clipped` and `snn`, [T].
+    by_output: of a network with several outputs, the figures above of each by its name, "heads/0",
+      as far as they were measured; all have an `error`. Of the whole network `error` is then the
+      root mean square of these. The other figures are those of the only output of classes, and of
+      the only one of quantities, where there is just one.
 
   Examples:
     >>> import jax
@@ -74,17 +78,13 @@ class Evaluation:
   mean_iou: dict[str, Any] = dataclasses.field(default_factory=dict)
   error: np.ndarray | None = None
   target_error: dict[str, Any] = dataclasses.field(default_factory=dict)
+  by_output: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
   def __repr__(self) -> str:
     """The numbers to two decimals, those of each step after 1, 2, 4, ... and T steps.
 
     Without what was not measured.
     """
-
-    def measured(value: Any) -> bool:
-      if isinstance(value, (float, np.ndarray)):
-        return not np.isnan(value).all()
-      return value is not None and value != {}
 
     def short(value: Any) -> str:
       if isinstance(value, np.ndarray):
@@ -94,7 +94,7 @@ class Evaluation:
       return f"{value:.2f}" if isinstance(value, float) else repr(value)
 
     values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-    fields = [f"{name}={short(value)}" for name, value in values.items() if measured(value)]
+    fields = [f"{name}={short(value)}" for name, value in values.items() if is_measured(value)]
     return f"Evaluation({', '.join(fields)})"
 
 
@@ -111,13 +111,13 @@ def reported_time_steps(time_steps: int) -> list[int]:
 def evaluate(
   model: nn.Module,
   variables: Variables,
-  images: np.ndarray,
-  labels: np.ndarray | None,
+  images: Any,
+  labels: Any,
   spiking: SpikingConfig,
   *,
-  outputs: str = "classes",
+  outputs: Any = "classes",
   batch_size: int = 128,
-  preprocess: Callable[[jax.Array], jax.Array] = jnp.asarray,
+  preprocess: Callable[[Any], Any] = unchanged,
   reference: tuple[nn.Module, Variables] | None = None,
   seed: int = 0,
 ) -> Evaluation:
@@ -132,15 +132,17 @@ def evaluate(
   of every batch; on several hosts each process calls this with the same arguments.
 
   Args:
-    model: a network with a field `act` whose output is one array, [B, ...].
+    model: a network with a field `act` whose output is an array, [B, ...], or a tree of arrays.
     variables: its variables, the collection `clipping` included.
     images: [N, ...]; of encoding="frames" sequences, [N, T, ...], of whose frames both ANNs see the
-      mean.
+      mean. A tuple or dictionary of these where the network takes several arrays.
     labels: class numbers, [N], or of maps [N, ...], one for each position; targets of quantities,
-      in the shape of the outputs; or None, to compare the spiking network with the ANN alone.
+      in the shape of the outputs; or None, to compare the spiking network with the ANN alone. Of
+      several outputs a tree such as theirs, which may leave some out.
     spiking: how to simulate; `spiking.time_steps` is the largest T reported.
     outputs: "classes" where outputs are logits, [B, C] or [B, ..., C]; "quantities" where they are
-      numbers in any shape, such as boxes, heat maps or those of a regression.
+      numbers in any shape, such as boxes, heat maps or those of a regression. Of several outputs
+      one for all, or a tree such as {"class": "classes", "box": "quantities"}.
     batch_size: images at a time, rounded up to a multiple of the devices.
     preprocess: a function of JAX that makes inputs [B, ...] of each batch of images, of sequences
       [B, T, ...].
@@ -170,11 +172,11 @@ def evaluate(
   """
   check_count("batch_size", batch_size, 1)
   check_seed("seed", seed)
-  check_choice("outputs", outputs, OUTPUTS)
+  check_kinds(outputs)
   return evaluate_split(
     model,
     variables,
-    Split(images, labels, quantities=outputs == "quantities"),
+    Split(images, labels, outputs),
     spiking,
     batch_size=batch_size,
     preprocess=preprocess,
@@ -190,7 +192,7 @@ def evaluate_split(
   spiking: SpikingConfig,
   *,
   batch_size: int,
-  preprocess: Callable[[jax.Array], jax.Array],
+  preprocess: Callable[[Any], Any],
   reference: tuple[nn.Module, Variables] | None = None,
   seed: int = 0,
 ) -> Evaluation:
@@ -201,18 +203,17 @@ def evaluate_split(
   mesh = parallel.data_mesh()
   batch_size = parallel.round_to_devices(mesh, max(1, min(batch_size, len(split))))
   reference_model, reference_variables = reference_of(model, variables, reference)
-  quantities = split.quantities
-  measure = compiled(measurement, preprocess, model, reference_model, spiking, mesh, quantities)
   variables, reference_variables = parallel.replicate(mesh, (variables, reference_variables))
-  images = jax.ShapeDtypeStruct((max(2, batch_size), *split.image_shape), split.image_dtype)
+  images = stand_in(split.image_shape, max(2, batch_size), split.image_dtype)
   example = constant_inputs_of(
     "images", shape_of_preprocessed(preprocess, images), spiking.encoding, spiking.time_steps
   )
   what = "the reference" if reference else "the model"
-  shape = shape_of_outputs(reference_model, reference_variables, example, quantities, what)
-  split.check_labels(*labels_of(shape, quantities))
-  own = shape_of_outputs(with_activation(model, TCL), variables, example, quantities)
-  _check_comparable(shape, own, quantities)
+  outputs = outputs_of_model(reference_model, reference_variables, example, split.outputs, what)
+  split.check_labels({one.path: one.labels for one in outputs})
+  own = outputs_of_model(with_activation(model, TCL), variables, example, split.outputs)
+  _check_comparable(outputs, own)
+  measure = compiled(measurement, preprocess, model, reference_model, spiking, mesh, outputs)
   key = jax.random.key(seed)
   sums = [
     measure(variables, reference_variables, parallel.shard(mesh, batch), key)
@@ -224,14 +225,12 @@ def evaluate_split(
       raise OutputNotFinite(
         f"the {network}'s output is not finite for {int(broken)} of the {len(split)} images"
       )
-  neurons = count_neurons(model, variables, example.shape[1:])
+  neurons = count_neurons(model, variables, without_batch(example))
   count = len(split)
   spikes = sum(total["spikes"].values(), np.zeros(spiking.time_steps))
-  figures = quantity_figures if quantities else class_figures
-  answered = count * math.prod(labels_of(shape, quantities)[0])
   return Evaluation(
     images=count,
-    **figures(total["scores"], answered, spiking.time_steps),
+    **figures_of(outputs, total["scores"], count, spiking.time_steps),
     spikes_per_neuron=spikes.cumsum() / (count * sum(neurons.values())),
     firing_rates={
       name: float(total["spikes"][name].sum()) / (count * n * spiking.time_steps)
@@ -240,15 +239,21 @@ def evaluate_split(
   )
 
 
-def _check_comparable(reference: tuple[int, ...], model: tuple[int, ...], quantities: bool) -> None:
-  """Raises ValueError unless outputs in these shapes can be compared."""
-  (places, classes), (own, found) = labels_of(reference, quantities), labels_of(model, quantities)
-  if places != own:
-    raise ValueError(
-      f"the reference's output has shape {reference} for one image, the model's {model}"
-    )
-  if classes != found:
-    raise ValueError(f"the reference tells {classes} classes apart, the model {found}")
+def _check_comparable(reference: Sequence[Output], model: Sequence[Output]) -> None:
+  """Raises ValueError unless these outputs can be compared."""
+  names = [", ".join(one.name or "one array" for one in found) for found in (reference, model)]
+  if [one.path for one in reference] != [one.path for one in model]:
+    raise ValueError(f"the reference answers with {names[0]}, the model with {names[1]}")
+  for theirs, own in zip(reference, model):
+    (places, classes), (mine, found) = theirs.labels, own.labels
+    where = f" in output {own.name!r}" if own.name else ""
+    if places != mine:
+      raise ValueError(
+        f"the reference's output has shape {theirs.shape} for one image, the model's {own.shape}"
+        f"{where}"
+      )
+    if classes != found:
+      raise ValueError(f"the reference tells {classes} classes apart, the model {found}{where}")
 
 
 def accuracy(
@@ -276,7 +281,7 @@ def _correct(
 ) -> Callable[..., jax.Array]:
   @jax.jit
   def correct(variables, batch):
-    found = answers(outputs_of(model, variables, preprocess(batch["image"])))
-    return jnp.sum(batch["mask"] & (found == batch["label"]))
+    output: Any = model.apply(variables, preprocess(batch["image"]))
+    return jnp.sum(batch["mask"] & (answers(output) == batch["label"]))
 
   return correct

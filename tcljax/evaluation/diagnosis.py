@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from flax import traverse_util
 
 from tcljax.checks import check_count
-from tcljax.data.preprocessing import preprocessed, shape_of_preprocessed
+from tcljax.data.preprocessing import preprocessed, shape_of_preprocessed, unchanged
 from tcljax.layers.activations import Clipped, ReLU, check_model, with_activation
 from tcljax.layers.collections import (
   Path,
@@ -27,6 +28,7 @@ from tcljax.maths import clipping
 from tcljax.maths.encoding import constant_input, constant_inputs_of, time_first
 from tcljax.maths.inputs import as_inputs
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
+from tcljax.maths.trees import count, stand_in, without_batch
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import count_neurons, simulate
 
@@ -55,7 +57,8 @@ class Diagnosis:
     quantization: of T + 1 levels; large where the threshold is too high for T.
     unevenness: spikes fired too early or too late for their currents to balance, so that T * m is
       not what was counted; no threshold alone mends it, initial potentials and larger T do.
-    dead: share of the neurons that fired on none of the images.
+    dead: share of the neurons that fired on none of the images; 1 of an activation that is silent,
+      whose threshold then does not matter.
     saturated: share of all neurons and images in which the neuron fired at every step.
 
   Examples:
@@ -85,11 +88,11 @@ class Diagnosis:
 def diagnose(
   model: nn.Module,
   variables: Variables,
-  images: np.ndarray,
+  images: Any,
   spiking: SpikingConfig,
   *,
   batch_size: int = 128,
-  preprocess: Callable[[jax.Array], jax.Array] = jnp.asarray,
+  preprocess: Callable[[Any], Any] = unchanged,
 ) -> dict[str, Diagnosis]:
   """Splits the error of every activation's firing rates into its causes.
 
@@ -97,7 +100,8 @@ def diagnose(
     model: a network with a field `act`.
     variables: its variables, the collection `clipping` included.
     images: some hundred inputs, [N, ...]; of encoding="frames" sequences, [N, T, ...], whose ANN
-      sees the mean of the frames.
+      sees the mean of the frames. A tuple or dictionary of these where the network takes several
+      arrays.
     spiking: how to simulate; with hard reset, what that loses counts as unevenness.
     batch_size: images at a time.
     preprocess: a function of JAX that makes inputs [B, ...] of each batch of images.
@@ -125,23 +129,25 @@ def diagnose(
   variables = require_clipping(variables)
   check_spiking(spiking)
   check_count("batch_size", batch_size, 1)
-  images = np.asarray(as_inputs("images", images))
-  if not len(images):
+  images = jax.tree.map(np.asarray, as_inputs("images", images))
+  if not count(images):
     raise ValueError("there are no images to diagnose")
   if spiking.encoding == "poisson":
     raise ValueError(
       f"encoding={spiking.encoding!r}: a diagnosis takes constant input, or frames, whose mean "
       "currents are those of the network"
     )
-  given = jax.ShapeDtypeStruct((max(2, batch_size), *images.shape[1:]), images.dtype)
+  types = jax.tree.map(lambda a: a.dtype, images)
+  given = stand_in(without_batch(images), max(2, batch_size), types)
   example = constant_inputs_of(
     "images", shape_of_preprocessed(preprocess, given), spiking.encoding, spiking.time_steps
   )
-  neurons = count_neurons(model, variables, example.shape[1:])
+  neurons = count_neurons(model, variables, without_batch(example))
   measure = jax.jit(functools.partial(_measure, model, spiking))
   totals: Any = None  # trees of arrays; there is at least one batch
-  for start in range(0, len(images), batch_size):
-    batch = jnp.asarray(images[start : start + batch_size])
+  for start in range(0, count(images), batch_size):
+    batch = jax.tree.map(operator.itemgetter(slice(start, start + batch_size)), images)
+    batch = jax.tree.map(jnp.asarray, batch)
     found = jax.device_get(measure(variables, preprocessed(preprocess, batch)))
     totals = found if totals is None else jax.tree.map(np.add, totals, found)
   for name, found in totals.items():

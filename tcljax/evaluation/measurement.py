@@ -1,8 +1,8 @@
 """The compiled function that measures a network on a batch: ANN, clipped ANN and SNN."""
 
 import functools
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,35 +12,45 @@ from jax.sharding import PartitionSpec as P
 
 from tcljax.data.preprocessing import preprocessed
 from tcljax.distributed import parallel
-from tcljax.evaluation.scores import class_sums, over_images, quantity_sums
+from tcljax.evaluation.scores import class_sums, distance_sums, over_images, quantity_sums
 from tcljax.layers.activations import TCL, with_activation
-from tcljax.layers.collections import Variables, spike_counts
+from tcljax.layers.collections import spike_counts
 from tcljax.maths.encoding import constant_input, time_first
+from tcljax.maths.trees import Tree, present
+from tcljax.simulation.outputs import Output, arrays_of
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import simulate
 
 
-def outputs_of(model: nn.Module, variables: Variables, x: jax.Array) -> jax.Array:
-  """What a network answers; Flax declares a pair besides, as where collections are mutable."""
-  return cast(jax.Array, model.apply(variables, x))
-
-
-def _broken(output: jax.Array) -> jax.Array:
+def _broken(outputs: Tree) -> jax.Array:
   """Whether an image has no answer, [B] of [B, ...]; the largest of NaN is some class too."""
-  return ~jnp.isfinite(output).all(axis=range(1, output.ndim))
+  one = lambda output: ~jnp.isfinite(output).all(axis=range(1, output.ndim))
+  return functools.reduce(jnp.logical_or, map(one, jax.tree.leaves(outputs)))
+
+
+def _sums(outputs: Sequence[Output], found: Tree, ann: Tree, labels: Tree) -> dict[str, Any]:
+  """Of each output by name, what a network's answers score against the ANN's and the labels."""
+  found, ann = arrays_of(outputs, found), arrays_of(outputs, ann)
+  labels, sums = present(labels), {}
+  for one in outputs:
+    given = found[one.path], ann[one.path], labels.get(one.path)
+    sums[one.name] = (quantity_sums if one.quantities else class_sums)(*given)
+    if not one.quantities and len(outputs) > 1:  # all have an error, of which there is one overall
+      sums[one.name] |= distance_sums(*given[:2])
+  return sums
 
 
 @functools.lru_cache(maxsize=16)
 def measurement(
-  preprocess: Callable[[jax.Array], jax.Array],
+  preprocess: Callable[[Any], Any],
   model: nn.Module,
   reference_model: nn.Module,
   spiking: SpikingConfig,
   mesh: Mesh,
-  quantities: bool,
+  outputs: tuple[Output, ...],
 ) -> Callable[..., dict[str, Any]]:
   """The compiled function that measures one batch and sums over its examples."""
-  sums_of = quantity_sums if quantities else class_sums
+  sums_of = functools.partial(_sums, outputs)
 
   def spiking_network(variables, x, keys, ann, labels):
     def observe(chunk):
@@ -59,8 +69,8 @@ def measurement(
     mask, labels = batch["mask"], batch.get("label")
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
     seen = constant_input(x, spiking.encoding)
-    ann = outputs_of(reference_model, reference_variables, seen)
-    clipped = outputs_of(with_activation(model, TCL), variables, seen)
+    ann = reference_model.apply(reference_variables, seen)
+    clipped = with_activation(model, TCL).apply(variables, seen)
     (snn, spikes), snn_broken = spiking_network(variables, x, keys, ann, labels)
     return {
       "not_finite": {

@@ -4,13 +4,15 @@ Networks are compared by sums over images, each counted once, so that no figure 
 a mean intersection over union is that of all images together, and no mean over them.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.simulation.outputs import answers, labels_of
+from tcljax.simulation.outputs import CLASSES, QUANTITIES, Output, answers, labels_of
 
 Sums = dict[str, jax.Array]
 
@@ -57,11 +59,26 @@ def quantity_sums(output: jax.Array, ann: jax.Array, labels: jax.Array | None) -
     of the ANN's outputs; and where there are labels `target_error`, squares of the distance from
     them.
   """
+  sums = distance_sums(output, ann)
+  if labels is None:
+    return sums
+  return {**sums, "target_error": _squares(output - _like(output, labels), output, ann)}
+
+
+def distance_sums(output: jax.Array, ann: jax.Array) -> Sums:
+  """`error` and `scale` of `quantity_sums`."""
+  apart = output - _like(output, ann)
+  return {"error": _squares(apart, output, ann), "scale": _squares(ann, output, ann)}
+
+
+def _like(output, wanted):
+  return jnp.broadcast_to(wanted, output.shape)
+
+
+def _squares(a, output, ann):
+  """Sums of squares of each image, in the form of outputs [..., B, *shape]."""
   axes = tuple(range(output.ndim - ann.ndim + 1, output.ndim))
-  squares = lambda a: jnp.square(jnp.broadcast_to(a, output.shape).astype(jnp.float32)).sum(axes)
-  apart = lambda wanted: output - jnp.broadcast_to(wanted, output.shape)
-  sums = {"error": squares(apart(ann)), "scale": squares(ann)}
-  return sums if labels is None else {**sums, "target_error": squares(apart(labels))}
+  return jnp.square(_like(output, a).astype(jnp.float32)).sum(axes)
 
 
 def over_images(sums: Sums, mask: jax.Array, axis: int) -> Sums:
@@ -93,6 +110,8 @@ def class_figures(totals: dict[str, Any], answered: int, time_steps: int) -> dic
     "snn": correct["snn"],
     "agreement": percent("agreement")["snn"],
   }
+  if "error" in totals["ann"]:
+    found["error"] = error_figure(totals)
   if "counts" in totals["ann"]:
     found["mean_iou"] = {network: mean_iou(sums["counts"]) for network, sums in totals.items()}
   return found
@@ -116,11 +135,62 @@ def quantity_figures(totals: dict[str, Any], numbers: int, time_steps: int) -> d
   """
   nothing = np.full(time_steps, np.nan)
   found = {"ann": np.nan, "clipped": np.nan, "snn": nothing, "agreement": nothing}
-  with np.errstate(divide="ignore", invalid="ignore"):  # an ANN that answers nothing but zeros
-    share = np.sqrt(totals["snn"]["error"] / totals["ann"]["scale"])
-  found["error"] = np.where(totals["snn"]["error"] > 0, share, 0.0)
+  found["error"] = error_figure(totals)
   if "target_error" in totals["ann"]:
     found["target_error"] = {
       network: np.sqrt(sums["target_error"] / numbers)[()] for network, sums in totals.items()
     }
   return found
+
+
+def error_figure(totals: dict[str, Any]) -> np.ndarray:
+  """The spiking network's distance from the ANN as a share of the ANN's outputs, [T]."""
+  with np.errstate(divide="ignore", invalid="ignore"):  # an ANN that answers nothing but zeros
+    share = np.sqrt(totals["snn"]["error"] / totals["ann"]["scale"])
+  return np.where(totals["snn"]["error"] > 0, share, 0.0)
+
+
+def figures_of(
+  outputs: Sequence[Output], scores: dict[str, Any], images: int, time_steps: int
+) -> dict[str, Any]:
+  """The fields of an `Evaluation` that tell of outputs.
+
+  Args:
+    outputs: of the network.
+    scores: sums over all images of `ann`, `clipped` and `snn`, by the names of outputs.
+    images: how many there are.
+    time_steps: T.
+  """
+  by_output = {}
+  for one in outputs:
+    totals = {network: sums[one.name] for network, sums in scores.items()}
+    numbers = images * math.prod(one.labels[0])
+    figures = quantity_figures if one.quantities else class_figures
+    by_output[one.name] = figures(totals, numbers, time_steps)
+  if len(outputs) == 1:
+    return by_output[outputs[0].name]
+
+  def only(kind):
+    """The figures of the output of a kind, where there is one alone."""
+    found = [by_output[one.name] for one in outputs if one.kind == kind]
+    return found[0] if len(found) == 1 else {}
+
+  nothing = np.full(time_steps, np.nan)
+  errors = np.stack([figures["error"] for figures in by_output.values()])
+  return {
+    **{"ann": np.nan, "clipped": np.nan, "snn": nothing, "agreement": nothing},
+    **only(CLASSES),
+    "target_error": only(QUANTITIES).get("target_error", {}),
+    "error": np.sqrt(np.mean(np.square(errors), axis=0)),
+    "by_output": {
+      name: {figure: value for figure, value in figures.items() if is_measured(value)}
+      for name, figures in by_output.items()
+    },
+  }
+
+
+def is_measured(value: Any) -> bool:
+  """Whether a figure is there: not None, nor empty, nor all of it NaN."""
+  if isinstance(value, (float, np.ndarray)):
+    return not np.isnan(value).all()
+  return value is not None and value != {}

@@ -160,9 +160,7 @@ class ReLU(Activation):
     return self.pooled(self.activate(self.pooled(x, CURRENTS)), SPIKES)
 
 
-def activation_paths(
-  model: nn.Module, variables: Variables, x: jax.Array | jax.ShapeDtypeStruct
-) -> list[Path]:
+def activation_paths(model: nn.Module, variables: Variables, x: Any) -> list[Path]:
   """The paths of a model's activations in the order in which it applies them.
 
   Args:

@@ -13,6 +13,7 @@ from flax.errors import InvalidRngError, ModifyScopeVariableError
 from tcljax.files import why
 from tcljax.layers.activations import ReLU
 from tcljax.layers.collections import Variables
+from tcljax.maths.trees import Tree, count, shape_text
 
 _FOR_INFERENCE = (
   "; model(x) must run it for inference: let an argument such as train be False by default, and "
@@ -32,7 +33,7 @@ def told_of_inputs(
   Args:
     model: any Flax module; of one with a field `act` the activation does not matter.
     variables: those that it is run with.
-    x: inputs, [B, ...], or their shape and type.
+    x: inputs, [B, ...], or their shape and type; one array or a tree of several.
     what: the words for the model.
 
   Raises:
@@ -42,7 +43,8 @@ def told_of_inputs(
   try:
     yield
   except Exception as error:  # of any kind, as the model is the user's
-    _check(model, variables, jax.ShapeDtypeStruct(x.shape, x.dtype), what)
+    given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)
+    _check(model, variables, given, what)
     if isinstance(error, (ValueError, MemoryError, jax.errors.JaxRuntimeError)):
       raise
     raise ValueError(
@@ -52,7 +54,7 @@ def told_of_inputs(
     ) from error
 
 
-def _check(model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct, what: str) -> None:
+def _check(model: nn.Module, variables: Variables, x: Tree, what: str) -> None:
   """Raises ValueError unless the model can be run with plain ReLUs; nothing is computed."""
   if "act" in {field.name for field in dataclasses.fields(model)}:
     model = model.clone(act=ReLU)
@@ -60,12 +62,21 @@ def _check(model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct, what
     jax.eval_shape(model.apply, variables, x)
   except Exception as error:
     if found := _misfit(model, variables, x):
-      shape = f"(batch{''.join(f', {n}' for n in x.shape[1:])})"
+      shape = shape_text(x, "batch")
       raise ValueError(f"{what} takes no inputs of shape {shape}: {found}") from error
     raise ValueError(
-      f"{what} cannot be run on {x.shape[0]} inputs of shape {x.shape[1:]} and type {x.dtype}: "
+      f"{what} cannot be run on {_told(x)}: "
       f"{type(error).__name__}: {why(error)}{_FOR_INFERENCE if _in_training(error) else ''}"
     ) from error
+
+
+def _told(x: Tree) -> str:
+  """Inputs in words; of a pair it may be that the second are labels."""
+  if isinstance(x, jax.ShapeDtypeStruct):
+    return f"{x.shape[0]} inputs of shape {x.shape[1:]} and type {x.dtype}"
+  labels = ", which are several inputs and no pair of images and labels"
+  pair = labels if isinstance(x, tuple) and len(x) == 2 else ""
+  return f"{count(x)} inputs of shapes {shape_text(x)}{pair}"
 
 
 def _in_training(error: Exception) -> bool:
@@ -74,7 +85,7 @@ def _in_training(error: Exception) -> bool:
   return missing or isinstance(error, (ModifyScopeVariableError, InvalidRngError))
 
 
-def _misfit(model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct) -> str:
+def _misfit(model: nn.Module, variables: Variables, x: Tree) -> str:
   """What is wrong with the first variable that is not as a fresh one; "" where that is unknown."""
   fresh: dict[tuple[str, ...], Any] = {}
 

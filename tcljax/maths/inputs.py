@@ -3,7 +3,8 @@
 Here alone it is looked at, so that every door of the library tells the same faults in one line.
 Arrays of JAX, traced ones among them, are known by shape and type. What JAX would change silently
 in an array on the host is told by its value: a mask that it does not see, and numbers that are too
-large for the 32 bits in which it keeps those of 64.
+large for the 32 bits in which it keeps those of 64. Of inputs that are several arrays in a tree
+(`maths.trees`) each is looked at, and told by its name.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tcljax.maths.shapes import check_axes, check_shape
+from tcljax.maths.trees import Tree, check_same_count, map_named
 
 # Of JAX or NumPy, as it was given; most of what takes it is declared for those of JAX.
 Array = Any
@@ -40,30 +42,40 @@ def as_numbers(field: str, x: Any) -> Array:
   return x if isinstance(x, (bool, int, float)) else array
 
 
-def as_inputs(field: str, x: Any) -> Array:
-  """`as_numbers` of inputs, [B, ...]; no number by itself is one."""
+def as_inputs(field: str, x: Any) -> Tree:
+  """`as_numbers` of inputs, a tree of [B, ...] of one B; no number by itself is one."""
+  arrays = map_named(_as_input, field, x)
+  check_same_count(field, arrays, 0, "rows")
+  return arrays
+
+
+def _as_input(field: str, x: Any) -> Array:
   array = as_numbers(field, x)
   if not np.ndim(array):
     raise ValueError(f"{field}={array} must be an array of inputs, [B, ...]")
   return array
 
 
-def as_batch(field: str, batch: Any) -> Array:
-  """`as_inputs` of a batch, [B, ...] with B at least 1; of a list it may be a pair, and is told."""
-  if not hasattr(batch, "shape"):
+def as_batch(field: str, batch: Any) -> Tree:
+  """`as_inputs` of a batch, [B, ...] with B at least 1; a list holds no inputs, and is told."""
+  return as_inputs(field, map_named(_filled, field, batch))
+
+
+def _filled(field: str, x: Any) -> Any:
+  if not hasattr(x, "shape"):
     raise ValueError(
-      f"{field} holds a {type(batch).__name__}, such as a pair of images and labels: give the "
-      "inputs alone, arrays [B, ...]; a network takes one input"
+      f"{field} holds a {type(x).__name__}, such as a pair of images and labels: give the inputs "
+      "alone, an array [B, ...], or a tuple or dictionary of these where a network takes several"
     )
-  shape = tuple(batch.shape)
+  shape = tuple(x.shape)
   if not shape or not shape[0]:
     raise ValueError(
       f"{field} holds an empty batch, of shape {shape}: give at least one input in each, [B, ...]"
     )
-  return as_inputs(field, batch)
+  return x
 
 
-def as_floats(field: str, x: Array) -> Array:
+def as_floats(field: str, x: Tree) -> Tree:
   """Inputs in floating point: integers and booleans as float32.
 
   So a network meets them, whichever of its activations it has. A difference of uint8 is none.
@@ -71,8 +83,12 @@ def as_floats(field: str, x: Array) -> Array:
   Raises:
     ValueError: if they are no real numbers, as far as a type says it.
   """
+  return map_named(_as_float, field, x)
+
+
+def _as_float(field: str, x: Any) -> Array:
   if not hasattr(x, "dtype"):
-    raise ValueError(f"{field} is of type {type(x).__name__} and must be one array, [B, ...]")
+    raise ValueError(f"{field} is of type {type(x).__name__} and must be an array, [B, ...]")
   _check_real(field, x, "real numbers, [B, ...]")
   return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.float32)
 
@@ -132,39 +148,40 @@ def _check_range(field: str, x: np.ndarray) -> None:
       )
 
 
-def as_labels(labels: Any) -> np.ndarray:
+def as_labels(field: str, labels: Any) -> np.ndarray:
   """Class numbers as an array of NumPy, [N], or [N, ...] where images have many.
 
   Raises:
     ValueError: if they are no integers, not [N, ...], or some are masked.
   """
-  array = _on_host("labels", labels)
+  array = _on_host(field, labels)
   if not array.ndim or array.dtype.kind not in "iu":
     remedy = "of one-hot labels, labels.argmax(-1)"
     if array.ndim and array.dtype.kind in "fb":
       remedy = "of whole numbers, labels.astype(int)"
     elif array.ndim:
       remedy = "of names, np.unique(labels, return_inverse=True)[1]"
-    raise ValueError(_no_labels(array, (), remedy))
+    raise ValueError(_no_labels(field, array, (), remedy))
   return np.asarray(array)
 
 
-def as_targets(targets: Any) -> np.ndarray:
+def as_targets(field: str, targets: Any) -> np.ndarray:
   """Quantities that a network is to answer, as an array of NumPy, [N, ...], in float32 or more.
 
   Raises:
     ValueError: if they are no real numbers, or other ones in JAX, not [N, ...], or some are masked.
   """
-  array = np.asarray(as_numbers("labels", targets))
+  array = np.asarray(as_numbers(field, targets))
   if not array.ndim:
-    raise ValueError(f"labels={array} must be an array of targets, [N, ...]")
-  return np.asarray(as_floats("labels", array))
+    raise ValueError(f"{field}={array} must be an array of targets, [N, ...]")
+  return np.asarray(_as_float(field, array))
 
 
-def check_labels(labels: np.ndarray, shape: tuple[int, ...], num_classes: int) -> None:
+def check_labels(field: str, labels: np.ndarray, shape: tuple[int, ...], num_classes: int) -> None:
   """Raises ValueError unless labels are those of a network.
 
   Args:
+    field: name of the argument.
     labels: from `as_labels` or `as_targets`, [N, ...].
     shape: that of the labels of one image; () where an image has one class.
     num_classes: how many classes the network tells apart; 0 where the labels are targets.
@@ -172,7 +189,7 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], num_classes: int) -
   if labels.shape[1:] != shape:
     if not num_classes:
       raise ValueError(
-        f"labels have shape {labels.shape}: give targets in the shape of the network's outputs, "
+        f"{field} have shape {labels.shape}: give targets in the shape of the network's outputs, "
         f"{_with_batch(shape)}"
       )
     remedy = f"the network answers once for {'each position' if shape else 'an image'}"
@@ -180,17 +197,17 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], num_classes: int) -
       remedy = f"of one column labels[{', '.join(':' * (len(shape) + 1))}, 0]"
     elif labels.ndim == len(shape) + 2:
       remedy = "of one-hot labels, labels.argmax(-1)"
-    raise ValueError(_no_labels(labels, shape, remedy))
+    raise ValueError(_no_labels(field, labels, shape, remedy))
   if num_classes and labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
     raise ValueError(
-      f"labels run from {labels.min()} to {labels.max()}, the network "
+      f"{field} run from {labels.min()} to {labels.max()}, the network "
       f"has classes 0 to {num_classes - 1}"
     )
 
 
-def _no_labels(labels: np.ndarray, shape: tuple[int, ...], remedy: str) -> str:
+def _no_labels(field: str, labels: np.ndarray, shape: tuple[int, ...], remedy: str) -> str:
   return (
-    f"labels have shape {tuple(labels.shape)} and type {labels.dtype}: give class numbers, "
+    f"{field} have shape {tuple(labels.shape)} and type {labels.dtype}: give class numbers, "
     f"integers {_with_batch(shape)}; {remedy}"
   )
 

@@ -14,7 +14,7 @@ class Chunk(NamedTuple):
 
   Attributes:
     logits: the answer after each of these steps, [K, B, ...]: the mean output so far, without the
-      steps that `SpikingConfig.delay` leaves out.
+      steps that `SpikingConfig.delay` leaves out; a tree where the network returns one.
     spikes: the collection `spikes`: for each activation, `count`, the spikes of all its neurons in
       each step and example, [K, B].
 
@@ -30,7 +30,7 @@ class Chunk(NamedTuple):
     (4, 8)
   """
 
-  logits: jax.Array
+  logits: Any
   spikes: Any
 
 

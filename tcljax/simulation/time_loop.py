@@ -24,8 +24,9 @@ from tcljax.layers.collections import Variables
 from tcljax.layers.inputs import told_of_inputs
 from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths.encoding import as_simulated, inputs_of_steps, of_one_step
+from tcljax.maths.trees import Shapes, Tree, count, stand_in, without_batch
 from tcljax.simulation.observers import Chunk, check_observed, check_observer
-from tcljax.simulation.outputs import check_one_array
+from tcljax.simulation.outputs import check_arrays
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
 
 LARGEST_CHUNK = 8
@@ -37,7 +38,8 @@ class Simulation(NamedTuple):
   """What a simulation hands back.
 
   Attributes:
-    logits: mean output over the steps that are read out, [B, ...].
+    logits: mean output over the steps that are read out, [B, ...]; in a tree where the network
+      answers with several arrays.
     observed: what the observer returned, stacked over all T steps, [T, ...].
     rates: where they were asked for, what each neuron did on average over all T steps: for each
       activation `current` and `spikes`, both [B, ...].
@@ -54,7 +56,7 @@ class Simulation(NamedTuple):
     ((8, 3), (8, 4, 4, 4))
   """
 
-  logits: jax.Array
+  logits: Any
   observed: Any
   rates: Any = None
 
@@ -62,7 +64,7 @@ class Simulation(NamedTuple):
 def simulate(
   model: nn.Module,
   variables: Variables,
-  x: jax.Array,
+  x: Any,
   spiking: SpikingConfig,
   *,
   keys: jax.Array | None = None,
@@ -87,7 +89,7 @@ def simulate(
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
     variables: its variables, the collection `clipping` included.
     x: input, [B, ...]; of encoding="frames" [T, B, ...], frame t for step t. Integers and booleans
-      are taken as float32.
+      are taken as float32. Of a network that takes several arrays, a tuple or dictionary of them.
     spiking: T, K, neurons, readout and encoding.
     keys: random keys, [B], one an example, for encoding="poisson"; so the spikes of an example
       depend on nothing but its key.
@@ -135,7 +137,7 @@ def simulate(
     )
     observed = jax.tree.map(lambda a: a.reshape(spiking.time_steps, *a.shape[2:]), observed)
   return Simulation(
-    collections.without_broken(total / (spiking.time_steps - spiking.delay), state),
+    _mean(total, spiking.time_steps - spiking.delay, state),
     observed,
     collections.mean_rates(state, spiking.time_steps) if rates else None,
   )
@@ -144,12 +146,12 @@ def simulate(
 def simulate_any_time_steps(
   model: nn.Module,
   variables: Variables,
-  x: jax.Array,
+  x: Tree,
   config: ChunkConfig,
   time_steps: jax.Array | int,
   *,
   keys: jax.Array | None = None,
-) -> jax.Array:
+) -> Tree:
   """The logits of `simulate` for a T that is an argument of the compiled program.
 
   One compilation serves every T, for which no reverse-mode gradient exists.
@@ -170,13 +172,18 @@ def simulate_any_time_steps(
   state, total = jax.lax.fori_loop(
     0, time_steps // config.chunk, lambda i, carry: run(carry, config.chunk * i)[0], start
   )
-  return collections.without_broken(total / (time_steps - config.delay), state)
+  return _mean(total, time_steps - config.delay, state)
+
+
+def _mean(total: Tree, steps: jax.Array | int, state: Variables) -> Tree:
+  """The mean outputs of so many steps, NaN where a potential is not finite."""
+  return jax.tree.map(lambda a: collections.without_broken(a / steps, state), total)
 
 
 def with_chunk(
   model: nn.Module,
   variables: Variables,
-  x: jax.Array,
+  x: Tree,
   spiking: SpikingConfig,
   on_cpus: int = 2,
   on_gpus: int = _LARGEST_ON_GPUS,
@@ -200,14 +207,12 @@ def with_chunk(
   return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(fitting))
 
 
-def _fitting_steps(
-  model: nn.Module, variables: Variables, x: jax.ShapeDtypeStruct, largest: int
-) -> int:
+def _fitting_steps(model: nn.Module, variables: Variables, x: Tree, largest: int) -> int:
   """The largest K whose currents and spikes fit into their part of the device's memory."""
   memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
   if memory is None:  # as on CPUs; counting neurons would trace the network in every call
     return largest
-  neurons = x.shape[0] * sum(count_neurons(model, variables, x.shape[1:]).values())
+  neurons = count(x) * sum(count_neurons(model, variables, without_batch(x)).values())
   fitting = _SHARE_OF_MEMORY * memory / max(1, 2 * 4 * neurons)  # two arrays of float32
   return max(1, math.floor(min(largest, fitting)))
 
@@ -215,7 +220,7 @@ def _fitting_steps(
 def in_chunks(
   model: nn.Module,
   variables: Variables,
-  x: jax.Array,
+  x: Tree,
   config: ChunkConfig,
   *,
   keys: jax.Array | None = None,
@@ -234,7 +239,7 @@ def in_chunks(
     rates: as in `simulate`; the sums are `totals` in the state.
 
   Returns:
-    The carry (state of the neurons, sum of the outputs that are read out) before the first step,
+    The carry (state of the neurons, sums of the outputs that are read out) before the first step,
     and `run(carry, first_step) -> carry, observed`. An array of the carry holds the batch along its
     first axis or is a scalar.
 
@@ -251,14 +256,19 @@ def in_chunks(
       {**variables, **state}, inputs, mutable=[*carried, collections.SPIKES]
     )
     state, spikes = collections.take_spikes(state)
-    check_one_array(output)
-    return output.astype(jnp.float32).reshape(time_steps, -1, *output.shape[1:]), state, spikes
+    check_arrays(output)
+    return jax.tree.map(unfolded, output), state, spikes
+
+  def unfolded(output):
+    return output.astype(jnp.float32).reshape(time_steps, -1, *output.shape[1:])
 
   def read_out(total, step):
-    """The sum and the answer after step t; one at a time, so that no bit depends on K."""
+    """The sums and the answers after step t; one at a time, so that no bit depends on K."""
     t, output = step
-    total = jnp.where(t == config.delay + 1, output, total + output)
-    return total, total / jnp.where(t > config.delay, t - config.delay, t)
+    add = lambda total, output: jnp.where(t == config.delay + 1, output, total + output)
+    total = jax.tree.map(add, total, output)
+    mean = lambda total: total / jnp.where(t > config.delay, t - config.delay, t)
+    return total, jax.tree.map(mean, total)
 
   def run(carry, first_step):
     state, total = carry
@@ -273,14 +283,12 @@ def in_chunks(
   # The call that creates the potentials runs no neuron; its layers are dead code to XLA.
   with told_of_inputs(model, variables, of_one_step(x, config.encoding)):
     output, state, _ = apply({}, 0)
-  return (state, jnp.zeros_like(output[0])), run
+  return (state, jax.tree.map(lambda a: jnp.zeros_like(a[0]), output)), run
 
 
-def count_neurons(
-  model: nn.Module, variables: Variables, input_shape: tuple[int, ...]
-) -> dict[str, int]:
+def count_neurons(model: nn.Module, variables: Variables, input_shape: Shapes) -> dict[str, int]:
   """Neurons of each activation, by its path and in their order, for one input of this shape."""
-  x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+  x = stand_in(input_shape, 1)
   network = with_activation(model, IF)
   with told_of_inputs(model, variables, x):
     _, state = jax.eval_shape(

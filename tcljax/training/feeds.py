@@ -103,4 +103,4 @@ def fits_on_device(split: Examples) -> TypeGuard[Split]:
   if not isinstance(split, Split) or jax.process_count() > 1 or jax.default_backend() == "cpu":
     return False
   memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
-  return split.images.nbytes <= _SHARE_OF_MEMORY * memory
+  return split.nbytes <= _SHARE_OF_MEMORY * memory

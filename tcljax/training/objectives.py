@@ -27,6 +27,8 @@ from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU, with_activation
 from tcljax.layers.collections import BATCH_STATS, Variables, teacher_of, thresholds_by_path
 from tcljax.maths.encoding import constant_input, time_first
+from tcljax.maths.trees import Tree, count, present
+from tcljax.maths.trees import at as part_at
 from tcljax.simulation.outputs import answers, class_logits
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import LARGEST_CHUNK, simulate, with_chunk
@@ -64,6 +66,15 @@ def squared_error(outputs: jax.Array, teacher: jax.Array) -> jax.Array:
   return jnp.mean(jnp.square(outputs - jax.lax.stop_gradient(teacher)))
 
 
+def relative_error(outputs: jax.Array, teacher: jax.Array) -> jax.Array:
+  """`squared_error` as a share of the teacher's mean square.
+
+  So it has no unit, and goes into a sum with the losses of other outputs.
+  """
+  scale = jnp.mean(jnp.square(jax.lax.stop_gradient(teacher)))
+  return squared_error(outputs, teacher) / jnp.maximum(scale, jnp.finfo(scale.dtype).tiny)
+
+
 def geometric_mean(losses: jax.Array) -> jax.Array:
   """Of losses at several numbers of steps, [N].
 
@@ -76,20 +87,37 @@ def geometric_mean(losses: jax.Array) -> jax.Array:
   return jnp.exp(jnp.mean(jnp.log(jnp.maximum(losses, NEGLIGIBLE))))
 
 
-def _metrics(logits: jax.Array, labels: jax.Array | None) -> dict[str, jax.Array]:
-  """The accuracy over all examples and positions, where there are labels."""
-  return {} if labels is None else {"accuracy": 100.0 * jnp.mean(answers(logits) == labels)}
+def _metrics(outputs: Tree, labels: Tree) -> dict[str, jax.Array]:
+  """The accuracy over all examples and positions, where one output has labels."""
+  labelled = present(labels)
+  if len(labelled) != 1:
+    return {}
+  [(path, labels)] = labelled.items()
+  return {"accuracy": 100.0 * jnp.mean(answers(part_at(outputs, path)) == labels)}
 
 
 def _loss(kind, teacher, smoothing):
-  """A function of variables and a batch to the loss that logits for this batch have."""
+  """A function of variables and a batch to the loss that outputs for this batch have."""
 
   def of_batch(variables, x, labels):
-    if kind == "cross_entropy":
-      return lambda logits: cross_entropy(logits, labels, smoothing)
-    target = teacher.apply(teacher_of(variables) or variables, x)
-    distance = {"distillation": distillation, "squared_error": squared_error}[kind]
-    return lambda logits: distance(logits, target)
+    if "cross_entropy" in ([kind] if isinstance(kind, str) else kind):  # of the only output
+      [wanted] = jax.tree.leaves(labels)
+      return lambda outputs: cross_entropy(jax.tree.leaves(outputs)[0], wanted, smoothing)
+    targets = jax.tree.leaves(teacher.apply(teacher_of(variables) or variables, x))
+    kinds = [kind] * len(targets) if isinstance(kind, str) else kind
+    squared = squared_error if len(targets) == 1 else relative_error
+    distances = [{"distillation": distillation, "squared_error": squared}[one] for one in kinds]
+
+    def of_outputs(outputs):
+      one, *others = [
+        distance(output, target)
+        for distance, output, target in zip(
+          distances, jax.tree.leaves(outputs), targets, strict=True
+        )
+      ]
+      return sum(others, one)
+
+    return of_outputs
 
   return of_batch
 
@@ -157,7 +185,7 @@ def snn_objective(
   preprocess: Callable[..., jax.Array],
   spiking: SpikingConfig,
   mesh: Mesh,
-  kind: str = "distillation",
+  kind: str | Sequence[str] = "distillation",
   teacher: nn.Module | None = None,
   at: Sequence[int] = (),
   smoothing: float = 0.0,
@@ -172,7 +200,9 @@ def snn_objective(
     spiking: how to simulate.
     mesh: from `parallel.data_mesh`; each device simulates its part of the batch.
     kind: "distillation" from the ANN's logits, "squared_error" against them, or "cross_entropy"
-      with the labels; the others need none in a batch.
+      with the labels; the others need none in a batch. Of a network with several outputs, one of
+      the first two for all, or for each; the loss is the sum of theirs, in which squared errors are
+      shares (`relative_error`).
     teacher: the network whose logits are learned, by default `model` with ReLU. Its variables are
       the collection `teacher`, or else those of `model`.
     at: numbers of steps after which the answer is to be good; the loss is the geometric mean of
@@ -182,7 +212,8 @@ def snn_objective(
   Raises:
     ValueError: on an unknown kind, or a number of steps outside 1 to T.
   """
-  check_choice("objective", kind, OBJECTIVES)
+  for one in [kind] if isinstance(kind, str) else kind:
+    check_choice("objective", one, OBJECTIVES)
   check_at(at, spiking.time_steps)
   taken = np.asarray(sorted(at) or [spiking.time_steps]) - 1
   loss_of = _loss(kind, teacher or with_activation(model, ReLU), smoothing)
@@ -197,16 +228,17 @@ def snn_objective(
       keys=keys,
       observe=lambda chunk: chunk.logits,
     ).observed
-    return observed[taken]
+    return jax.tree.map(lambda a: a[taken], observed)
 
   run = parallel.over_data(mesh, run, P(None, "data"))
 
   def objective(variables, batch, key):
     augment_key, input_key = jax.random.split(key)
     x = preprocessed(preprocess, batch["image"], augment_key)
-    logits = run(variables, x, jax.random.split(input_key, x.shape[0]))
+    logits = run(variables, x, jax.random.split(input_key, count(x)))
     labels, seen = batch.get("label"), constant_input(x, spiking.encoding)
     loss = geometric_mean(jax.vmap(loss_of(variables, seen, labels))(logits))
-    return loss, (_metrics(logits[-1], labels), {})
+    last = jax.tree.map(lambda a: a[-1], logits)
+    return loss, (_metrics(last, labels), {})
 
   return objective

@@ -130,7 +130,7 @@ def train_steps(
   sharding = NamedSharding(mesh, P("data"))
 
   def batch_at(data, positions):
-    batch = {name: array[positions] for name, array in data.items()}
+    batch = jax.tree.map(lambda array: array[positions], data)
     return jax.lax.with_sharding_constraint(batch, sharding)
 
   def run(state, data, positions, count, key):

@@ -6,8 +6,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax.core import unfreeze
 
 from tcljax.checks import (
@@ -19,13 +17,14 @@ from tcljax.checks import (
   must_be,
 )
 from tcljax.data import Split
-from tcljax.data.preprocessing import shape_of_preprocessed
+from tcljax.data.preprocessing import shape_of_preprocessed, unchanged
 from tcljax.distributed import parallel
 from tcljax.graph import check_convertible
 from tcljax.layers.activations import ReLU, check_model, with_activation
 from tcljax.layers.collections import CLIPPING, Variables, require_clipping, with_float_clipping
 from tcljax.maths.encoding import constant_inputs_of
-from tcljax.simulation.outputs import OUTPUTS, labels_of, shape_of_outputs
+from tcljax.maths.trees import map_by_path, stand_in, without_batch
+from tcljax.simulation.outputs import check_kinds, outputs_of_model
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.training.loop import Hooks
 from tcljax.training.objectives import NEGLIGIBLE, OBJECTIVES, snn_objective
@@ -33,16 +32,11 @@ from tcljax.training.optimizers import OptimizerConfig
 from tcljax.training.phase import ENOUGH_STEPS, Phase, fitting_steps, run_phase, within
 
 
-def _as_they_are(images: jax.Array, key: jax.Array) -> jax.Array:
-  del key
-  return jnp.asarray(images)
-
-
 def tune(
   model: nn.Module,
   variables: Variables,
-  images: np.ndarray,
-  labels: np.ndarray | None = None,
+  images: Any,
+  labels: Any = None,
   spiking: SpikingConfig = SpikingConfig(),
   *,
   steps: int = 500,
@@ -50,9 +44,9 @@ def tune(
   batch_size: int = 32,
   optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.02),
   objective: str = "distillation",
-  outputs: str = "classes",
+  outputs: Any = "classes",
   at: Sequence[int] = (),
-  preprocess: Callable[[jax.Array, jax.Array], jax.Array] = _as_they_are,
+  preprocess: Callable[[Any, jax.Array], Any] = unchanged,
   seed: int = 0,
   on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
 ) -> Variables:
@@ -62,18 +56,20 @@ def tune(
   answer is 1 where z > 0: distillation is then the divergence of two Bernoulli distributions with
   the means sigmoid(z), and cross-entropy that of sigmoid(z). Of maps, [B, ..., C], each loss is the
   mean over positions. Of outputs that are quantities and not logits, as in a regression, neither
-  sees the error: say outputs="quantities", and distillation is the squared error.
+  sees the error: say outputs="quantities", and distillation is the squared error. Of several
+  outputs the losses are added up, squared errors as shares of the ANN's mean square.
 
   Warns (UserWarning) if nothing was learned, because the loss was nothing from the start or the
   optimizer moved nothing, or if so few steps fit into `minutes` that they hardly move a threshold.
 
   Args:
-    model: a network with a field `act` whose output is one array, [B, ...].
+    model: a network with a field `act` whose output is an array, [B, ...], or a tree of arrays.
     variables: its variables with the collection `clipping`, from `calibrate`.
     images: training inputs, [N, ...]; of encoding="frames" sequences, [N, T, ...], of whose frames
-      the ANN sees the mean.
+      the ANN sees the mean. A tuple or dictionary of these where the network takes several arrays.
     labels: class numbers, [N], or of maps [N, ...], one for each position; None where there are
-      none. Only "cross_entropy" and the metric `accuracy` look at them.
+      none. Only "cross_entropy" and the metric `accuracy` look at them. Of several outputs a tree
+      such as theirs, which may leave some out; `accuracy` is then that of the only one labelled.
     spiking: the simulation whose output is made better; `spiking.time_steps` is the T to tune for.
     steps: training steps.
     minutes: if positive, as many steps as fit into this time take the place of `steps`. It is time
@@ -81,9 +77,11 @@ def tune(
     batch_size: a multiple of the number of devices.
     optimizer: of the thresholds.
     objective: "distillation" from the ANN's outputs, by divergence of logits and squared error of
-      quantities; "cross_entropy" with the labels; or "squared_error" against the ANN's outputs.
+      quantities; "cross_entropy" with the labels, of a network with one output; or "squared_error"
+      against the ANN's outputs.
     outputs: "classes" where outputs are logits, [B, C] or [B, ..., C]; "quantities" where they are
-      numbers in any shape, such as boxes, heat maps or those of a regression.
+      numbers in any shape, such as boxes, heat maps or those of a regression. Of several outputs
+      one for all, or a tree such as {"class": "classes", "box": "quantities"}.
     at: numbers of steps whose answers are to be good, for thresholds that serve a range of T; empty
       for `spiking.time_steps` alone.
     preprocess: a function of JAX that makes inputs [B, ...], of sequences [B, T, ...], of each
@@ -124,23 +122,31 @@ def tune(
   check_seed("seed", seed)
   parallel.check_batch_size("batch_size", batch_size)
   check_function("on_metrics", on_metrics, ("a step's number", "its metrics"))
-  quantities = _check_objective(objective, outputs, labels)
-  split = Split(images, labels, quantities)
-  given = jax.ShapeDtypeStruct((max(2, batch_size), *split.image_shape), split.image_dtype)
+  _check_objective(objective, outputs, labels)
+  split = Split(images, labels, outputs)
+  given = stand_in(split.image_shape, max(2, batch_size), split.image_dtype)
   example = constant_inputs_of(
     "images",
     shape_of_preprocessed(preprocess, given, keyed=True),
     spiking.encoding,
     spiking.time_steps,
   )
-  shape = shape_of_outputs(with_activation(model, ReLU), variables, example, quantities)
-  split.check_labels(*labels_of(shape, quantities))
-  if quantities:
-    objective, split = "squared_error", Split(split.images, None, quantities)
-  check_convertible(model, variables, example.shape[1:])
+  found = outputs_of_model(with_activation(model, ReLU), variables, example, outputs)
+  split.check_labels({one.path: one.labels for one in found})
+  if objective == "cross_entropy" and len(found) > 1:
+    raise ValueError(
+      f"objective='cross_entropy' takes a network with one output, and this one has {len(found)}: "
+      "take 'distillation'"
+    )
+  kinds = ["squared_error" if one.quantities else objective for one in found]
+  classes = [one.path for one in found if not one.quantities]
+  # Targets of quantities are checked, and then no more looked at.
+  keep = lambda path, labels: labels if path in classes else None
+  split = Split(split.images, map_by_path(keep, "labels", split.labels), outputs)
+  check_convertible(model, variables, without_batch(example))
   variables = with_float_clipping(unfreeze(dict(variables)))
   mesh = parallel.data_mesh()
-  loss = snn_objective(model, preprocess, spiking, mesh, objective, at=at)
+  loss = snn_objective(model, preprocess, spiking, mesh, kinds, at=at)
   phase = Phase("tune", steps, batch_size, loss, {CLIPPING: optimizer}, int(seed))
   if minutes:
     phase = within(phase, minutes, variables, split, mesh)
@@ -153,29 +159,28 @@ def tune(
     on_metrics(step, metrics)
 
   tuned = run_phase(phase, lambda: variables, split, mesh, Hooks(on_metrics=take))
-  if reason := _nothing_learned(objective, largest["loss"], largest["update_norm"]):
+  if reason := _nothing_learned(kinds, largest["loss"], largest["update_norm"]):
     warnings.warn(f"nothing was learned: {reason}", stacklevel=2)
   return tuned
 
 
-def _check_objective(objective: str, outputs: str, labels: Any) -> bool:
-  """Whether outputs are quantities; ValueError if the objective cannot do with these and labels."""
+def _check_objective(objective: str, outputs: Any, labels: Any) -> None:
+  """Raises ValueError if the objective cannot do with such outputs and labels."""
   check_choice("objective", objective, OBJECTIVES)
-  check_choice("outputs", outputs, OUTPUTS)
+  check_kinds(outputs)
   if objective == "cross_entropy" and outputs == "quantities":
     raise ValueError(
       "objective='cross_entropy' is one of classes: outputs='quantities' take 'distillation'"
     )
   if objective == "cross_entropy" and labels is None:
     raise ValueError("objective='cross_entropy' learns labels: give them, or take 'distillation'")
-  return outputs == "quantities"
 
 
-def _nothing_learned(objective: str, loss: float, update_norm: float) -> str:
+def _nothing_learned(kinds: Sequence[str], loss: float, update_norm: float) -> str:
   """Why training changed nothing that matters, by the largest of its metrics; "" where it did."""
-  if objective != "squared_error" and loss <= 1.01 * NEGLIGIBLE:
+  if "squared_error" not in kinds and loss <= 1.01 * NEGLIGIBLE:
     return (
-      f"the loss by {objective!r} was {loss:.1g} at most; either the spiking network answers as it "
+      f"the loss by {kinds[0]!r} was {loss:.1g} at most; either the spiking network answers as it "
       "is to already, or its outputs are no logits: of these say outputs='quantities'"
     )
   if not update_norm:

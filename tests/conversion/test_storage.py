@@ -109,7 +109,7 @@ def test_a_network_of_an_earlier_format_is_replaced(network, tmp_path):
   path.mkdir()
   (path / "network.json").write_text('{"format": 4, "nodes": []}')
   (path / "arrays.npz").write_bytes(b"PK")
-  with pytest.raises(ValueError, match="it has format 4, this version reads 5: convert the net"):
+  with pytest.raises(ValueError, match="it has format 4, this version reads 5 and 6: convert"):
     tcljax.load(path)
   assert sorted(f.name for f in tcljax.save(network, path).iterdir()) == [
     "network.json",
@@ -179,7 +179,7 @@ def test_damaged_files_are_told(network, tmp_path):
   told("network.json: it was changed after it was written: its SHA-256 is another")
   for other in (1, 2, 3, 4, 99):
     changed(format=other)
-    told(f"it has format {other}, this version reads 5: convert the network again")
+    told(f"it has format {other}, this version reads 5 and 6: convert the network again")
   spiking = json.loads(text)["spiking"]
   changed(spiking=spiking | {"neuron": spiking["neuron"] | {"reset": "slow"}})
   told("cannot be read: network.json: reset='slow' is unknown")

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 from networks import everything
+from several_arrays import converted, inputs
 
 import tcljax
 
@@ -29,7 +30,10 @@ class Reader:
     self.v, self.counts, self.sums, spiking = {}, {}, {}, self.about["spiking"]
     outputs, fired = [], []
     for step in range(time_steps):
-      values = {"input:0": x[step] if spiking["encoding"] == "frames" else x}
+      values = {
+        f"input:{i}": given[step] if spiking["encoding"] == "frames" else given
+        for i, given in enumerate(leaves(x))
+      }
       for node in self.about["nodes"]:
         inputs = [values[name] for name in node["inputs"]]
         if node["op"] == "neurons":
@@ -39,9 +43,10 @@ class Reader:
           arrays = [self.arrays[name] for name in arrays if name in self.arrays]
           value = OPERATIONS[node["op"]](*inputs, *arrays, **node["settings"])
         values[node["name"]] = value.astype(np.float32)
-      outputs.append(values[self.about["output"]])
+      outputs.append(list(map(values.get, leaves(self.about["output"]))))
       fired.append({name: count.sum() for name, count in self.counts.items()})
-    return np.mean(outputs[spiking["delay"] :], axis=0), fired
+    means = [np.mean(of_steps, axis=0) for of_steps in zip(*outputs[spiking["delay"] :])]
+    return filled(self.about["output"], iter(means)), fired
 
   def neurons(self, node, current, step, reset):
     name = node["name"]
@@ -68,6 +73,20 @@ class Reader:
     before = self.sums.get(name, np.zeros_like(x))
     self.sums[name] = before + x
     return maximum(self.sums[name], **pool) - maximum(before, **pool)
+
+
+def leaves(tree):
+  """What stands for the arrays of a tree, objects in the order of their keys."""
+  if isinstance(tree, dict):
+    return [leaf for key in sorted(tree) for leaf in leaves(tree[key])]
+  return [leaf for part in tree for leaf in leaves(part)] if isinstance(tree, list) else [tree]
+
+
+def filled(tree, values):
+  """The tree with these values in place of its leaves."""
+  if isinstance(tree, dict):
+    return {key: filled(tree[key], values) for key in sorted(tree)}
+  return [filled(part, values) for part in tree] if isinstance(tree, list) else next(values)
 
 
 def windows(x, size, strides, padding, dilation, window_dilation, filled=0.0):
@@ -191,3 +210,14 @@ def test_a_reader_that_knows_the_page_alone_finds_the_same_spikes(tmp_path, sett
     assert counts[0] > 0
     np.testing.assert_array_equal([step[name] for step in fired], counts)
   np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5)
+
+
+def test_it_finds_them_of_several_inputs_and_outputs_too(tmp_path):
+  reader = Reader(tcljax.save(converted(), tmp_path / "net"))
+  logits, spikes = spikes_of(converted(), inputs(), 4)
+  found, fired = reader.run(inputs(), 4)
+  for name, counts in spikes.items():
+    np.testing.assert_array_equal([step[name] for step in fired], counts)
+  assert list(found) == ["box", "class"]
+  for name, output in found.items():
+    np.testing.assert_allclose(output, logits[name], rtol=1e-3, atol=1e-4)

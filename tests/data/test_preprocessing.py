@@ -32,7 +32,7 @@ def variables():
   [
     (None, "preprocess=None must be a function of images"),
     (lambda x, *key: None, "preprocess gives a value of type NoneType: let it give one array"),
-    (lambda x, *key: (x, x), "preprocess gives a value of type tuple"),
+    (lambda x, *key: (x, x), r"cannot be run on \d inputs of shapes \(\(\d, 6\), \(\d, 6\)\)"),
     (lambda x, *key: "x", "preprocess gives a value of type str"),
     (lambda x, *key: x[:1], r"makes an array of shape \(1, 6\) of \d+ images: let it give"),
     (lambda x, *key: x.mean(), r"makes an array of shape \(\) of \d+ images"),

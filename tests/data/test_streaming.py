@@ -205,10 +205,12 @@ def test_bad_streamed_sets(data_dir, options, message):
 
 def test_classes_that_the_network_lacks(data_dir):
   with pytest.raises(ValueError, match="has classes 0 to 4, the network has classes 0 to 3"):
-    load(data_dir).test.check_labels((), 4)
-  load(data_dir).test.check_labels((), 5)
+    load(data_dir).test.check_labels({(): ((), 4)})
+  load(data_dir).test.check_labels({(): ((), 5)})
   with pytest.raises(ValueError, match=r"has one class an image, the network \(8, 8\) of them"):
-    load(data_dir).test.check_labels((8, 8), 5)
+    load(data_dir).test.check_labels({(): ((8, 8), 5)})
+  with pytest.raises(ValueError, match="has one class an image, the network 2 outputs"):
+    load(data_dir).test.check_labels({("a",): ((), 5), ("b",): ((), 5)})
 
 
 def test_small_sets_stay_in_memory_and_large_ones_do_not(data_dir, monkeypatch):

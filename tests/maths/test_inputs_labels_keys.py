@@ -49,7 +49,7 @@ def test_labels_that_are_none_are_told(case, labels, message):
 
 def test_labels_of_any_order_of_bytes_or_without_a_masked_entry_are_taken():
   for labels in (LABELS.astype(">i4"), np.ma.masked_array(LABELS, False), jnp.asarray(LABELS)):
-    found = as_labels(labels)
+    found = as_labels("labels", labels)
     assert type(found) is np.ndarray and found.dtype.isnative
     np.testing.assert_array_equal(found, LABELS)
 

@@ -50,9 +50,28 @@ def test_classes_are_counted_at_each_position():
     variables = model.init(jax.random.key(0), inputs())
     for places in ((), (4, 3)):
       x = jax.ShapeDtypeStruct((2, *places, 6), jnp.float32)
-      shape = outputs.shape_of_outputs(model, variables, x, quantities=False)
-      assert outputs.labels_of(shape, quantities=False) == (places, classes)
-      assert outputs.labels_of(shape, quantities=True) == ((*places, width), 0)
+      [logits] = outputs.outputs_of_model(model, variables, x, "classes")
+      assert logits.labels == (places, classes) and logits.name == ""
+      [numbers] = outputs.outputs_of_model(model, variables, x, "quantities")
+      assert numbers.labels == ((*places, width), 0)
+
+
+@pytest.mark.parametrize("make", [tuple, list, lambda parts: {"b": parts[0], "a": [parts[1]]}])
+def test_several_outputs_are_told_apart_by_their_places(make):
+  class Several(Dense):
+    def __call__(self, x):
+      return make(super().__call__(x))
+
+  model = Several(3, parts=2)
+  variables = Dense(3).init(jax.random.key(0), inputs())
+  x = jax.ShapeDtypeStruct((2, 6), jnp.float32)
+  found = outputs.outputs_of_model(model, variables, x, "classes")
+  names = [one.name for one in found]
+  assert names in (["0", "1"], ["a/0", "b"]) and [one.shape for one in found] == [(3,), (3,)]
+  kinds = make(("quantities", "classes"))
+  assert {*outputs.outputs_of_model(model, variables, x, kinds)} == {
+    one._replace(kind="quantities" if one.name in ("0", "b") else "classes") for one in found
+  }
 
 
 class Summed(Dense):
@@ -65,18 +84,18 @@ class Summed(Dense):
 def test_outputs_without_classes_are_told_unless_they_are_quantities():
   model, x = Summed(1), jax.ShapeDtypeStruct((2, 6), jnp.float32)
   variables = model.init(jax.random.key(0), inputs())
-  assert outputs.shape_of_outputs(model, variables, x, quantities=True) == ()
+  assert outputs.outputs_of_model(model, variables, x, "quantities")[0].shape == ()
   with pytest.raises(ValueError, match=r"shape \(2,\) for 2 inputs, .*; are these quantities, giv"):
-    outputs.shape_of_outputs(model, variables, x, quantities=False)
+    outputs.outputs_of_model(model, variables, x, "classes")
 
   class Nothing(Dense):
     def __call__(self, x):
       return super().__call__(x)[..., :0]
 
   nothing = Nothing(1)
-  for quantities in (True, False):
+  for kind in outputs.OUTPUTS:
     with pytest.raises(ValueError, match=r"^the ANN's output has shape \(2, 0\) for 2 inputs"):
-      outputs.shape_of_outputs(nothing, variables, x, quantities, "the ANN")
+      outputs.outputs_of_model(nothing, variables, x, kind, "the ANN")
 
 
 def test_what_looks_at_one_answer_for_each_input_refuses_maps():
@@ -88,19 +107,6 @@ def test_what_looks_at_one_answer_for_each_input_refuses_maps():
     lambda: tcljax.answer_early(network, x, 0.1, time_steps=2),
   ):
     with pytest.raises(ValueError, match=r"shape \(8, 2, 3\) for 8 inputs, expected \[batch, cl"):
-      call()
-
-
-def test_a_model_with_two_outputs_is_told():
-  model = Dense(3, parts=2)
-  variables, x, labels = calibrated(model), inputs(), np.zeros(32, np.int32)
-  for call in (
-    lambda: tcljax.evaluate(model, variables, x, labels, T4),
-    lambda: tcljax.tune(model, variables, x, labels, T4),
-    lambda: tcljax.simulate(model, variables, x, T4),
-    lambda: tcljax.diagnose(model, variables, x, T4),
-  ):
-    with pytest.raises(ValueError, match="the model's output is of type tuple and must be one arr"):
       call()
 
 
