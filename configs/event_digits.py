@@ -26,8 +26,9 @@ def get_config():
   config.train.batch_size = 64
   config.train.label_smoothing = 0.1
   config.train.optimizer.warmup_steps = 30
-  config.tune.steps = 400
+  config.tune.steps = 300
   config.tune.batch_size = 64
+  config.tune.optimizer.learning_rate = 0.03
   config.eval.time_steps = 16
   config.eval.batch_size = 360
   config.log_every = 100

@@ -3,9 +3,9 @@
     python examples/event_digits.py
 
 It trains a small network on the mean of the frames of each recording, converts it, and lets the
-spiking network take one frame in each time step. `configs/event_digits.py` does the same by
-`train.py`, with a larger network. It reaches 95.56 % with the ANN and 94.72 % with the spiking
-network at T = 16, and takes some two and a half minutes of one core's time.
+spiking network take one frame in each time step. It reaches 95.56 % with the ANN and 94.72 % with
+the spiking network at T = 16, and takes some two and a half minutes of one core's time.
+`configs/event_digits.py` does the same by `train.py`, with a larger network.
 """
 
 import functools

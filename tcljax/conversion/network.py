@@ -134,11 +134,14 @@ class SpikingNetwork:
     for name, wanted, given in paired("inputs", self.input_shape, x, is_shape):
       shape = tuple(given.shape[len(axes) :])
       if given.ndim < len(axes) or shape != wanted:
+        remedy = ""
+        if tuple(given.shape) == wanted:
+          remedy = ": give a batch, of one input x[None]"
+        elif shape == wanted[1:]:
+          remedy = ": convert it anew, with the input_shape of one input, without the batch"
         raise ValueError(
           f"{name} have shape {tuple(given.shape)}, expected ({', '.join(map(str, axes))}, "
-          f"{', '.join(map(str, wanted))})"
-          + ": convert it anew, with the input_shape of one input, without the batch"
-          * (shape == wanted[1:])
+          f"{', '.join(map(str, wanted))}){remedy}"
         )
     check_same_count("inputs", x, len(axes) - 1, "examples")
     check_keys(keys, count_examples(x, spiking.encoding))

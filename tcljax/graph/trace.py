@@ -69,7 +69,7 @@ def trace(function: Callable[[Any], Any], example: Any, *, pooling: str = "gate"
     pooling: how maximum pooling is done by spikes, wherever it stands: "gate", as many spikes as
       the neuron of a window that fired most; "before", one neuron a window, driven by the largest
       of its summed input currents; or "average", which changes the network: means take the place of
-      maxima. See docs/methods.md.
+      maxima. See docs/your-own-network.md.
 
   Returns:
     The network. With thresholds that nothing reaches it answers as the function, which is checked.
@@ -216,11 +216,27 @@ def _read(
     at = source_of_error(error)
     raise ValueError(
       f"the function cannot be traced on inputs of shape {', '.join(map(str, shapes))}"
-      f"{at and f' ({at})'}: {type(error).__name__}: {why(error)}"
+      f"{at and f' ({at})'}: {_reader(function)}{type(error).__name__}: {why(error)}"
     ) from error
   if any(isinstance(held, Tracer) for held in closed.consts):  # of a call before
     raise ValueError(_CHANGES)
   return assembled(closed, returned, sized, inserts=True, pooling=pooling, lenient=lenient)
+
+
+def _reader(function: Any) -> str:
+  """Which function reads a network of a framework, where one was given in place of a function."""
+  bases = [f"{of.__module__}." for of in type(function).__mro__]
+  named = [name for start, name in _READERS.items() if any(b.startswith(start) for b in bases)]
+  return f"give this network to tcljax.{named[0]}; " if named else ""
+
+
+_READERS = {
+  "torch.": "from_torch",
+  "flax.linen.": "from_flax",
+  "flax.nnx.": "from_nnx",
+  "equinox.": "from_equinox",
+  "keras.": "from_keras",
+}
 
 
 def _at_two_batch_sizes(function: Callable[[Any], Any], example: Any, pooling: str) -> Assembled:

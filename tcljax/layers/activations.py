@@ -41,7 +41,7 @@ def check_module(field: str, model: Any) -> None:
   """Raises ValueError unless this is an instance of a Flax module, whatever its fields."""
   if not isinstance(model, nn.Module):
     within = isinstance(getattr(model, "model", None), nn.Module)
-    converted = ": of a SpikingNetwork give network.model, and network.variables with it"
+    converted = f": of a {type(model).__name__} give network.model, and network.variables with it"
     wanted = "an instance of a Flax Linen module, such as CNN(num_classes=10)"
     raise ValueError(must_be(field, model, wanted + (converted if within else "")))
 

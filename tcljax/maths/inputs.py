@@ -159,6 +159,7 @@ def as_labels(field: str, labels: Any) -> np.ndarray:
     remedy = "of one-hot labels, labels.argmax(-1)"
     if array.ndim and array.dtype.kind in "fb":
       remedy = "of whole numbers, labels.astype(int)"
+      remedy += "; of one-hot labels, labels.argmax(-1)" * (array.ndim > 1)
     elif array.ndim:
       remedy = "of names, np.unique(labels, return_inverse=True)[1]"
     raise ValueError(_no_labels(field, array, (), remedy))

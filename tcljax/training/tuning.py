@@ -116,7 +116,8 @@ def tune(
   variables = require_clipping(variables)
   check_spiking(spiking)
   if not isinstance(optimizer, OptimizerConfig):
-    raise ValueError(must_be("optimizer", optimizer, "a tcljax.OptimizerConfig"))
+    wanted = "a tcljax.OptimizerConfig, such as OptimizerConfig('adamw', learning_rate=0.02)"
+    raise ValueError(must_be("optimizer", optimizer, wanted))
   check_count("steps", steps, 1)
   check_finite("minutes", minutes)
   check_seed("seed", seed)

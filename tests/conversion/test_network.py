@@ -79,6 +79,8 @@ def test_errors(vgg, images, network):
     tcljax.convert(model, {**variables, "clipping": clipping}, (8, 8, 3), 8)
   with pytest.raises(ValueError, match=r"inputs have shape \(16, 8, 8\), expected \(batch, 8,"):
     network(images[..., 0])
+  with pytest.raises(ValueError, match=r"expected \(batch, 8, 8, 3\): give a batch, of one input"):
+    network(images[0])
   with pytest.raises(ValueError, match="steps=0"):
     network(images, time_steps=0)
 

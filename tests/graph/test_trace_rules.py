@@ -177,6 +177,7 @@ def test_a_softmax_or_sigmoid_at_the_end_is_dropped_by_name(ending, name):
     ),
     (lambda x: conv(stem(x), SQUARE * jnp.nan), "`conv_general_dilated` .* hold NaN"),
     (lambda x: LAST[stem(x).mean((1, 2)).astype(int)[:, 0]], "whole numbers"),
+    (nn.Dense(3), "cannot be traced .*: give this network to tcljax.from_flax; "),
     ("model", "function='model' must be a function of a batch of inputs"),
   ],
 )

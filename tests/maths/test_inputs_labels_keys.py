@@ -21,6 +21,7 @@ def case():
   [
     (np.ma.masked_array(LABELS, LABELS > 1), "some entries are masked: fill them, .filled"),
     ([0, 1, np.ma.masked, 0, 1, 2, 0, 1], "some entries are masked"),
+    (np.eye(3), r"labels.astype\(int\); of one-hot labels, labels.argmax"),
     (LABELS + 0.5, r"of whole numbers, labels.astype\(int\)"),
     (LABELS > 0, r"of whole numbers, labels.astype\(int\)"),
     (LABELS.astype(complex), "type complex128: give class numbers, integers"),
