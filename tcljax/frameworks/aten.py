@@ -180,10 +180,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
   "pow": _of_two(jnp.power),
   "gelu": lambda x, *, approximate="none": jax.nn.gelu(x, approximate=approximate == "tanh"),
   "silu": jax.nn.silu,
-  "elu": lambda x, alpha=1.0, *rest: jax.nn.elu(x, alpha),
+  "elu": lambda x, alpha=1.0, scale=1.0, *rest: scale * jax.nn.elu(x, alpha),  # and SELU
   "hardswish": jax.nn.hard_swish,
   "hardsigmoid": jax.nn.hard_sigmoid,
-  "softplus": lambda x, *rest: jax.nn.softplus(x),
+  "softplus": lambda x, beta=1.0, *rest: jax.nn.softplus(beta * x) / beta,
   "_softmax": lambda x, axis, half=False: jax.nn.softmax(x, axis),
   "_log_softmax": lambda x, axis, half=False: jax.nn.log_softmax(x, axis),
   "logical_not": jnp.logical_not,

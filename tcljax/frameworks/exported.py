@@ -102,11 +102,36 @@ def function_of(torch: Any, program: Any) -> Callable[..., Any]:
     values = {**arrays, **dict(zip(signature.user_inputs, jax.tree.leaves(inputs), strict=True))}
     for node, operation, kwargs in steps:
       with jax.named_scope(_place(node)):
-        values[node.name] = operation(*given(node.args, values), **given(kwargs, values))
+        args = given(node.args, values), given(kwargs, values)
+        values[node.name] = _computed(node, operation, *args)
+    _check_has(signature.user_outputs, values)
     found = [values.get(name, name) for name in signature.user_outputs]
     return program.call_spec.out_spec.unflatten(found)  # as the module returns them
 
   return run
+
+
+def _computed(node, operation, args, kwargs):
+  """What an operation makes of these.
+
+  Raises:
+    ValueError: if it is used in a form that is not known here.
+  """
+  try:
+    return operation(*args, **kwargs)
+  except Exception as error:  # of any kind, as PyTorch has many forms of one operation
+    raise ValueError(
+      f"{_at(node)} is used in a form that tcljax does not know: {type(error).__name__}: "
+      f"{why(error)}; write it by others, or give tcljax.trace a function of JAX"
+    ) from error
+
+
+def _check_has(outputs, values):
+  """Raises ValueError if an output is left out here, as the places of maxima are."""
+  if any(name in values and values[name] is None for name in outputs):
+    raise ValueError(
+      "the module returns the places of maxima: let it return the maxima alone, such as max(...)[0]"
+    )
 
 
 def _check_forgets(program):

@@ -21,6 +21,7 @@ from tcljax.graph.reading import Reading, Unread, refusal
 from tcljax.graph.record import Kind, Refused
 from tcljax.graph.remedies import remedy
 from tcljax.graph.store import Arrays, Origin
+from tcljax.maths.trees import leaves_by_path, place
 
 
 class Assembled(NamedTuple):
@@ -77,8 +78,8 @@ def assembled(
     inputs.append(as_stored(input_name(i), tuple(leaf.shape)))
   reading = Reading(graph)
   outputs = reading.run(closed.jaxpr, closed.consts, inputs)
-  shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(returned)]
-  names = [_output(graph, value, shape, lenient) for value, shape in zip(outputs, shapes)]
+  shapes = {place(path): tuple(leaf.shape) for path, leaf in leaves_by_path(returned, None).items()}
+  names = [_output(graph, value, *of, lenient) for value, of in zip(outputs, shapes.items())]
   if not names:
     raise ValueError("the model returns no array: let it return one, such as the logits")
   nodes = _reached(graph, names, _without_maxima(reading, names, lenient) if inserts else {})
@@ -101,8 +102,8 @@ def assembled(
   )
 
 
-def _output(graph: Builder, value: Any, shape: tuple[int, ...], lenient: bool) -> str:
-  """The node of an output, stored as the model has it."""
+def _output(graph: Builder, value: Any, at: str, shape: tuple[int, ...], lenient: bool) -> str:
+  """The node of an output, stored as the model has it; `at` is its place among several."""
   if isinstance(value, Unread):
     base, *others = value.bases
     if lenient:
@@ -115,15 +116,15 @@ def _output(graph: Builder, value: Any, shape: tuple[int, ...], lenient: bool) -
       raise value.error from None
   if not isinstance(value, Symbol):
     raise ValueError(
-      "the model returns what does not depend on its input: let it return arrays that do, such as "
-      "the logits"
+      f"the model returns what does not depend on its input{at and f', outputs{at}'}: let it "
+      "return arrays that do, such as the logits"
     )
   try:
     return graph.as_in_model(value).name
   except Refused:
     raise ValueError(
-      f"the model returns an array of shape {shape} whose first axis is not the batch: let "
-      "it return [batch, ...]"
+      f"the model returns an array of shape {shape}{at and f', outputs{at}'}, whose first axis is "
+      "not the batch: let it return [batch, ...]"
     ) from None
 
 

@@ -12,6 +12,7 @@ from tcljax.files import why
 from tcljax.graph.fates import source_of_error
 from tcljax.graph.reading import Unread
 from tcljax.kernels import convolution, xla_options
+from tcljax.maths.trees import thawed
 
 # By how much of the largest output both may differ. Folding moves rounding alone, of which deep
 # networks gather some.
@@ -49,7 +50,8 @@ def check_same(
 
   @jax.jit
   def both(variables, inputs):
-    return [(jax.tree.leaves(function(x)), jax.tree.leaves(found(variables, x))) for x in inputs]
+    answers = [(thawed(function(x)), found(variables, x)) for x in inputs]
+    return [tuple(map(jax.tree.leaves, pair)) for pair in answers]
 
   try:
     with convolution.as_written():  # which compiles four times as fast
@@ -84,8 +86,8 @@ def _ending(expected: Any, computed: Any, unread: Unread | None, tolerance: floa
     if not error <= tolerance * largest:  # nor is NaN
       raise ValueError(
         f"the converted network differs from the model on random inputs, by {error:.3g} where the "
-        f"largest output is {largest:.3g}: are its weights finite, and is it the same in every "
-        "call?"
+        f"largest output is {largest:.3g}: are its weights finite, is it the same in every call, "
+        "and are whole numbers made floats before anything is computed of them?"
       )
     return ""
   for name, ended in _endings(np.asarray(computed)):
@@ -113,8 +115,13 @@ def _random(example: Any, batch: int) -> Any:
 
   def draw(leaf):
     shape = (batch, *leaf.shape[1:])
+    if jnp.issubdtype(leaf.dtype, jnp.bool_):
+      return rng.integers(0, 2, shape).astype(leaf.dtype)
     if jnp.issubdtype(leaf.dtype, jnp.integer):
-      return rng.integers(0, 128, shape).astype(leaf.dtype)
+      # Of one byte all of them, as sums that leave it begin anew, which no graph does.
+      ends = jnp.iinfo(leaf.dtype)
+      low, high = (ends.min, ends.max) if ends.bits <= 8 else (0, 127)
+      return rng.integers(low, high, shape, endpoint=True).astype(leaf.dtype)
     return rng.normal(size=shape).astype(leaf.dtype)
 
   return jax.tree.map(draw, example)

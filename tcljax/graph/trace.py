@@ -21,6 +21,7 @@ from tcljax.graph.network import GraphNetwork
 from tcljax.graph.nodes import Graph
 from tcljax.kernels import convolution
 from tcljax.layers.collections import PARAMS, Variables
+from tcljax.maths.trees import thawed
 from tcljax.models.pooling import POOLINGS
 
 
@@ -208,7 +209,7 @@ def _read(
   try:
     with convolution.as_written():
       # A function of our own, as JAX remembers what it has traced of the user's.
-      closed, returned = jax.make_jaxpr(lambda x: function(x), return_shape=True)(sized)
+      closed, returned = jax.make_jaxpr(lambda x: thawed(function(x)), return_shape=True)(sized)
   except jax.errors.UnexpectedTracerError:
     raise ValueError(_CHANGES) from None
   except Exception as error:  # of any kind, as the function is the user's

@@ -91,10 +91,13 @@ def at(tree: Tree, path: Path) -> Any:
 
 
 def thawed(tree: Tree) -> Tree:
-  """A tree with dictionaries in place of frozen ones."""
+  """A tree of plain dictionaries and tuples, in place of frozen, ordered or named ones, and lists.
+
+  JAX takes the leaves of an ordered dictionary in another order than those of a plain one.
+  """
   if isinstance(tree, Mapping):
     return {key: thawed(part) for key, part in tree.items()}
-  return tuple(map(thawed, tree)) if isinstance(tree, tuple) else tree
+  return tuple(map(thawed, tree)) if isinstance(tree, (tuple, list)) else tree
 
 
 def check_same_count(field: str, tree: Tree, axis: int, what: str) -> None:

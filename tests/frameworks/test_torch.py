@@ -155,6 +155,13 @@ class Applying(nn.Module):
     return torch.relu(self.function(self.layer(x)))
 
 
+class Returning(Applying):
+  """What the function returns."""
+
+  def forward(self, x):
+    return self.function(torch.relu(self.layer(x)))
+
+
 class Remembering(nn.Module):
   """It answers with the mean of what it has seen so far."""
 
@@ -200,6 +207,14 @@ def broken():
       r"in function \(.* takes stati",
     ),
     (lambda: Applying(lambda x: x if x.sum() > 0 else -x), X, "cannot read the module.*no choice"),
+    (
+      lambda: Applying(lambda x: x.div(2, rounding_mode="floor")),
+      X,
+      r"div.*\(test_torch.*in a form",
+    ),
+    (lambda: Applying(lambda x: x - x.max()), X, r"max.*\(test_torch.*in a form"),
+    (lambda: Returning(lambda x: tuple(x.max(1))), X, "returns the places of maxima"),
+    (lambda: Applying(torch.selu), X, "applies `exp"),
     (lambda: Remembering(), X, "changes its buffer (seen|calls) in each call"),
     (lambda: Applying(torch.neg, nn.Linear(4, 4, device="meta")), X, "^layer.weight .* on the dev"),
     (lambda: Applying(torch.neg, nn.LazyLinear(4)), X, "^layer.weight .* is lazy: call"),

@@ -1,5 +1,6 @@
 """All that is affine is read by rules: what moves numbers, constants among them, loops, outputs."""
 
+import collections
 import dataclasses
 
 import flax.linen as nn
@@ -116,6 +117,28 @@ def test_several_inputs_and_outputs():
   )
 
 
+def test_ordered_dictionaries_go_in_and_out_by_their_keys():
+  """JAX has their leaves in the order in which they were put in, and those of plain ones sorted."""
+  first, other = weights(4, 3), weights(4, 3)
+  made = lambda x: jax.nn.relu(x["z"] @ first - x["a"] @ other)
+  function = lambda x: collections.OrderedDict(z=made(x), a=x["a"] @ first)
+  inputs = collections.OrderedDict(z=jnp.ones((5, 4)), a=2 * jnp.ones((5, 4)))
+  network = tcljax.trace(function, inputs)
+  found, expected = network.model.apply(network.variables, dict(inputs)), function(inputs)
+  for key in ("z", "a"):
+    np.testing.assert_allclose(found[key], expected[key], rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int8, jnp.bool_])
+def test_sums_of_bytes_that_begin_anew_are_told(dtype):
+  kernel = weights(4, 3)
+  bytes_ = jax.ShapeDtypeStruct((1, 4), dtype)
+  taken = lambda x: jax.nn.relu(x.astype(jnp.float32) @ kernel)
+  tcljax.trace(taken, bytes_)
+  with pytest.raises(ValueError, match=r"whole numbers made floats|applies `or`"):
+    tcljax.trace(lambda x: taken(x + x), bytes_)
+
+
 def shifted(y):
   """A softmax of numbers that are 0 at most, written by hand."""
   e = jnp.exp(y - y.max(-1, keepdims=True))
@@ -159,7 +182,7 @@ def test_a_softmax_or_sigmoid_at_the_end_is_dropped_by_name(ending, name):
     (lambda x: head(stem(x))[::-1], "applies `rev`.*answered by itself"),
     (lambda x: stem(x).mean((1, 2)) @ stem(x).mean((1, 2)).T, "multiplied with each other"),
     (lambda x: head(stem(x))[:2], "uses the number of examples|applies `slice`"),
-    (lambda x: (head(stem(x)), jnp.ones(3)), "returns what does not depend on its input"),
+    (lambda x: (head(stem(x)), jnp.ones(3)), r"not depend on its input, outputs\[1\]: let"),
     (lambda x: [], "returns no array"),
     (lambda x: {1: head(stem(x))}, r"a dictionary with the keys \[1\]: let them be text"),
     (head, "applies no ReLU to what depends on its input: there is nothing to convert"),
