@@ -78,7 +78,8 @@ def assembled(
     inputs.append(as_stored(input_name(i), tuple(leaf.shape)))
   reading = Reading(graph)
   outputs = reading.run(closed.jaxpr, closed.consts, inputs)
-  shapes = {place(path): tuple(leaf.shape) for path, leaf in leaves_by_path(returned, None).items()}
+  leaves = leaves_by_path(returned, lambda x: hasattr(x, "shape"))
+  shapes = {place(path): tuple(leaf.shape) for path, leaf in leaves.items()}
   names = [_output(graph, value, *of, lenient) for value, of in zip(outputs, shapes.items())]
   if not names:
     raise ValueError("the model returns no array: let it return one, such as the logits")

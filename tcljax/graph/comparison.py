@@ -1,5 +1,6 @@
 """Whether a graph computes what the function computes that it was read of."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -81,9 +82,8 @@ def _ending(expected: Any, computed: Any, unread: Unread | None, tolerance: floa
   """
   expected = np.asarray(expected, np.float32)
   if unread is None:
-    with np.errstate(invalid="ignore"):  # of infinity less infinity
-      error, largest = np.abs(computed - expected).max(), np.abs(expected).max()
-    if not error <= tolerance * largest:  # nor is NaN
+    same, error, largest = _compared(computed, expected, tolerance)
+    if not same:
       raise ValueError(
         f"the converted network differs from the model on random inputs, by {error:.3g} where the "
         f"largest output is {largest:.3g}: are its weights finite, is it the same in every call, "
@@ -91,11 +91,19 @@ def _ending(expected: Any, computed: Any, unread: Unread | None, tolerance: floa
       )
     return ""
   for name, ended in _endings(np.asarray(computed)):
-    if ended.shape == expected.shape:
-      error, largest = np.abs(ended - expected).max(), np.abs(expected).max()
-      if error <= tolerance * largest:
-        return name
+    if ended.shape == expected.shape and _compared(ended, expected, tolerance)[0]:
+      return name
   raise unread.error
+
+
+def _compared(
+  found: np.ndarray, expected: np.ndarray, tolerance: float
+) -> tuple[bool, float, float]:
+  """Whether arrays are the same, their largest difference, and the largest that is expected."""
+  with np.errstate(invalid="ignore"):  # of infinity less infinity
+    error, largest = float(np.abs(found - expected).max()), float(np.abs(expected).max())
+  # NaN is no number that is less than another, and infinity no measure of what differs.
+  return math.isfinite(largest) and error <= tolerance * largest, error, largest
 
 
 def _endings(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
