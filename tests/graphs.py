@@ -6,7 +6,7 @@ import numpy as np
 from running import calibrate_plainly
 
 import tcljax
-from tcljax.graph import GraphNetwork, fold, trace_model
+from tcljax.graph import GraphNetwork, folded, trace_model
 from tcljax.layers.activations import ReLU
 
 
@@ -30,7 +30,7 @@ def both(model, variables, x, act=ReLU):
   """Outputs of the traced and of the folded graph beside the model's own."""
   traced = trace_model(model, variables, x.shape[1:])
   outputs = []
-  for graph, arrays in (traced, fold(*traced)):
+  for graph, arrays in (traced, folded(*traced)[:2]):
     inner = {"params": arrays, "clipping": variables.get("clipping", {})}
     outputs.append(GraphNetwork(graph, act=act).apply(inner, x))
   return (*outputs, model.clone(act=act).apply(variables, x))

@@ -1,11 +1,9 @@
 """Networks of PyTorch, by `torch.export`: their operations in JAX, one by one."""
 
 import copy
-import re
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tcljax.checks import must_be
@@ -13,12 +11,11 @@ from tcljax.files import why
 from tcljax.frameworks.exported import array_of, exported, function_of, type_of
 from tcljax.frameworks.importing import framework
 from tcljax.graph import Traced, trace
+from tcljax.graph.comparison import compared, tolerance_of
 from tcljax.kernels import xla_options
 
 _BATCH = "a batch of inputs [B, ...], a tensor or an array"
 _EXAMPLES = 3  # which a module is run on
-# By how much of the largest output PyTorch and JAX may differ: by rounding alone.
-_TOLERANCE, _TOLERANCE_OF_16_BITS = 1e-3, 0.1
 
 
 def from_torch(module: Any, example: Any, *, pooling: str = "gate") -> Traced:
@@ -140,11 +137,11 @@ def _check_same(run, args, expected):
   options: Any = xla_options.compiling_quickly()
   traced = jax.jit(run).trace(*arrays)
   found = jax.tree.leaves(traced.lower().compile(options)(*arrays))
-  tolerance = _TOLERANCE_OF_16_BITS if re.search(r"\bb?f16\[", str(traced.jaxpr)) else _TOLERANCE
+  tolerance = tolerance_of(traced.jaxpr)
   for one, other in zip(found, jax.tree.leaves(expected), strict=True):
-    one, other = (jnp.asarray(value, jnp.float32) for value in (one, other))
-    error, largest = jnp.abs(one - other).max(), jnp.abs(other).max()
-    if not error <= tolerance * largest:  # nor is NaN
+    one, other = (np.asarray(value, np.float32) for value in (one, other))
+    same, error, largest = compared(one, other, tolerance)
+    if not same:
       raise ValueError(
         f"JAX's form of the module differs from PyTorch on random inputs, by {error:.3g} where the "
         f"largest output is {largest:.3g}: is it the same in every call?"

@@ -2,7 +2,7 @@
 
 from tcljax.graph.explanation import fates_of
 from tcljax.graph.fates import Fate
-from tcljax.graph.fold import fold, folded
+from tcljax.graph.fold import folded
 from tcljax.graph.model import check_convertible, read_model, trace_model
 from tcljax.graph.network import GraphNetwork
 from tcljax.graph.nodes import Graph, Node
@@ -17,7 +17,6 @@ __all__ = [
   "check_convertible",
   "explain",
   "fates_of",
-  "fold",
   "folded",
   "read_model",
   "trace",

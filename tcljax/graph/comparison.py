@@ -65,8 +65,7 @@ def check_same(
       f"the function cannot be run on batches of {sizes} inputs, as on one of another size"
       f"{at and f' ({at})'}: {type(error).__name__}: {why(error)}"
     ) from error
-  coarse = re.search(r"\bb?f16\[", str(traced.jaxpr))
-  tolerance = _TOLERANCE_OF_16_BITS if coarse else _TOLERANCE
+  tolerance = tolerance_of(traced.jaxpr)
   endings: list[str] = []
   for expected, computed in outputs:
     pairs = zip(expected, computed, unread or [None] * len(expected), strict=True)
@@ -82,7 +81,7 @@ def _ending(expected: Any, computed: Any, unread: Unread | None, tolerance: floa
   """
   expected = np.asarray(expected, np.float32)
   if unread is None:
-    same, error, largest = _compared(computed, expected, tolerance)
+    same, error, largest = compared(computed, expected, tolerance)
     if not same:
       raise ValueError(
         f"the converted network differs from the model on random inputs, by {error:.3g} where the "
@@ -91,12 +90,17 @@ def _ending(expected: Any, computed: Any, unread: Unread | None, tolerance: floa
       )
     return ""
   for name, ended in _endings(np.asarray(computed)):
-    if ended.shape == expected.shape and _compared(ended, expected, tolerance)[0]:
+    if ended.shape == expected.shape and compared(ended, expected, tolerance)[0]:
       return name
   raise unread.error
 
 
-def _compared(
+def tolerance_of(jaxpr: Any) -> float:
+  """By how much of the largest output two computations may differ, of which this is one."""
+  return _TOLERANCE_OF_16_BITS if re.search(r"\bb?f16\[", str(jaxpr)) else _TOLERANCE
+
+
+def compared(
   found: np.ndarray, expected: np.ndarray, tolerance: float
 ) -> tuple[bool, float, float]:
   """Whether arrays are the same, their largest difference, and the largest that is expected."""

@@ -27,11 +27,6 @@ class Folded(NamedTuple):
   into: dict[str, str]
 
 
-def fold(graph: Graph, arrays: Arrays) -> tuple[Graph, Arrays]:
-  """`folded`, without what became of each node."""
-  return folded(graph, arrays)[:2]
-
-
 def folded(graph: Graph, arrays: Arrays) -> Folded:
   """An equal graph in which each convolution and product has taken up what follows it.
 

@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 from graphs import both, randomized, relative_error
 
-from tcljax.graph import fold, trace_model
+from tcljax.graph import folded, trace_model
 from tcljax.layers.activations import ReLU
 
 
 def test_folding_batch_norm_changes_logits_by_rounding_only(vgg, images):
   model, variables = vgg
-  traced, folded, expected = both(model, variables, images)
+  traced, short, expected = both(model, variables, images)
   assert np.std(expected, axis=0).min() > 0.01  # the network is alive
   assert relative_error(traced, expected) < 1e-5
-  assert relative_error(folded, expected) < 1e-4
-  graph, arrays = fold(*trace_model(model, variables, (8, 8, 3)))
+  assert relative_error(short, expected) < 1e-4
+  graph, arrays, _ = folded(*trace_model(model, variables, (8, 8, 3)))
   ops = [node.op for node in graph.nodes]
   assert ops == ["conv", "neurons"] * 2 + [
     "sum_pool",
@@ -43,6 +43,6 @@ def test_what_is_read_twice_is_not_folded_into(rng, use_bias):
       return self.act(name="a")(3.0 * y) + y
 
   x = rng.normal(size=(4, 3)).astype(np.float32)
-  traced, folded, expected = both(Twice(), randomized(Twice(), x), x)
+  traced, short, expected = both(Twice(), randomized(Twice(), x), x)
   np.testing.assert_allclose(traced, expected, rtol=1e-5)
-  np.testing.assert_allclose(folded, expected, rtol=1e-5)
+  np.testing.assert_allclose(short, expected, rtol=1e-5)

@@ -14,7 +14,7 @@ from jax.interpreters import mlir
 import tcljax
 from tcljax.graph import (
   affine,
-  fold,
+  folded,
   movement,
   neurons,
   pooling,
@@ -48,9 +48,9 @@ def test_a_difference_of_branches_is_a_sum_with_one_of_them_negated(rng):
       return self.act(name="a")(nn.Dense(3)(x)) - nn.Dense(3)(x)
 
   x = rng.normal(size=(4, 5)).astype(np.float32)
-  traced, folded, expected = both(Difference(), randomized(Difference(), x), x)
+  traced, short, expected = both(Difference(), randomized(Difference(), x), x)
   np.testing.assert_allclose(traced, expected, rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(folded, expected, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(short, expected, rtol=1e-5, atol=1e-6)
   graph, arrays = trace_model(Difference(), randomized(Difference(), x), (5,))
   negated, added = graph.nodes[-2:]
   assert (negated.op, added.op) == ("affine", "add")
@@ -144,11 +144,11 @@ def test_an_operation_is_added_by_its_record_alone(rng, monkeypatch, tmp_path, s
     trace_model(model, variables, (6, 2))
   monkeypatch.setitem(OPERATIONS, "mixture", MIXED)
 
-  traced, folded, expected = both(model, variables, x)
+  traced, short, expected = both(model, variables, x)
   assert np.std(expected, axis=0).min() > 1e-3
   np.testing.assert_allclose(traced, expected, rtol=1e-4, atol=1e-5)
-  np.testing.assert_allclose(folded, expected, rtol=1e-4, atol=1e-5)
-  graph, _ = fold(*trace_model(model, variables, (6, 2)))
+  np.testing.assert_allclose(short, expected, rtol=1e-4, atol=1e-5)
+  graph = folded(*trace_model(model, variables, (6, 2))).graph
   # "reversal" takes up nothing, "mixture" a scale; and it makes currents, of which maxima pass.
   assert [node.op for node in graph.nodes if node.op != "reshape"] == [
     *("conv", "neurons", "reversal", "affine", "mixture"),
