@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from tcljax.conversion.early_exit import Settled, answer_early, choose_margin
 from tcljax.conversion.network import SpikingNetwork, convert
+from tcljax.conversion.nir_reading import from_nir
+from tcljax.conversion.nir_writing import to_nir
 from tcljax.conversion.storage import load, save
 from tcljax.evaluation.accuracy import Evaluation, evaluate
 from tcljax.evaluation.diagnosis import Diagnosis, diagnose
@@ -65,6 +67,7 @@ __all__ = [
   "from_equinox",
   "from_flax",
   "from_keras",
+  "from_nir",
   "from_nnx",
   "from_torch",
   "if_step",
@@ -80,6 +83,7 @@ __all__ = [
   "surrogate_derivative",
   "threshold_from_raw",
   "thresholds",
+  "to_nir",
   "trace",
   "tune",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.graph import forms
+from tcljax.graph import forms, nir_forms
 from tcljax.graph.builder import Builder
 from tcljax.graph.layout import Symbol
 from tcljax.graph.record import Operation, Refused, Use
@@ -177,11 +177,13 @@ OPERATIONS = (
       "scatter-mul": _read_by_values,
     },
     fold=_fold_affine,
+    nir=nir_forms.affine,
   ),
   Operation(
     name="add",
     run=lambda x, y: x + y,
     form=forms.add,
     read={"add": _read_add, "add_any": _read_add, "sub": _read_sub},
+    nir=nir_forms.add,
   ),
 )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.graph import forms, scatters
+from tcljax.graph import forms, nir_forms, scatters
 from tcljax.graph.builder import Builder
 from tcljax.graph.layout import Symbol
 from tcljax.graph.record import Operation, Refused, Use
@@ -64,5 +64,6 @@ OPERATIONS = (
       "scatter-add": scatters.read_scatter_add,
       "scatter-sub": scatters.read_scatter_add,
     },
+    nir=nir_forms.moving(_run_take),
   ),
 )

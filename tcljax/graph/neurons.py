@@ -9,7 +9,7 @@ import jax
 from jax.extend import core
 from jax.interpreters import batching
 
-from tcljax.graph import forms, rectifiers
+from tcljax.graph import forms, nir_forms, rectifiers
 from tcljax.graph.builder import Builder
 from tcljax.graph.layout import Symbol, as_stored
 from tcljax.graph.nodes import NEURONS
@@ -95,5 +95,6 @@ OPERATIONS = (
     form=forms.neurons,
     read={PRIMITIVE.name: _read_neurons, **rectifiers.READERS},
     kind=Kind.NEURONS,
+    nir=nir_forms.neurons,
   ),
 )

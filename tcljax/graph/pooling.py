@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.graph import forms, populations
+from tcljax.graph import forms, nir_forms, populations
 from tcljax.graph.builder import Builder
 from tcljax.graph.layout import Symbol
 from tcljax.graph.record import Kind, Operation, Reader, Refused, Use, integers
@@ -167,6 +167,7 @@ OPERATIONS = (
     run=_sum_pool,
     form=forms.sum_pool,
     read={"reduce_window_sum": _read_window_sum, "cumsum": _cumulative(_read_window_sum)},
+    nir=nir_forms.sum_pool,
   ),
   Operation(
     name="max_pool",
@@ -187,5 +188,6 @@ OPERATIONS = (
     run=lambda x, *, axes: x.sum(axis=axes),
     form=forms.total,
     read={"reduce_sum": _read_sum},
+    nir=nir_forms.sum_axes,
   ),
 )

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tcljax.graph import forms
+from tcljax.graph import forms, nir_forms
 from tcljax.graph.affine import is_unknown
 from tcljax.graph.builder import Builder
 from tcljax.graph.layout import Symbol
@@ -161,6 +161,7 @@ OPERATIONS = (
     read={"conv_general_dilated": _read_conv},
     kind=Kind.SYNAPSES,
     fold=_fold_into_weights,
+    nir=nir_forms.conv,
   ),
   Operation(
     name="dense",
@@ -169,5 +170,6 @@ OPERATIONS = (
     read={"dot_general": _read_dot_general},
     kind=Kind.SYNAPSES,
     fold=_fold_into_weights,
+    nir=nir_forms.dense,
   ),
 )

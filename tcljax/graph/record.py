@@ -34,7 +34,7 @@ class Use:
 
 
 class Refused(Exception):
-  """A reader does not read this use of a primitive, or an operation cannot take up these arrays."""
+  """A reader does not read this use of a primitive, or an operation cannot do what it is asked."""
 
 
 class Kind(enum.Enum):
@@ -75,11 +75,11 @@ class Operation:
       So borders count exactly, as padding sends nothing. Arrivals at `Kind.SYNAPSES` are synaptic
       operations, those at `Kind.PASSAGE` are spikes on their way. None where `run` itself counts
       so, as it moves or adds and does not scale, and of neurons, which begin anew.
-    nir: `nir(*shapes, **arrays, **settings)`: from the shapes of its inputs, without the batch and
-      channels last, its node in the Neuromorphic Intermediate Representation, a `nir.NIRNode` with
-      arrays channels first; it returns None where edges say all, as of a sum. Neurons are given
-      `threshold` and `v_init` as arrays. It imports `nir` when called. None for an operation that
-      cannot be written, which a writer refuses by name.
+    nir: `nir(net, values, node, arrays)`: the value of its node, where `values` are those of the
+      inputs; it gives `net` what nodes of the Neuromorphic Intermediate Representation it takes.
+      See `tcljax.graph.nir_forms`. Neurons are given `threshold` and `v_init` as arrays. It imports
+      `nir` when called, and raises `Refused`, with the reason, for what NIR cannot say. None for an
+      operation that it never can.
   """
 
   name: str

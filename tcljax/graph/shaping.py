@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.graph import forms
+from tcljax.graph import forms, nir_forms
 from tcljax.graph.affine import is_unknown
 from tcljax.graph.builder import Builder
 from tcljax.graph.layout import Symbol
@@ -56,6 +56,18 @@ def _read_split(graph: Builder, use: Use) -> list[Symbol]:
   x, axis = only_symbol(use), use.params["axis"]
   ends = np.cumsum([0, *use.params["sizes"]])
   return [graph.take(x, axis, range(a, b)) for a, b in itertools.pairwise(ends)]
+
+
+def _run_reshape(x: jax.Array, *, shape: Any) -> jax.Array:
+  return x.reshape(-1, *shape)
+
+
+def _run_transpose(x: jax.Array, *, permutation: Any) -> jax.Array:
+  return x.transpose(permutation)
+
+
+def _run_concatenate(*xs: jax.Array, axis: int) -> jax.Array:
+  return jnp.concatenate(xs, axis)
 
 
 def _run_slice(x: jax.Array, *, start: Any, limit: Any, strides: Any) -> jax.Array:
@@ -172,31 +184,41 @@ def _read_unstack(graph: Builder, use: Use) -> list[Symbol]:
 OPERATIONS = (
   Operation(
     name="reshape",
-    run=lambda x, *, shape: x.reshape(-1, *shape),
+    run=_run_reshape,
     form=forms.reshape,
     read={
       "reshape": _read_reshape,
       "squeeze": _read_reshape,
       "broadcast_in_dim": _read_broadcast,
     },
+    nir=nir_forms.moving(_run_reshape),
   ),
   Operation(
     name="transpose",
-    run=lambda x, *, permutation: x.transpose(permutation),
+    run=_run_transpose,
     form=forms.transpose,
     read={"transpose": _read_transpose},
+    nir=nir_forms.moving(_run_transpose),
   ),
   Operation(
     name="slice",
     run=_run_slice,
     form=forms.cut,
     read={"slice": _read_slice, "split": _read_split, "unstack": _read_unstack},
+    nir=nir_forms.moving(_run_slice),
   ),
-  Operation(name="pad", run=_run_pad, form=forms.pad, read={"pad": _read_pad}),
+  Operation(
+    name="pad",
+    run=_run_pad,
+    form=forms.pad,
+    read={"pad": _read_pad},
+    nir=nir_forms.moving(_run_pad),
+  ),
   Operation(
     name="concatenate",
-    run=lambda *xs, axis: jnp.concatenate(xs, axis),
+    run=_run_concatenate,
     form=forms.concatenate,
     read={"concatenate": _read_concatenate, "stack": _read_stack},
+    nir=nir_forms.moving(_run_concatenate),
   ),
 )
