@@ -1,6 +1,6 @@
 """Converts a network trained by train.py into a spiking network on disk.
 
-    convert.py --workdir=D --output=S
+    convert.py --workdir=D --output=S [--nir=F.nir]
 
 S then loads by `tcljax.load(S)`, without the config; it is verified after writing. With
 --early_exit=PERCENT it is also measured as it is where images leave as soon as their answers are
@@ -19,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   command = Command("convert", __doc__, argv)
   command.define_path("workdir", "A finished workdir of train.py.")
   command.define_path("output", "Directory of the spiking network; one there already is replaced.")
+  command.define_path("nir", "File to write it to as NIR too, for other simulators and chips.")
   command.define_number(
     "early_exit",
     "Percent of training images that may leave with another answer than after "
@@ -43,7 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = experiment.make_experiment(config)
     command.hold(workdir.locked_output(output))
     variables = resume.restore_trained(made, folder)
-    return lambda: conversion_run.convert_and_verify(made, variables, output, flags.early_exit)
+    nir = None if flags.nir is None else checked_path("nir", flags.nir)
+    if nir is not None:
+      conversion_run.check_nir(made, variables, nir)
+    return lambda: conversion_run.convert_and_verify(made, variables, output, flags.early_exit, nir)
 
   return command.run(prepare)
 

@@ -315,16 +315,20 @@ def _read_if(reader: _Reader, x: str, node: Any, name: str) -> str:
   if np.any(_numbers(node, "v_reset", 0)):
     raise ValueError("it has a v_reset that is not 0, to which no neurons of tcljax are reset")
   said = node.metadata if isinstance(node.metadata, Mapping) else {}
-  start = np.asarray(said.get("initial_potential", 0), np.float32) / threshold
-  v_init = per_channel(_last(reader, x, start))
-  if v_init is None:
-    raise ValueError("its initial potential differs within a channel, which tcljax has one for")
-  v_init = v_init.astype(np.float32)
-  if np.all(v_init == v_init[0]):
+  later = [*np.asarray(said.get("later_currents", ()), np.float32)]
+  parts = [np.asarray(said.get("initial_potential", 0), np.float32), *later]
+  parts = [per_channel(_last(reader, x, part / threshold)) for part in parts]
+  if any(part is None for part in parts):
+    raise ValueError("its initial potential differs within a channel, for which tcljax has one")
+  v_init = np.stack([part for part in parts if part is not None]).astype(np.float32)
+  v_init[1:] *= len(parts)  # which the network divides by
+  if np.all(v_init == v_init[:, :1]):
+    v_init = v_init[:, 0]
+  if len(parts) == 1:
     v_init = v_init[0]
   x = _scaled(reader, x, _last(reader, x, gain / threshold))
   population = str(said.get("population", name))
-  raw = np.full(v_init.shape, raw_from_threshold(1.0), np.float32)
+  raw = np.full(v_init.shape[len(parts) > 1 :], raw_from_threshold(1.0), np.float32)
   if population in reader.shapes:
     population = name
   return reader.make(NEURONS, (x,), arrays={RAW_THRESHOLD: raw, V_INIT: v_init}, name=population)

@@ -4,6 +4,7 @@ docs/neuromorphic.md says what the file holds and how other programs run it.
 """
 
 import importlib.metadata
+import io
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,8 @@ def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "
   Its nodes are Input, Conv2d, Conv1d, Affine, SumPool2d, Flatten, IF and Output, channels first.
   Spikes are 0 and 1: tau is in the weights, and thresholds are 1 wherever these can take up the
   rest. What no node moves, as `split`, `concatenate` or `pad`, is in the weights too. NIR has no
-  words for how neurons are reset and for their initial potential. They are in the metadata, with T
-  and all that belongs to the network.
+  words for how neurons are reset and how they start. That is in the metadata, with T and all that
+  belongs to the network.
 
   Args:
     network: from `convert` or `load`, of one input and one output.
@@ -67,11 +68,8 @@ def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "
   shape = channels_first(network.input_shape)
   net.add(INPUT, nir.Input(input_type={"input": np.array(shape)}), [])
   values, consumers = {graph.inputs: sent_by(INPUT, network.input_shape)}, graph.consumers()
-  starts: dict[str, Any] = {}
   for node in graph.nodes:
     arrays = _arrays(network, node)
-    if find(node.op).kind is Kind.NEURONS:
-      starts[node.name] = arrays["v_init"]
     value = _written(net, node, values, arrays)
     values[node.name] = value.shared() if consumers[node.name] > 1 else value
   value = values[graph.output]
@@ -82,29 +80,27 @@ def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "
   made = nir.Output(output_type={"output": np.array(channels_first(value.shape))})
   net.add(OUTPUT, made, sources)
   nodes = net.finished()
-  found = nir.NIRGraph(nodes, net.edges, metadata=_metadata(network, starts))
+  found = nir.NIRGraph(nodes, net.edges, metadata=_metadata(network))
   if path is not None:
+    data = io.BytesIO()
+    nir.write(data, found)
     with written_beside(path) as beside:
-      nir.write(beside, found)
+      beside.write_bytes(data.getbuffer())
   return found
 
 
 def _arrays(network: SpikingNetwork, node: Node) -> dict[str, np.ndarray]:
   """The arrays of a node; of neurons the threshold that holds, and their initial potential."""
   collection = CLIPPING if find(node.op).kind is Kind.NEURONS else PARAMS
-  held = {k: np.asarray(a) for k, a in network.variables.get(collection, {}).get(node.name, {}).items()}
+  held = network.variables.get(collection, {}).get(node.name, {})
+  held = {key: np.asarray(array) for key, array in held.items()}
   if collection == PARAMS:
     return held
   tau = clipping.bounded(
     clipping.threshold_from_raw(held[RAW_THRESHOLD]), dict(node.settings).get("bound")
   )
-  first, *later = np.asarray(clipping.instalments(held[V_INIT], tau))
-  if np.any(later):
-    raise ValueError(
-      f"NIR cannot say neurons {node.name!r}: their initial potential comes in {1 + len(later)} "
-      "instalments: calibrate or tune with instalments=1"
-    )
-  return {"threshold": np.asarray(tau), "v_init": first}
+  parts = clipping.instalments(held[V_INIT], tau)
+  return {"threshold": np.asarray(tau), "instalments": np.asarray(parts)}
 
 
 def _written(net: Net, node: Node, values: dict[str, Value], arrays: Any) -> Value:
@@ -124,10 +120,9 @@ def _told(what: str, inputs: list[Value], refused: Refused) -> str:
   return f"NIR cannot say {what}{f', which reads {by!r}' if by else ''}: {refused}"
 
 
-def _metadata(network: SpikingNetwork, starts: dict[str, np.ndarray]) -> dict[str, Any]:
+def _metadata(network: SpikingNetwork) -> dict[str, Any]:
   """What NIR has no words for, as text and numbers that HDF5 can hold."""
   spiking = network.spiking
-  fractions = {float(v) for start in starts.values() for v in np.unique(start)}
   return {
     "written_by": f"tcljax {importlib.metadata.version('tcljax')}",
     "reset": spiking.neuron.reset,
@@ -135,6 +130,5 @@ def _metadata(network: SpikingNetwork, starts: dict[str, np.ndarray]) -> dict[st
     "time_steps": spiking.time_steps,
     "delay": spiking.delay,
     "encoding": spiking.encoding,
-    **({"v_init": fractions.pop()} if len(fractions) == 1 else {}),
     "network": to_json(network.metadata),
   }

@@ -213,7 +213,11 @@ def moving(run: Callable[..., Any]) -> Writer:
 
 
 def neurons(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Value:
-  """IF neurons of `threshold` and `v_init`, both [] or [C], the latter a fraction of the former."""
+  """IF neurons of `threshold`, [] or [C], and `instalments`, [S] or [S, C], in fractions of it.
+
+  How they start is in the metadata, in units of `v_threshold` and channels first: the potential
+  before the first step, and currents that are added in steps 2 to S.
+  """
   import nir
 
   (x,) = values
@@ -223,15 +227,17 @@ def neurons(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Va
   sources, threshold = _direct(x, tau)
   if not sources:
     sources, threshold = net.settled(node.name, x, 1 / tau), 1.0
-  v_init = np.broadcast_to(arrays["v_init"], x.shape) * threshold
-  shape = channels_first(x.shape)
+  parts, shape = arrays["instalments"].astype(np.float64) * threshold, channels_first(x.shape)
+  parts = parts.reshape(len(parts), -1, *[1] * (len(shape) - 1))
+  first, *later = np.broadcast_to(parts, (len(parts), *shape)).astype(np.float32)
   made = nir.IF(
     r=np.ones(shape, np.float32),
     v_threshold=np.full(shape, threshold, np.float32),
     v_reset=np.zeros(shape, np.float32),
     metadata={
       "population": node.name,
-      "initial_potential": np.moveaxis(v_init, -1, 0).astype(np.float32),
+      "initial_potential": first,
+      **({"later_currents": np.stack(later)} if np.any(later) else {}),
     },
   )
   name = net.add(f"if_{node.name}", made, sources)

@@ -10,6 +10,7 @@ import numpy as np
 from tcljax.conversion import storage
 from tcljax.conversion.early_exit import answer_early, choose_margin
 from tcljax.conversion.network import SpikingNetwork, convert
+from tcljax.conversion.nir_writing import to_nir
 from tcljax.data import Examples, evaluation_batches
 from tcljax.distributed import parallel
 from tcljax.graph import explain
@@ -36,6 +37,7 @@ def convert_and_verify(
   variables: Variables,
   output: pathlib.Path,
   early_exit: float | None = None,
+  nir: pathlib.Path | None = None,
 ) -> dict[str, Any]:
   """Converts, writes, reads back, simulates and reports.
 
@@ -45,6 +47,7 @@ def convert_and_verify(
     output: directory of the spiking network.
     early_exit: percent of training images whose answer may change where images leave early; None
       to leave early exit out.
+    nir: file to write the network to as NIR too; None for none.
 
   Returns:
     What was written to results.json in `output`.
@@ -76,6 +79,8 @@ def convert_and_verify(
     )
   if parallel.is_main_host():
     storage.save(network, output)
+    if nir is not None:
+      to_nir(network, nir)
   parallel.wait_for_hosts("saved")
   loaded = storage.load(output)
   found = run(loaded.model, loaded.variables)
@@ -101,6 +106,8 @@ def convert_and_verify(
     f"verified: {output} read back gives the same spikes; folding moved the accuracy by at most "
     f"{moved:.2f} points at any T"
   )
+  if nir is not None:
+    say(f"written as NIR: {nir}")
   if early_exit is not None:
     say(
       "early exit at a margin of {margin:.4g}: {accuracy:.2f} % after {mean_time_steps:.2f} of "
@@ -109,6 +116,17 @@ def convert_and_verify(
       )
     )
   return results
+
+
+def check_nir(experiment: Experiment, variables: Variables, nir: pathlib.Path) -> None:
+  """Raises ValueError unless the network can be written to this file as NIR."""
+  if nir.is_dir() or not nir.absolute().parent.is_dir():
+    raise ValueError(f"nir={str(nir)!r} is no file in a folder that is there: give another path")
+  try:
+    network = _converted(experiment, variables)
+  except ValueError:  # which the run tells
+    return
+  to_nir(network)
 
 
 def _converted(experiment: Experiment, variables: Variables) -> SpikingNetwork:
