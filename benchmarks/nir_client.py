@@ -36,9 +36,9 @@ def run_sinabs(path, images, time_steps, record):
       layer.v_mem.copy_(start.expand_as(layer.v_mem))
       later = later_currents(graph.nodes[name], time_steps)
       layer.register_forward_pre_hook(
-        lambda layer, x, later=later: (by_step(x[0], batch) + later[:, None])
-        .transpose(0, 1)
-        .flatten(0, 1)
+        lambda layer, x, later=later: (
+          (by_step(x[0], batch) + later[:, None]).transpose(0, 1).flatten(0, 1)
+        )
       )
       layer.register_forward_hook(
         lambda layer, x, y, name=name: record(name, by_step(x[0], batch), by_step(y, batch))
@@ -83,9 +83,7 @@ def run_spikingjelly(path, images, time_steps, record):
       layer.v = start.expand(batch, *start.shape).clone()
       steps[name] = []
       later = iter(later_currents(graph.nodes[name], time_steps))
-      module.register_forward_pre_hook(
-        lambda module, x, later=later: (x[0] + next(later), *x[1:])
-      )
+      module.register_forward_pre_hook(lambda module, x, later=later: (x[0] + next(later), *x[1:]))
       module.register_forward_hook(
         lambda module, x, y, name=name: steps[name].append((x[0].clone(), y[0].clone()))
       )

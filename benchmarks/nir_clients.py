@@ -8,7 +8,7 @@ test images (TFDS, from $TFDS_DATA_DIR). Spikes are compared neuron by neuron an
 
 - "exact": weights, biases and pixels rounded to multiples of powers of two for which all sums are
   exact in float32, whatever their order. Nothing may differ.
-- "unrounded": the weights as they are. Programs add in different orders, so a neuron whose potential
+- "unrounded": weights as they are. Programs add in different orders, so a neuron whose potential
   is within rounding of its threshold may fire a step earlier or later, and others after it.
 
 The ResNet-20 has the weights resnet20_cifar10.th of $TCLJAX_WEIGHTS_DIR. The others have random
@@ -29,9 +29,9 @@ import jax
 import nir
 import numpy as np
 from ledger import ROOT, Ledger, parser
+from nir_cases import NETWORKS, TIME_STEPS, converted, on_a_grid, rounded_pixels
 
 import tcljax
-from tcljax.layers.activations import TCL, with_activation
 from tcljax.layers.integrate_and_fire import IF
 from tcljax.reporting.progress import say
 from tcljax.runs import config_forms, experiment
@@ -43,67 +43,8 @@ _INSTALLED = {
   "sinabs": (("torch==2.13.0", "sinabs==3.1.3"), ("--no-deps", "nir==1.0.8", "nirtorch==2.6")),
   "spikingjelly": (("torch==2.13.0", "spikingjelly[nir]==2.0.0", "nir==1.0.8"),),
 }
-_TIME_STEPS, _IMAGES = 64, 4
+_IMAGES = 4
 _ROUNDING = 1e-3  # of the threshold; sums of some thousand numbers of float32 over 64 steps
-# Multiples that are exact: pixels are below 4, and potentials stay far below 2**24 of their units.
-_PIXELS, _ANALOG, _SPIKING = 2.0**-6, 2.0**-7, 2.0**-10
-
-
-def networks(images, training_images):
-  """The four networks by name, each converted at T = 64, for images of CIFAR-10."""
-  weights = os.environ.get("TCLJAX_WEIGHTS_DIR")
-  if not weights:
-    raise ValueError("TCLJAX_WEIGHTS_DIR is not set: name the folder of resnet20_cifar10.th")
-  resnet = tcljax.create_model("resnet20", num_classes=10)
-  trained = tcljax.load_pretrained(f"{weights}/resnet20_cifar10.th", resnet, images.shape[1:])
-  cnn, vgg = tcljax.CNN(num_classes=10), tcljax.VGG16(num_classes=10)
-  of = {
-    "CNN": (cnn, drawn(cnn, images, 0), False),
-    "CNN, thresholds per channel": (cnn, drawn(cnn, images, 1), True),
-    "ResNet-20, pretrained": (resnet, trained, True),
-    "VGG-16": (vgg, drawn(vgg, images, 2), True),
-  }
-  spiking = tcljax.SpikingConfig(time_steps=_TIME_STEPS)
-  parts = {"ResNet-20, pretrained": 8}  # of the initial potential, as is the library's default
-  for name, (model, variables, per_channel) in of.items():
-    model = with_activation(model, TCL)
-    variables = tcljax.calibrate(
-      model,
-      variables,
-      [training_images],
-      method="percentile",
-      percentile=99.9,
-      per_channel=per_channel,
-      v_init=0.5,
-      instalments=parts.get(name, 1),
-    )
-    yield name, tcljax.convert(model, variables, images.shape[1:], spiking)
-
-
-def drawn(model, images, seed):
-  """Random variables of a model, BatchNorm's too."""
-  rng = np.random.default_rng(seed)
-  spread = {"scale": (0.7, 1.3), "bias": (-0.2, 0.2), "mean": (-0.2, 0.2), "var": (0.5, 1.5)}
-
-  def draw(path, a):
-    return a if a.ndim > 1 else np.float32(rng.uniform(*spread[path[-1].key], a.shape))
-
-  return jax.tree_util.tree_map_with_path(draw, model.init(jax.random.key(seed), images[:1]))
-
-
-def on_a_grid(graph):
-  """The same graph with weights and biases that are multiples of powers of two."""
-  analog, waiting = set(), ["input"]
-  while waiting:
-    name = waiting.pop()
-    analog.add(name)
-    waiting += [b for a, b in graph.edges if a == name and not isinstance(graph.nodes[b], nir.IF)]
-  for name, node in graph.nodes.items():
-    if hasattr(node, "weight"):
-      unit = _ANALOG if name in analog else _SPIKING
-      node.weight = (np.round(node.weight / unit) * unit).astype(np.float32)
-      node.bias = (np.round(node.bias / unit) * unit).astype(np.float32)
-  return graph
 
 
 def spikes_of(network, images):
@@ -111,9 +52,9 @@ def spikes_of(network, images):
   model = network.model.clone(act=functools.partial(IF, neuron=network.spiking.neuron))
 
   @jax.jit
-  def step(state):
+  def step(variables, images, state):
     output, new = model.apply(
-      {**network.variables, **state},
+      {**variables, **state},
       images,
       mutable=["membrane", "intermediates"],
       capture_intermediates=lambda module, _: isinstance(module, IF),
@@ -124,10 +65,10 @@ def spikes_of(network, images):
     )
     return {"membrane": new["membrane"]}, spikes, output
 
-  state, _, _ = step({})
+  state, _, _ = step(network.variables, images, {})
   spikes, outputs = [], []
   for _ in range(network.spiking.time_steps):
-    state, fired, output = step(state)
+    state, fired, output = step(network.variables, images, state)
     spikes.append(jax.tree.map(np.asarray, fired))
     outputs.append(np.asarray(output))
   return jax.tree.map(lambda *each: np.stack(each), *spikes), np.mean(outputs, axis=0)
@@ -143,7 +84,10 @@ def environment(name, folder):
     venv.create(place, clear=True, with_pip=True)
     for packages in _INSTALLED[name]:
       done = subprocess.run(
-        [python, "-m", "pip", "install", "-q", *packages], capture_output=True, text=True, check=False
+        [python, "-m", "pip", "install", "-q", *packages],
+        capture_output=True,
+        text=True,
+        check=False,
       )
       if done.returncode:
         raise ValueError(f"{name} cannot be installed: {done.stderr.strip().splitlines()[-1]}")
@@ -151,7 +95,7 @@ def environment(name, folder):
   return str(python)
 
 
-def measure(network, images, spikes, path, python, client):
+def measure(images, spikes, path, python, client):
   """What a client finds: rows of its nodes, and its answer."""
   names = {
     node.metadata["population"]: name
@@ -160,7 +104,7 @@ def measure(network, images, spikes, path, python, client):
   }
   given = path.with_suffix(".npz")
   bits = {names[population]: np.packbits(fired) for population, fired in spikes.items()}
-  np.savez(given, images=np.moveaxis(images, -1, 1), time_steps=_TIME_STEPS, **bits)
+  np.savez(given, images=np.moveaxis(images, -1, 1), time_steps=TIME_STEPS, **bits)
   script = pathlib.Path(__file__).with_name("nir_client.py")
   environ = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
   done = subprocess.run(
@@ -171,74 +115,85 @@ def measure(network, images, spikes, path, python, client):
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def row_of(network, weights, client, spikes, answer, found):
+def figures(answer, found):
   """The figures of one network in one client."""
-  nodes = found["nodes"]
+  nodes, output = found["nodes"], np.array(found["output"])
   differing = [row for row in nodes if row["differ"]]
-  row = {
-    "network": network,
-    "weights": weights,
-    "client": client,
+  figures = {
     "populations": len(nodes),
     "neurons": sum(row["neurons"] for row in nodes) // _IMAGES,
-    "spikes": sum(row["spikes"] for row in nodes),
-    "differ": sum(row["differ"] for row in nodes),
-    "neurons_differ": sum(row["neurons_differ"] for row in nodes),
-    "counts_differ": sum(row["counts_differ"] for row in nodes),
-    "output_differs": float(np.abs(np.array(found["output"]) - answer.reshape(len(answer), -1)).max()),
+    **{
+      key: sum(row[key] for row in nodes)
+      for key in ("spikes", "differ", "neurons_differ", "counts_differ")
+    },
+    "output_differs": float(np.abs(output - answer.reshape(len(answer), -1)).max()),
   }
   if differing:
-    row["first"] = differing[0]["node"]
-    row["first_from_threshold"] = differing[0]["from_threshold"]
-  return row
+    figures["first"] = differing[0]["node"]
+    figures["first_from_threshold"] = differing[0]["from_threshold"]
+  return figures
 
 
 def main(argv=None):
   """Runs the comparison."""
   flags = parser(__doc__, "nir_clients")
+  flags.add_argument("parts", nargs="*", help=f"of {', '.join(NETWORKS)}; by default all")
   flags.add_argument("--environments", type=pathlib.Path, default=ROOT / "runs" / "nir_clients")
   args = flags.parse_args(argv)
-  ledger = Ledger(args.output, _COMMAND, markdown)
-  ledger.shared = {"time_steps": _TIME_STEPS, "images": _IMAGES}
+  if unknown := set(args.parts) - {*NETWORKS}:
+    flags.error(f"{' '.join(sorted(unknown))}: choose from {', '.join(NETWORKS)}")
+  titles = [title for title, *_ in NETWORKS.values()]
+  ledger = Ledger(
+    args.output,
+    _COMMAND,
+    markdown,
+    key=lambda row: row["network"],
+    order=lambda row: titles.index(row["network"]),
+  )
+  ledger.take_known()
+  ledger.shared = {"time_steps": TIME_STEPS, "images": _IMAGES}
   try:
     args.environments.mkdir(parents=True, exist_ok=True)
     pythons = {name: environment(name, args.environments) for name in _INSTALLED}
-    ledger.add(compare(pythons))
+    images, training_images = data()
+    for part in args.parts or NETWORKS:
+      network = converted(part, images, training_images)
+      ledger.add({"network": NETWORKS[part][0], **row} for row in compare(network, images, pythons))
+      ledger.write()
   except ValueError as error:
     print(f"nir_clients: {error}", file=sys.stderr)
     return 2
-  ledger.write()
   bad = [row for row in ledger.rows if not is_equal(row)]
   for row in bad:
     print(f"nir_clients: {row['network']} differs in {row['client']}: {row}", file=sys.stderr)
   return 1 if bad else 0
 
 
-def compare(pythons):
-  """The rows of all networks, weights and clients."""
+def data():
+  """Test and training images of CIFAR-10, normalised."""
   config = cifar_config("nir_clients")
   config.data.train_split, config.data.test_split = "train[:200]", f"test[:{_IMAGES}]"
   config.preprocessing.mean = (0.485, 0.456, 0.406)  # of the pretrained weights
   config.preprocessing.std = (0.229, 0.224, 0.225)
   made = experiment.make_experiment(config_forms.parse(config))
-  images = np.asarray(made.preprocess(made.dataset.test.images))
-  training_images = np.asarray(made.preprocess(made.dataset.train.images))
-  rows = []
+  splits = made.dataset.test, made.dataset.train
+  return [np.asarray(made.preprocess(split.images)) for split in splits]
+
+
+def compare(network, images, pythons):
+  """The rows of one network, by weights and client."""
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "network.nir"
-    for name, network in networks(images, training_images):
-      if os.environ.get("ONLY","") not in name: continue
-      graph = tcljax.to_nir(network)
-      exact = tcljax.from_nir(on_a_grid(tcljax.to_nir(network)))
-      grid = np.float32(np.round(images / _PIXELS) * _PIXELS)
-      for weights, one, x in (("exact", exact, grid), ("unrounded", network, images)):
-        nir.write(path, graph) if weights == "unrounded" else tcljax.to_nir(one, path)
-        spikes, answer = spikes_of(one, x)
-        for client, python in pythons.items():
-          found = measure(one, x, spikes, path, python, client)
-          rows.append(row_of(name, weights, client, spikes, answer, found))
-          say(json.dumps(rows[-1]))
-  return rows
+    exact = tcljax.from_nir(on_a_grid(tcljax.to_nir(network)))
+    grid = rounded_pixels(images)
+    for weights, one, x in (("exact", exact, grid), ("unrounded", network, images)):
+      tcljax.to_nir(one, path)
+      spikes, answer = spikes_of(one, x)
+      for client, python in pythons.items():
+        found = measure(x, spikes, path, python, client)
+        row = {"weights": weights, "client": client, **figures(answer, found)}
+        say(json.dumps(row))
+        yield row
 
 
 def is_equal(row):
@@ -253,14 +208,14 @@ def markdown(found):
   lines = [
     "# Spikes in other simulators, by NIR",
     "",
-    f"Networks of tcljax, written by `tcljax.to_nir` and run for T = {found['time_steps']} steps on "
+    f"Networks of tcljax, written by `tcljax.to_nir` and run for {found['time_steps']} steps on "
     f"{found['images']} images of CIFAR-10; spikes compared neuron by neuron and step by step. "
-    "`exact`: weights and pixels rounded so that all sums are exact in float32. `unrounded`: as they "
-    "are; programs add in different orders. \"From threshold\" is how far from its threshold, as a "
-    "fraction of it, a neuron of the first population that differs was at most, when it first did.",
+    "`exact`: weights and pixels rounded so that all sums are exact in float32. `unrounded`: as "
+    'they are; programs add in different orders. "From threshold" is how far from its threshold, '
+    "as a fraction of it, a neuron of the first population that differs was at most, when it did.",
     "",
-    "| network | weights | simulator | neurons | spikes | neuron-steps that differ | counts that "
-    "differ | from threshold |",
+    "| network | weights | simulator | neurons | spikes | spikes that differ | counts that differ "
+    "| from threshold |",
     "|---|---|---|---|---|---|---|---|",
   ]
   for row in found["rows"]:

@@ -43,7 +43,10 @@ def head(x):
 def converted(function, shape=SHAPE, threshold=1.0, v_init=0.5, **spiking):
   """The network of a function, all thresholds and initial potentials the same."""
   traced = tcljax.trace(function, np.zeros((1, *shape), np.float32))
-  held = {"raw_threshold": np.float32(tcljax.raw_from_threshold(threshold)), "v_init": np.float32(v_init)}
+  held = {
+    "raw_threshold": np.float32(tcljax.raw_from_threshold(threshold)),
+    "v_init": np.float32(v_init),
+  }
   clipping = {name: held for name in traced.model.graph.populations()}
   variables = {**traced.variables, "clipping": clipping}
   return tcljax.convert(traced.model, variables, shape, tcljax.SpikingConfig(**spiking))
@@ -75,10 +78,10 @@ def spikes_of(network, x):
   model = network.model.clone(act=functools.partial(IF, neuron=network.spiking.neuron))
 
   @jax.jit
-  def run(x):
+  def run(variables, x):
     def step(state, _):
       output, new = model.apply(
-        {**network.variables, "membrane": state},
+        {**variables, "membrane": state},
         x,
         mutable=["membrane", "intermediates"],
         capture_intermediates=lambda module, _: isinstance(module, IF),
@@ -86,7 +89,7 @@ def spikes_of(network, x):
       fired = {name: found["__call__"][0] > 0 for name, found in new["intermediates"].items()}
       return new["membrane"], (fired, output)
 
-    _, first = model.apply(network.variables, x, mutable=["membrane"])
+    _, first = model.apply(variables, x, mutable=["membrane"])
     return jax.lax.scan(step, first["membrane"], length=network.spiking.time_steps)[1]
 
-  return jax.tree.map(np.asarray, run(x))
+  return jax.tree.map(np.asarray, run(network.variables, x))

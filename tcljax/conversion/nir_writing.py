@@ -96,9 +96,8 @@ def _arrays(network: SpikingNetwork, node: Node) -> dict[str, np.ndarray]:
   held = {key: np.asarray(array) for key, array in held.items()}
   if collection == PARAMS:
     return held
-  tau = clipping.bounded(
-    clipping.threshold_from_raw(held[RAW_THRESHOLD]), dict(node.settings).get("bound")
-  )
+  bound: Any = dict(node.settings).get("bound")
+  tau = clipping.bounded(clipping.threshold_from_raw(held[RAW_THRESHOLD]), bound)
   parts = clipping.instalments(held[V_INIT], tau)
   return {"threshold": np.asarray(tau), "instalments": np.asarray(parts)}
 

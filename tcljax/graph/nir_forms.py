@@ -30,6 +30,13 @@ from tcljax.graph.wires import (
 Arrays = Mapping[str, np.ndarray]
 Writer = Callable[[Net, Sequence[Value], Node, Arrays], Value]
 
+_WINDOW = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+
+
+def settings_of(node: Node) -> dict[str, Any]:
+  """The settings of a node, whose values have many types."""
+  return dict(node.settings)
+
 
 def conv(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Value:
   """A convolution: one for each node that its input comes from; groups are filled with zeros.
@@ -46,7 +53,7 @@ def conv(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Value
   Raises:
     Refused: if NIR cannot say it, as do all writers.
   """
-  (x,), settings = values, dict(node.settings)
+  (x,), settings = values, settings_of(node)
   if {*settings["lhs_dilation"]} != {1}:
     raise Refused("it is transposed, and NIR has no transposed convolution")
   kernel = arrays["kernel"].astype(np.float64)
@@ -56,12 +63,10 @@ def conv(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Value
   for i in range(groups):
     into = slice(i * each, (i + 1) * each)
     whole[..., i * inner : (i + 1) * inner, into] = kernel[..., into]
-  windows = zip(
-    x.shape, kernel.shape, *(settings[k] for k in ("window_strides", "padding", "rhs_dilation"))
-  )
+  windows = (settings[key] for key in ("window_strides", "padding", "rhs_dilation"))
   axes = [
     Axis(n, (n + low + high - (k - 1) * between - 1) // stride + 1, stride, low, between)
-    for n, k, stride, (low, high), between in windows
+    for n, k, (stride, (low, high), between) in zip(x.shape, kernel.shape, zip(*windows))
   ]
   return _convolved(net, x, node, whole, arrays.get("bias", np.zeros(outer)), axes)
 
@@ -135,12 +140,8 @@ def _repeated(value, shape, node):
 def sum_pool(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Value:
   """The sum of windows; what SumPool2d of all readers cannot say is a convolution with ones."""
   del arrays
-  (x,), settings = values, dict(node.settings)
-  fields = zip(
-    *(settings[k][1:] for k in ("window_dimensions", "window_strides", "padding")),
-    *(settings[k][1:] for k in ("base_dilation", "window_dilation")),
-  )
-  windows = list(fields)
+  (x,), settings = values, settings_of(node)
+  windows: list[Any] = [*zip(*(settings[key][1:] for key in _WINDOW))]
   if windows[-1] != (1, 1, (0, 0), 1, 1):
     raise Refused("its windows reach over channels")
   if any(between != 1 for *_, between, _ in windows):
@@ -164,16 +165,22 @@ def _pooled(net, x, node, sizes, axes):
   """SumPool2d of all that comes; None where that is no image whose channels have one scale each."""
   shape = (*(axis.count for axis in axes), x.shape[-1])
   shift = per_channel(x.shift)
-  spreads = [(wire, wire.spread(), per_channel(wire.scale, wire.sent)) for wire in x.wires]
-  for wire, spread, scale in spreads:
-    whole = spread is not None and {*spread[1]} == {(1, 0)} and wire.shape[1:] == x.shape[:-1]
-    if not whole or scale is None or shift is None:
+  found = []
+  for wire in x.wires:
+    spread, scale = wire.spread(), per_channel(wire.scale, wire.sent)
+    if spread is None or scale is None or shift is None:
       return None
+    channels, steps = spread
+    if {*steps} != {(1, 0)} or wire.shape[1:] != x.shape[:-1]:
+      return None
+    found.append((wire, channels, scale))
+  if shift is None:  # of no wires
+    return None
   import nir
 
   pair = lambda values: np.array([*values], np.int64)
   wires = []
-  for wire, (channels, _), scale in spreads:
+  for wire, channels, scale in found:
     pool = nir.SumPool2d(pair(sizes), pair(axis.stride for axis in axes), pair((0, 0)))
     name = net.add(node.name, pool, [wire.source])
     sent = (wire.shape[0], *shape[:-1])
@@ -185,7 +192,7 @@ def _pooled(net, x, node, sizes, axes):
 
 def sum_axes(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Value:
   """The sum over axes of an image, as one window along them."""
-  (x,), (axes,) = values, dict(node.settings).values()
+  (x,), axes = values, settings_of(node)["axes"]
   if len(x.shape) in axes:
     raise Refused("it sums over channels")
   window = tuple(n if axis in axes else 1 for axis, n in enumerate((1, *x.shape)))
@@ -197,7 +204,9 @@ def sum_axes(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> V
     "base_dilation": neutral,
     "window_dilation": neutral,
   }
-  pooled = sum_pool(net, values, Node(node.name, node.op, node.inputs, tuple(settings.items())), arrays)
+  pooled = sum_pool(
+    net, values, Node(node.name, node.op, node.inputs, tuple(settings.items())), arrays
+  )
   kept = [n for axis, n in enumerate(pooled.shape, 1) if axis not in axes]
   return moved(lambda x: x.reshape(1, *kept), [pooled], {}, pooled.by)
 
@@ -207,7 +216,7 @@ def moving(run: Callable[..., Any]) -> Writer:
 
   def write(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Value:
     del net, arrays
-    return moved(run, values, dict(node.settings), node.name)
+    return moved(run, values, settings_of(node), node.name)
 
   return write
 
@@ -221,7 +230,7 @@ def neurons(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Va
   import nir
 
   (x,) = values
-  if "window" in dict(node.settings):
+  if "window" in settings_of(node):
     raise Refused("its neurons pass on maxima of windows, and NIR has no gates")
   tau = np.broadcast_to(arrays["threshold"].astype(np.float64), x.shape[-1:])
   sources, threshold = _direct(x, tau)

@@ -11,7 +11,7 @@ import numpy as np
 from tcljax.graph.record import Refused
 from tcljax.graph.symmetric import Axis, symmetric
 from tcljax.graph.whole_numbers import Shape
-from tcljax.graph.wires import NOWHERE, Value, Wire, channels_first, per_channel
+from tcljax.graph.wires import NOWHERE, Value, Wire, per_channel
 
 INPUT, OUTPUT = "input", "output"
 
@@ -222,7 +222,7 @@ class Net:
     for name, node in self._nodes.items():
       if name in needed and isinstance(node, _Weights):
         weight, bias = node.weight.astype(np.float32), node.bias.astype(np.float32)
-        settings = dict(node.settings or {"kind": nir.Affine})
+        settings: dict[str, Any] = dict(node.settings or {"kind": nir.Affine})
         node = settings.pop("kind")(weight=np.ascontiguousarray(weight), bias=bias, **settings)
       if name in needed:
         nodes[name] = node

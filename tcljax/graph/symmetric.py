@@ -29,7 +29,7 @@ class Axis(NamedTuple):
   dilation: int = 1
 
   def last(self, k: int) -> int:
-    """The last pixel that a kernel of k pixels reads, counted from 0; beyond the image is padding."""
+    """The last pixel that a kernel of k pixels reads, which may be one of padding."""
     return (self.count - 1) * self.stride + (k - 1) * self.dilation - self.low
 
 

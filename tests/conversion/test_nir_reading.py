@@ -49,7 +49,11 @@ def test_thresholds_and_resistances_are_put_before_the_neurons():
 
 def test_layers_are_those_of_torch():
   torch = pytest.importorskip("torch")
-  pooled = {"kernel_size": np.array([2, 1]), "stride": np.array([2, 1]), "padding": np.array([0, 0])}
+  pooled = {
+    "kernel_size": np.array([2, 1]),
+    "stride": np.array([2, 1]),
+    "padding": np.array([0, 0]),
+  }
   scale = np.float32([1, 2, 0.5]).reshape(3, 1, 1) * _ONE
   network = tcljax.from_nir(
     graph(
@@ -138,7 +142,7 @@ def test_what_tcljax_has_not_is_refused_by_name(made, message):
 
 def test_the_reset_must_be_said():
   made = graph(convolution(), neurons())
-  with pytest.raises(ValueError, match="does not say how its neurons are reset, .* give spiking="):
+  with pytest.raises(ValueError, match=r"does not say how its neurons are reset, .* give spiking="):
     tcljax.from_nir(made)
   made.metadata = {"reset": "hard", "time_steps": np.int64(5)}
   read = tcljax.from_nir(made).spiking

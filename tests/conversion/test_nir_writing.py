@@ -19,7 +19,9 @@ def hand_made(nodes, arrays, output=None, shape=SHAPE, inputs="input:0", thresho
   """A network of nodes that somebody wrote."""
   names = [name for name, op, *_ in nodes if op == "neurons"]
   held = {"raw_threshold": np.float32(tcljax.raw_from_threshold(threshold)), "v_init": 0.5}
-  made = tuple(Node(name, op, tuple(of), tuple(settings.items())) for name, op, of, settings in nodes)
+  made = tuple(
+    Node(name, op, tuple(of), tuple(settings.items())) for name, op, of, settings in nodes
+  )
   graph = Graph(made, output or nodes[-1][0], inputs)
   variables = {"params": arrays, "clipping": dict.fromkeys(names, held)}
   return tcljax.SpikingNetwork(graph, variables, shape)
@@ -34,7 +36,13 @@ def convolution(**settings):
 def windows(size, **settings):
   """The settings of windows that do not overlap, but for these."""
   ones = {key: (1,) * 4 for key in ("base_dilation", "window_dilation")}
-  return {"window_dimensions": size, "window_strides": size, "padding": ((0, 0),) * 4, **ones, **settings}
+  return {
+    "window_dimensions": size,
+    "window_strides": size,
+    "padding": ((0, 0),) * 4,
+    **ones,
+    **settings,
+  }
 
 
 _CONV = {"c": {"kernel": np.ones((1, 1, 2, 2), np.float32)}}
@@ -146,7 +154,11 @@ def test_images_of_one_axis_are_conv1d():
       "neurons 'b', which reads 'p': it scales or shifts pixels of one channel differently",
     ),
     (
-      [_FIRST, ("t", "transpose", ["a"], {"permutation": (0, 2, 1, 3)}), ("b", "neurons", ["t"], {})],
+      [
+        _FIRST,
+        ("t", "transpose", ["a"], {"permutation": (0, 2, 1, 3)}),
+        ("b", "neurons", ["t"], {}),
+      ],
       {},
       "neurons 'b', which reads 't': it moves numbers as no convolution does",
     ),

@@ -21,19 +21,24 @@ def convolved(image, kernel, axes):
 def test_the_sums_are_those_of_the_convolution():
   rng = np.random.default_rng(0)
   refused = 0
-  for _ in range(300):
+  for _ in range(200):
     sizes, axes = rng.integers(1, 4, 2), []
-    for k in sizes:
+    for _ in sizes:
       n, stride, low, dilation = rng.integers((2, 1, -1, 1), (7, 4, 3, 3))
       axes.append(Axis(int(n), int(rng.integers(1, 6)), int(stride), int(low), int(dilation)))
     image, kernel = (rng.integers(-4, 5, shape) for shape in ([a.size for a in axes], sizes))
     found = symmetric(kernel[..., None, None], axes)
     if found is None:
       refused += 1
-      assert all(axis.stride == 1 for axis in axes) or refused
       continue
     made = [
-      Axis(a.size, (a.size + 2 * p - d * (found.kernel.shape[0] - 1) - 1) // a.stride + 1, a.stride, p, d)
+      Axis(
+        a.size,
+        (a.size + 2 * p - d * (found.kernel.shape[0] - 1) - 1) // a.stride + 1,
+        a.stride,
+        p,
+        d,
+      )
       for a, p, d in zip(axes, found.padding, found.dilation)
     ]
     assert found.kernel.shape[0] == found.kernel.shape[1] and min(found.padding) >= 0
