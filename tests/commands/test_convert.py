@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+from running import complaint
 
 import tcljax
 from tcljax.commands import convert
@@ -26,4 +27,17 @@ def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys):
   assert network.spiking.time_steps == 4 and network.metadata["dataset"] == "digits"
   assert network(np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)
   # Again into the same place: replaced.
-  assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={output}"]) == 0
+  argv = ["convert.py", f"--workdir={workdir}", f"--output={output}"]
+  assert convert.main([*argv, f"--nir={tmp_path / 'network.nir'}"]) == 0
+  assert "written as NIR: " in capsys.readouterr().out
+  read = tcljax.from_nir(tmp_path / "network.nir")
+  assert read.graph.populations() == network.graph.populations()
+  assert read.metadata == network.metadata and read.spiking == network.spiking
+
+
+def test_a_file_of_nir_that_cannot_be_is_refused_before_any_work(workdir, tmp_path, capsys):
+  argv = ["convert.py", f"--workdir={workdir}", f"--output={tmp_path / 'snn'}"]
+  for path in (tmp_path, tmp_path / "nowhere" / "network.nir"):
+    assert convert.main([*argv, f"--nir={path}"]) == 2
+    assert complaint(capsys).startswith(f"convert: --nir='{path}' is no file in a folder")
+  assert not (tmp_path / "snn").exists()
