@@ -67,7 +67,7 @@ class Reader:
     elif kind in _READERS:
       try:
         x = _READERS[kind](self, x, node, name)
-      except (TypeError, IndexError, KeyError) as error:
+      except (AttributeError, TypeError, IndexError, KeyError) as error:
         raise ValueError(f"its fields cannot be used: {in_a_line(error)}") from error
     else:
       raise ValueError(f"it is of type {kind}, and tcljax has {', '.join(sorted(_READERS))} alone")

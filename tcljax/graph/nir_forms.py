@@ -80,7 +80,7 @@ def _convolved(net, x, node, kernel, bias, axes):
     ):
       x = _plain(net, x, node)
     else:
-      bias = bias + np.einsum("...cd,c->d", kernel, shift)
+      bias = bias + shift @ kernel.sum(axis=tuple(range(len(axes))))
       x = Value(x.wires, np.zeros(x.shape))
   made = []
   for wire in x.wires:

@@ -125,6 +125,22 @@ def test_neurons_that_read_what_has_no_weights_keep_their_threshold():
   assert np.all(nodes["if_b"].metadata["initial_potential"] == 2)
 
 
+@pytest.mark.parametrize("reads", ["neurons", "conv"])
+def test_a_constant_is_added_once_where_branches_meet(reads):
+  shifted = {"scale": np.full((1, 1, 1), 2.0), "shift": np.full((1, 1, 1), 3.0)}
+  nodes = [_FIRST, ("b", "neurons", ["input:0"], {}), ("s", "add", ["a", "b"], {})]
+  nodes += [
+    ("t", "affine", ["s"], {}),
+    ("n", reads, ["t"], convolution() if reads == "conv" else {}),
+  ]
+  arrays = {"t": shifted, "n": {**_CONV["c"], "bias": np.float32([1, 1])}}
+  made = tcljax.to_nir(hand_made(nodes, arrays)).nodes.values()
+  weighted = [node for node in made if isinstance(node, nir.Conv2d)]
+  assert len(weighted) == 2
+  expected = 3 if reads == "neurons" else 3 * 2 + 1
+  assert sum(node.bias for node in weighted).tolist() == [expected] * 2
+
+
 def test_images_of_one_axis_are_conv1d():
   def function(x):
     a = relu(conv(x, 4, stride=2))
