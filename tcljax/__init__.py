@@ -8,7 +8,10 @@ from tcljax.conversion.nir_reading import from_nir
 from tcljax.conversion.nir_writing import to_nir
 from tcljax.conversion.storage import load, save
 from tcljax.evaluation.accuracy import Evaluation, evaluate
+from tcljax.evaluation.cost_figures import Costs, LayerCosts
+from tcljax.evaluation.costs import costs
 from tcljax.evaluation.diagnosis import Diagnosis, diagnose
+from tcljax.evaluation.energy import EnergyModel
 from tcljax.frameworks.equinox import from_equinox
 from tcljax.frameworks.keras import from_keras
 from tcljax.frameworks.linen import from_flax
@@ -40,9 +43,12 @@ __all__ = [
   "VGG",
   "VGG16",
   "Chunk",
+  "Costs",
   "Diagnosis",
+  "EnergyModel",
   "Evaluation",
   "Fate",
+  "LayerCosts",
   "MaxPool",
   "Neuron",
   "OptimizerConfig",
@@ -60,6 +66,7 @@ __all__ = [
   "clip",
   "convert",
   "convolve",
+  "costs",
   "create_model",
   "diagnose",
   "evaluate",

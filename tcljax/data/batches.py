@@ -59,12 +59,13 @@ def training_order(split: Examples, batch_size: int, seed: int) -> TrainingOrder
   return TrainingOrder(len(split), batch_size, seed, _local(batch_size))
 
 
-def evaluation_batches(split: Examples, batch_size: int) -> BatchStream:
+def evaluation_batches(split: Examples, batch_size: int, everywhere: bool = False) -> BatchStream:
   """Every example once, in order.
 
   Args:
     split: what to go through.
     batch_size: over all hosts; all batches have this size.
+    everywhere: whether every host has all of a batch.
 
   Yields:
     Dictionaries of `image`, `label`, `index` (position in the split) and `mask`, which is False
@@ -73,10 +74,8 @@ def evaluation_batches(split: Examples, batch_size: int) -> BatchStream:
   count = len(split)
   if not count:
     raise ValueError("there are no images to evaluate on")
-  indices = [
-    np.arange(start, start + batch_size)[_local(batch_size)]
-    for start in range(0, count, batch_size)
-  ]
+  part = slice(None) if everywhere else _local(batch_size)
+  indices = [np.arange(start, start + batch_size)[part] for start in range(0, count, batch_size)]
   inside = [np.minimum(index, count - 1) for index in indices]
   with contextlib.closing(split.evaluation(inside)) as batches:
     for batch, index in zip(batches, indices):

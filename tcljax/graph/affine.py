@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -131,6 +132,10 @@ def _fold_affine(
   return {"scale": arrays["scale"] * scale, "shift": arrays["shift"] * scale + shift}
 
 
+def _arrivals_at_affine(spikes: jax.Array, *, scale: jax.Array, **_: Any) -> jax.Array:
+  return spikes * (scale != 0)[None]
+
+
 def _both_symbols(use):
   if not all(isinstance(value, Symbol) for value in use.inputs):
     raise Refused
@@ -177,6 +182,7 @@ OPERATIONS = (
       "scatter-mul": _read_by_values,
     },
     fold=_fold_affine,
+    synaptic_operations=_arrivals_at_affine,
     nir=nir_forms.affine,
   ),
   Operation(

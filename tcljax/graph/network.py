@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcljax.graph.nodes import Graph
+from tcljax.graph.nodes import Graph, Node
 from tcljax.graph.operations import find
 from tcljax.graph.record import Kind
 from tcljax.layers.activations import ReLU
@@ -42,11 +42,14 @@ class GraphNetwork(nn.Module):
     named = paired("x", self.graph.inputs, x, lambda part: isinstance(part, str))
     values = {name: jnp.asarray(leaf, jnp.float32) for _, name, leaf in named}
     for node in self.graph.nodes:
-      operation = find(node.op)
-      if operation.kind is Kind.NEURONS:
-        given = {"act": functools.partial(self.act, name=node.name)}
-      else:
-        given = self.get_variable("params", node.name, {})
-      inputs = [values[name] for name in node.inputs]
-      values[node.name] = operation.run(*inputs, **given, **dict(node.settings))
+      values[node.name] = self.run(node, [values[name] for name in node.inputs])
     return thawed(jax.tree.map(values.__getitem__, self.graph.output))
+
+  def run(self, node: Node, inputs: list[jax.Array]) -> jax.Array:
+    """The value of a node, [B, ...], from those that it reads."""
+    operation = find(node.op)
+    if operation.kind is Kind.NEURONS:
+      given = {"act": functools.partial(self.act, name=node.name)}
+    else:
+      given = self.get_variable("params", node.name, {})
+    return operation.run(*inputs, **given, **dict(node.settings))

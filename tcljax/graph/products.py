@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tcljax.graph import forms, nir_forms
@@ -12,7 +13,7 @@ from tcljax.graph.affine import is_unknown
 from tcljax.graph.builder import Builder
 from tcljax.graph.layout import Symbol
 from tcljax.graph.record import Kind, Operation, Refused, Use, integers
-from tcljax.kernels.convolution import convolve
+from tcljax.kernels.convolution import as_written, convolve
 
 
 def _with_bias(x, bias):
@@ -27,6 +28,12 @@ def _run_conv(
     x, kernel, dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"), **settings
   )
   return _with_bias(y, bias)
+
+
+def _arrivals_at_conv(spikes: jax.Array, *, kernel: jax.Array, **settings: Any) -> jax.Array:
+  settings.pop("bias", None)
+  with as_written():  # other forms multiply fractions
+    return _run_conv(spikes, kernel=_connections(kernel), **settings)
 
 
 def _read_conv(graph: Builder, use: Use) -> Symbol:
@@ -72,6 +79,15 @@ def _read_conv(graph: Builder, use: Use) -> Symbol:
 
 def _run_dense(x: jax.Array, *, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
   return _with_bias(x @ kernel, bias)
+
+
+def _arrivals_at_dense(spikes: jax.Array, *, kernel: jax.Array, **_: Any) -> jax.Array:
+  return _run_dense(spikes, kernel=_connections(kernel))
+
+
+def _connections(kernel):
+  """1 for each weight that is not 0."""
+  return (kernel != 0).astype(jnp.float32)
 
 
 def _read_dot_general(graph: Builder, use: Use) -> Symbol:
@@ -161,6 +177,7 @@ OPERATIONS = (
     read={"conv_general_dilated": _read_conv},
     kind=Kind.SYNAPSES,
     fold=_fold_into_weights,
+    synaptic_operations=_arrivals_at_conv,
     nir=nir_forms.conv,
   ),
   Operation(
@@ -170,6 +187,7 @@ OPERATIONS = (
     read={"dot_general": _read_dot_general},
     kind=Kind.SYNAPSES,
     fold=_fold_into_weights,
+    synaptic_operations=_arrivals_at_dense,
     nir=nir_forms.dense,
   ),
 )

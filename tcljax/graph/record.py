@@ -71,10 +71,12 @@ class Operation:
       None for an operation that takes up nothing.
     synaptic_operations: `synaptic_operations(*spikes, **arrays, **settings)`: how many spikes
       arrive at each element of its output, [B, ...], where each element of its inputs, [B, ...],
-      has sent so many along every connection: `run` with each weight 1 and without shifts.
-      So borders count exactly, as padding sends nothing. Arrivals at `Kind.SYNAPSES` are synaptic
-      operations, those at `Kind.PASSAGE` are spikes on their way. None where `run` itself counts
-      so, as it moves or adds and does not scale, and of neurons, which begin anew.
+      has sent so many along every connection: `run` with 1 for each weight that is not 0, and
+      without shifts. It is linear in the spikes. So borders count exactly, as padding sends
+      nothing; given arrays of ones it counts connections whose weight is 0 too. Arrivals at
+      `Kind.SYNAPSES` are synaptic operations, those at `Kind.PASSAGE` are spikes on their way. None
+      where `run` itself counts so, as it moves or adds and does not scale; of neurons, which begin
+      anew; and of maxima, at which no spikes arrive.
     nir: `nir(net, values, node, arrays)`: the value of its node, where `values` are those of the
       inputs; it gives `net` what nodes of the Neuromorphic Intermediate Representation it takes.
       See `tcljax.graph.nir_forms`. Neurons are given `threshold` and `v_init` as arrays. It imports

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tcljax.columns import table
 from tcljax.evaluation.accuracy import Evaluation, reported_time_steps
 from tcljax.evaluation.diagnosis import Diagnosis
 from tcljax.files import write_text, written_beside
@@ -49,12 +50,28 @@ def accuracy_table(results: dict[str, Any]) -> str:
     ("agrees with ANN %", list(results["agreement"].values()), "{:.2f}"),
     ("spikes/neuron", list(results["spikes_per_neuron"].values()), "{:.3f}"),
   ]
+  if costs := results.get("costs"):
+    columns += [
+      ("synaptic ops", list(costs["synaptic_operations"].values()), "{:.0f}"),
+      ("MACs", list(costs["macs"].values()), "{:.0f}"),
+      ("µJ", list(costs["energy_arithmetic"]["snn"].values()), "{:.4g}"),
+      ("µJ with memory", list(costs["energy_memory"]["snn"].values()), "{:.4g}"),
+    ]
   lines = [
     f"ANN {results['ann']:.2f} %, clipped ANN {results['clipped']:.2f} %, "
     f"on {results['images']} test images",
-    _table(columns),
+    table(columns),
   ]
   return "\n".join(lines)
+
+
+def energy_lines(costs: dict[str, Any]) -> str:
+  """The energy of the ANN, of 32 bits and of 8, from what `Costs.summary` holds."""
+  plain, memory = costs["energy_arithmetic"], costs["energy_memory"]
+  return "\n".join(
+    f"{title}: {plain[name]:.4g} µJ for an image, {memory[name]:.4g} with memory"
+    for title, name in (("ANN", "ann"), ("ANN of 8 bits", "ann_int8"))
+  )
 
 
 def _stages(results: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -69,7 +86,7 @@ def threshold_table(results: dict[str, Any]) -> str:
   """Thresholds after each stage as text."""
   rows = results["thresholds"]
   stages = next(iter(rows.values()))
-  return _table(
+  return table(
     [
       ("activation", list(rows), "{}"),
       *(
@@ -78,13 +95,6 @@ def threshold_table(results: dict[str, Any]) -> str:
       ("firing rate", [results["firing_rates"][name] for name in rows], "{:.4f}"),
     ]
   )
-
-
-def _table(columns: list[tuple[str, list[Any], str]]) -> str:
-  cells = [[title, *(form.format(value) for value in values)] for title, values, form in columns]
-  widths = [max(map(len, column)) for column in cells]
-  rows = ("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in zip(*cells))
-  return "\n".join(rows)
 
 
 def write_results(directory: pathlib.Path, results: dict[str, Any], title: str) -> None:
@@ -144,7 +154,7 @@ def plot_curves(
 def diagnosis_table(found: dict[str, Diagnosis]) -> str:
   """One line an activation: its errors in percent of the ANN's activation, dead and saturated."""
   fields = [field.name for field in dataclasses.fields(Diagnosis)]
-  return _table(
+  return table(
     [("activation", list(found), "{}")]
     + [
       (f"{field} %", [100 * getattr(one, field) for one in found.values()], "{:.1f}")
@@ -156,7 +166,7 @@ def diagnosis_table(found: dict[str, Diagnosis]) -> str:
 def curve_table(curves: dict[str, dict[int, float]]) -> str:
   """Accuracy in percent as text: a line for each curve, a column for each T."""
   time_steps = sorted({t for curve in curves.values() for t in curve})
-  return _table(
+  return table(
     [("method", list(curves), "{}")]
     + [
       (f"T={t}", [f"{curve[t]:.2f}" if t in curve else "" for curve in curves.values()], "{}")

@@ -13,6 +13,8 @@ from tcljax.conversion.network import SpikingNetwork, convert
 from tcljax.conversion.nir_writing import to_nir
 from tcljax.data import Examples, evaluation_batches
 from tcljax.distributed import parallel
+from tcljax.evaluation.cost_figures import Costs
+from tcljax.evaluation.costs import costs_of_split
 from tcljax.graph import explain
 from tcljax.layers.collections import Variables
 from tcljax.maths.encoding import time_first
@@ -26,6 +28,7 @@ from tcljax.runs.stages import evaluate_on_test
 # earlier or later; a few answers may change at some T, but not more.
 _TOLERATED_SHARE, _TOLERATED_IMAGES = 0.005, 2
 _MARGIN_IMAGES = 5000  # for so rare a thing as an answer that changes
+_COST_IMAGES = 200  # costs are means over images, which differ by little
 
 
 class ConversionFailed(RuntimeError):
@@ -90,10 +93,12 @@ def convert_and_verify(
         f"{output}: {name} of the network read back differs from that of the "
         "network written: the disk may be faulty"
       )
+  costs = measure_costs(experiment, loaded)
   results = {
     "config": experiment.name,
     **tables.summary(found),
     "largest_change_by_folding": round(moved, 4),
+    "costs": costs.summary(),
   }
   if early_exit is not None:
     results["early_exit"] = measure_early_exit(experiment, loaded, early_exit)
@@ -102,7 +107,7 @@ def convert_and_verify(
   populations = loaded.graph.populations()
   say(
     f"{explain(network)}\n\n{len(populations)} populations of neurons: {', '.join(populations)}\n"
-    f"\n{tables.accuracy_table(results)}\n\n"
+    f"\n{tables.accuracy_table(results)}\n{tables.energy_lines(results['costs'])}\n\n"
     f"verified: {output} read back gives the same spikes; folding moved the accuracy by at most "
     f"{moved:.2f} points at any T"
   )
@@ -145,6 +150,19 @@ def _converted(experiment: Experiment, variables: Variables) -> SpikingNetwork:
       "std": experiment.preprocess.std,
     },
     readout=experiment.snn.readout,
+  )
+
+
+def measure_costs(experiment: Experiment, network: SpikingNetwork) -> Costs:
+  """What the network costs on the first test images, after every number of steps reported."""
+  test = experiment.dataset.test
+  return costs_of_split(
+    network,
+    test.take(np.arange(min(len(test), _COST_IMAGES))),
+    experiment.reported.time_steps,
+    batch_size=experiment.eval.batch_size,
+    preprocess=experiment.preprocess,
+    seed=experiment.seed,
   )
 
 

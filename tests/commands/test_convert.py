@@ -23,6 +23,9 @@ def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys):
   assert converted["images"] == 360 and converted["ann"] == trained["ann"]
   for steps, percent in trained["snn"].items():
     assert abs(converted["snn"][steps] - percent) <= 100 * 2 / 360 + 1e-3
+  costs = converted["costs"]
+  assert costs["images"] == 200 and list(costs["synaptic_operations"]) == list(converted["snn"])
+  assert f"{costs['synaptic_operations']['8']:.0f}" in out and "ANN of 8 bits: " in out
   network = tcljax.load(output)
   assert network.spiking.time_steps == 4 and network.metadata["dataset"] == "digits"
   assert network(np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)

@@ -175,3 +175,24 @@ def test_a_new_operation_passes_spikes_on_unless_it_says_otherwise(rng, monkeypa
   x = rng.normal(size=(3, 6, 2)).astype(np.float32)
   with pytest.raises(ValueError, match=r"applies `reduce_window_max` in Mirrored.*: use average"):
     trace_model(Mirrored(), randomized(Mirrored(), x), (6, 2))
+
+
+def test_spikes_arrive_where_a_weight_is_not_0():
+  sent = jnp.array([[1.0, 2.0, 0.0, 1.0]])
+  kernel = jnp.array([[-3.0, 0.0], [0.5, 0.0], [1.0, 1.0], [0.0, 2.0]])
+  arrive = OPERATIONS["dense"].synaptic_operations
+  assert arrive(sent, kernel=kernel, bias=jnp.ones(2)).tolist() == [[3.0, 1.0]]
+  settings = {name: (1,) for name in ("window_strides", "lhs_dilation", "rhs_dilation")}
+  arrive = OPERATIONS["conv"].synaptic_operations
+  found = arrive(
+    sent[..., None],
+    kernel=jnp.array([7.0, 0.0, -1.0])[:, None, None],
+    padding=((1, 1),),
+    feature_group_count=1,
+    bias=jnp.ones(1),
+    **settings,
+  )
+  assert found[..., 0].tolist() == [[2.0, 1.0, 3.0, 0.0]]
+  arrive = OPERATIONS["affine"].synaptic_operations
+  scale, shift = jnp.array([-2.0, 0.0, 1.0, 0.5]), jnp.ones(4)
+  assert arrive(sent, scale=scale, shift=shift).tolist() == [[1.0, 0.0, 0.0, 1.0]]

@@ -1,0 +1,156 @@
+"""A network that counts what arrives while it runs, and the compiled function that sums it up."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcljax.data.preprocessing import preprocessed
+from tcljax.evaluation.connections import Connections, Place
+from tcljax.graph.network import GraphNetwork
+from tcljax.graph.nodes import Graph, Node
+from tcljax.graph.operations import find
+from tcljax.graph.record import Kind
+from tcljax.layers.activations import ReLU
+from tcljax.layers.collections import SPIKES, leave
+from tcljax.maths.encoding import constant_input, time_first
+from tcljax.simulation.settings import SpikingConfig
+from tcljax.simulation.time_loop import simulate
+
+# A collection: for each sender, the connections of what it sends, by the place they lead to.
+CONNECTIONS = "connections"
+_ARRIVED = ":arrived"  # no population has a colon in its name
+_NUMBERS, _INPUT = "numbers", "input"
+_BLOCK = 1024
+_LIMB = 16  # bits
+MACS, ACS = ":macs", ":acs"
+
+
+def exact_sums(counts: jax.Array) -> jax.Array:
+  """Sums over all axes but the first, [B, 2], of whole numbers from 0 to 2**21, [B, ...].
+
+  They go beyond what 32 bits hold, and come as multiples of 2**16 and what is left of them.
+  """
+  flat = counts.reshape(len(counts), -1)
+  flat = jnp.pad(flat, ((0, 0), (0, -flat.shape[1] % _BLOCK)))
+  sums = flat.reshape(len(flat), -1, _BLOCK).sum(axis=-1)
+  low = (sums & (2**_LIMB - 1)).sum(axis=-1)
+  return jnp.stack([(sums >> _LIMB).sum(axis=-1) + (low >> _LIMB), low & (2**_LIMB - 1)], axis=-1)
+
+
+def whole(sums: dict[str, Any]) -> dict[str, Any]:
+  """What `counting` gave of one batch, with whole numbers [K] in place of pairs, [K, 2]."""
+
+  def joined(pairs):
+    pairs = np.asarray(pairs, np.int64)
+    return pairs[..., 0] * 2**_LIMB + pairs[..., 1]
+
+  one = {name: jax.tree.map(joined, sums[name]) for name in ("arrived", "ann")}
+  return {**jax.tree.map(lambda a: np.asarray(a, np.int64), sums), **one}
+
+
+class Counted(GraphNetwork):
+  """Leaves in the collection `spikes` what each node sends along its connections, `exact_sums`."""
+
+  def run(self, node: Node, inputs: list[jax.Array]) -> jax.Array:
+    """The value of a node; what it sends is counted by the collection `connections`."""
+    value = super().run(node, inputs)
+    held = self.get_variable(CONNECTIONS, node.name, {})
+    if find(node.op).kind is Kind.NEURONS:
+      sent = {place: _sum(value, there) for place, there in held.items()}
+    else:
+      sent = {}
+      for what, there in held.items():
+        total = _sum(inputs[0], there)
+        spikes = jnp.zeros((len(total), 1), bool)
+        if what == _INPUT:
+          unit = jnp.isin(inputs[0], jnp.array([-1.0, 0.0, 1.0])) | (there == 0)[None]
+          spikes = unit.reshape(len(total), -1).all(axis=1, keepdims=True)
+        sent = {MACS: jnp.where(spikes, 0, total), ACS: jnp.where(spikes, total, 0)}
+    if sent:
+      leave(self, SPIKES, node.name + _ARRIVED, sent)
+    return value
+
+
+def _sum(value, connections):
+  return exact_sums(jnp.where(value != 0, connections[None], 0))
+
+
+def of_spiking(places: list[Place], found: Mapping[str, Connections]) -> dict[str, Any]:
+  """The collection `connections` of a spiking network."""
+  held: dict[str, Any] = {}
+  for place in places:
+    there = found[place.node]
+    for population, connections in there.spikes.items():
+      held.setdefault(population, {})[place.node] = connections
+    if there.numbers is not None:
+      held[place.node] = {_INPUT if place.of_input else _NUMBERS: there.numbers}
+  return held
+
+
+def of_ann(places: list[Place], found: Mapping[str, Connections]) -> dict[str, Any]:
+  """The collection `connections` of the ANN, in which all are numbers."""
+  held: dict[str, Any] = {}
+  for place in places:
+    there = found[place.node]
+    if place.weighted:
+      held[place.node] = {_INPUT if place.of_input and place.constant else _NUMBERS: there.inputs}
+    else:
+      for population, connections in there.spikes.items():
+        held.setdefault(population, {})[place.node] = connections
+  return held
+
+
+@functools.lru_cache(maxsize=16)
+def counting(
+  preprocess: Callable[[Any], Any], graph: Graph, spiking: SpikingConfig
+) -> Callable[..., dict[str, Any]]:
+  """The compiled function that counts what a batch takes, and sums over its examples."""
+
+  def arrived(spikes, mask, time_steps):
+    """By sender and place, pairs of sums over examples, [K, 2]."""
+
+    def over_examples(pairs):
+      pairs = pairs.reshape(time_steps, -1, 2)
+      return jnp.where(mask[None, :, None], pairs, 0).sum(axis=1)
+
+    found = {name: of for name, of in spikes.items() if name.endswith(_ARRIVED)}
+    return {
+      name.removesuffix(_ARRIVED): jax.tree.map(over_examples, of) for name, of in found.items()
+    }
+
+  @jax.jit
+  def count(variables, ann_variables, batch, key):
+    x, mask = preprocessed(preprocess, batch["image"]), batch["mask"]
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
+
+    def observe(chunk):
+      steps = len(jax.tree.leaves(chunk.logits)[0])
+      fired = {
+        name: jnp.where(mask[None], chunk.spikes[name]["count"], 0).astype(jnp.int32).sum(axis=1)
+        for name in graph.populations()
+      }
+      return {"arrived": arrived(chunk.spikes, mask, steps), "fired": fired}
+
+    done = simulate(
+      Counted(graph),
+      variables,
+      time_first(x, spiking.encoding),
+      spiking,
+      keys=keys,
+      observe=observe,
+    )
+    _, state = Counted(graph, ReLU).apply(
+      ann_variables, constant_input(x, spiking.encoding), mutable=[SPIKES]
+    )
+    finite = [jnp.isfinite(a.reshape(len(a), -1)).all(axis=1) for a in jax.tree.leaves(done.logits)]
+    return {
+      **done.observed,
+      "ann": arrived(state[SPIKES], mask, 1),
+      "broken": jnp.sum(mask & ~jnp.stack(finite).all(axis=0)),
+    }
+
+  return count
