@@ -4,7 +4,8 @@
 
 No download: scikit-learn's digits are moved and recorded as the data set is loaded. The ANN is
 trained on the mean of the 16 frames of a recording; the spiking network takes one in each time
-step. What it reaches, and how long it takes, stands in docs/data.md.
+step. Its thresholds are tuned, then weights and thresholds are trained together through it, as
+frames that differ make currents that no ANN has seen. What it reaches stands in docs/data.md.
 """
 
 from tcljax.runs.config_forms import base_config
@@ -29,6 +30,13 @@ def get_config():
   config.tune.steps = 300
   config.tune.batch_size = 64
   config.tune.optimizer.learning_rate = 0.03
+  config.joint.through = "snn"
+  config.joint.steps = 300
+  config.joint.batch_size = 64
+  config.joint.label_smoothing = 0.1
+  config.joint.optimizer.name = "adamw"
+  config.joint.optimizer.learning_rate = 5e-4
+  config.joint.threshold_optimizer.learning_rate = 3e-3
   config.eval.time_steps = 16
   config.eval.batch_size = 360
   config.log_every = 100

@@ -8,9 +8,13 @@ import tempfile
 # Before JAX is imported anywhere.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["KERAS_BACKEND"] = "jax"
-# Machine code that is not optimised is compiled in half the time. `XLA_FLAGS= python -m pytest`
+# Machine code that is not optimised is compiled in a tenth of the time. `XLA_FLAGS= python -m pytest`
 # tests what users get, as .ci/run does for tests that are slow, of bits or of compiled programs.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+  "XLA_FLAGS",
+  "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+  " --xla_cpu_parallel_codegen_split_count=1",
+)
 os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
 
 # Many tests run the same small networks: what one compiles, the others and their processes find.

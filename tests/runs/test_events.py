@@ -24,6 +24,8 @@ SMALL = (
   "--config.tune.steps=6",
   "--config.tune.batch_size=32",
   "--config.tune.images=128",
+  "--config.joint.steps=2",
+  "--config.joint.batch_size=32",
   "--config.train.steps=40",
   "--config.log_every=10",
 )
