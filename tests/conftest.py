@@ -9,7 +9,7 @@ import tempfile
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["KERAS_BACKEND"] = "jax"
 # Machine code that is not optimised is compiled in a tenth of the time. `XLA_FLAGS= python -m pytest`
-# tests what users get, as .ci/run does for tests that are slow, of bits or of compiled programs.
+# tests what users get, as .ci/run does for tests of bits or of compiled programs.
 os.environ.setdefault(
   "XLA_FLAGS",
   "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"

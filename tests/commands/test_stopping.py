@@ -53,6 +53,7 @@ def until(condition, process):
     time.sleep(0.01)
 
 
+@pytest.mark.bits
 @pytest.mark.slow
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_is_saved_and_ends_with_the_same_bits(workdir, tmp_path, number, status):

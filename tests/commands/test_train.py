@@ -72,6 +72,7 @@ def test_weights_are_frozen_in_phase_2(workdir):
   assert sum(map(np.size, moments)) == 2 * size
 
 
+@pytest.mark.bits
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", [ANN, TUNED])
 def test_killed_and_resumed_ends_with_the_same_bits(workdir, tmp_path, phase):
