@@ -23,11 +23,11 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import venv
 
 import jax
 import nir
 import numpy as np
+from environments import environment, last_words
 from ledger import ROOT, Ledger, parser
 from nir_cases import NETWORKS, TIME_STEPS, converted, on_a_grid, rounded_pixels
 
@@ -74,27 +74,6 @@ def spikes_of(network, images):
   return jax.tree.map(lambda *each: np.stack(each), *spikes), np.mean(outputs, axis=0)
 
 
-def environment(name, folder):
-  """The Python of an environment that holds a simulator, made where it is not there."""
-  place, installed = folder / name, folder / f"{name}.installed"
-  python = place / "bin" / "python"
-  wanted = json.dumps(_INSTALLED[name])
-  if not (installed.exists() and installed.read_text() == wanted):
-    say(f"installing {name} in {place}")
-    venv.create(place, clear=True, with_pip=True)
-    for packages in _INSTALLED[name]:
-      done = subprocess.run(
-        [python, "-m", "pip", "install", "-q", *packages],
-        capture_output=True,
-        text=True,
-        check=False,
-      )
-      if done.returncode:
-        raise ValueError(f"{name} cannot be installed: {done.stderr.strip().splitlines()[-1]}")
-    installed.write_text(wanted)
-  return str(python)
-
-
 def measure(images, spikes, path, python, client):
   """What a client finds: rows of its nodes, and its answer."""
   names = {
@@ -111,7 +90,7 @@ def measure(images, spikes, path, python, client):
     [python, script, client, path, given], capture_output=True, text=True, check=False, env=environ
   )
   if done.returncode:
-    raise ValueError(f"{client} failed: {done.stderr.strip().splitlines()[-1]}")
+    raise ValueError(f"{client} failed: {last_words(done.stderr)}")
   return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -153,8 +132,8 @@ def main(argv=None):
   ledger.take_known()
   ledger.shared = {"time_steps": TIME_STEPS, "images": _IMAGES}
   try:
-    args.environments.mkdir(parents=True, exist_ok=True)
-    pythons = {name: environment(name, args.environments) for name in _INSTALLED}
+    folder = args.environments.absolute()
+    pythons = {name: environment(folder / name, steps) for name, steps in _INSTALLED.items()}
     images, training_images = data()
     for part in args.parts or NETWORKS:
       network = converted(part, images, training_images)

@@ -1,24 +1,37 @@
 """The nodes of NIR that tcljax reads, each as nodes of its own graph."""
 
+import collections
 import dataclasses
 import functools
+import itertools
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tcljax.checks import in_a_line
-from tcljax.conversion.checking import check_description, check_range, check_weights, path_of
+from tcljax.conversion.checking import (
+  check_description,
+  check_range,
+  check_value,
+  check_weights,
+  path_of,
+)
 from tcljax.conversion.network import SpikingNetwork
+from tcljax.conversion.nir_fields import input_shape, numbers, whole
 from tcljax.graph import Graph, Node
 from tcljax.graph.nodes import INPUT, NEURONS
 from tcljax.graph.operations import find
 from tcljax.graph.whole_numbers import Shape
-from tcljax.graph.wires import per_channel
+from tcljax.graph.wires import channels_first, per_channel
 from tcljax.layers.collections import CLIPPING, PARAMS, RAW_THRESHOLD, V_INIT
 from tcljax.maths.clipping import raw_from_threshold
 from tcljax.simulation.settings import SpikingConfig
+
+_NO_NAME = re.compile(r"[/:\x00-\x1f\x7f\ud800-\udfff]")  # what names of nodes cannot hold
+_LONGEST = 200  # characters of them
 
 
 @dataclasses.dataclass
@@ -26,13 +39,16 @@ class Reader:
   """Nodes of the graph that is being made, and what is known of them.
 
   Attributes:
+    dt: the length of a step, in units of the graph's time.
     nodes: in their order.
     variables: their arrays.
     shapes: of their values, channels last, by name.
     values: by the name of a NIR node, that of the node that has its value.
     output: the name of the node that is the output.
+    counts: of nodes, by operation.
   """
 
+  dt: float = 1.0
   nodes: list[Node] = dataclasses.field(default_factory=list)
   variables: dict[str, dict[str, Any]] = dataclasses.field(
     default_factory=lambda: {PARAMS: {}, CLIPPING: {}}
@@ -40,6 +56,7 @@ class Reader:
   shapes: dict[str, Shape] = dataclasses.field(default_factory=dict)
   values: dict[str, str] = dataclasses.field(default_factory=dict)
   output: str = ""
+  counts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
   def read(self, name: str, node: Any, sources: list[str]) -> None:
     """Makes nodes of a NIR node.
@@ -48,13 +65,19 @@ class Reader:
       ValueError: if tcljax has none such.
     """
     kind = type(node).__name__
+    try:
+      with np.errstate(over="ignore", invalid="ignore"):  # what is infinite then is told at the end
+        self.values[name] = self._read(kind, name, node, sources)
+    except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError) as error:
+      raise ValueError(f"its fields cannot be used: {in_a_line(error)}") from error
+
+  def _read(self, kind, name, node, sources):
+    """The name of the node that has the value of a NIR node."""
     if kind == "Input":
       if INPUT in self.shapes:
         raise ValueError("it is a second input, and tcljax reads graphs of one")
-      first, *rest = map(int, np.atleast_1d(node.input_type["input"]))
-      self.shapes[INPUT] = (*rest, first)
-      self.values[name] = INPUT
-      return
+      self.shapes[INPUT] = input_shape(node)
+      return INPUT
     if not sources:
       raise ValueError(f"it is of type {kind} and reads nothing")
     x = functools.reduce(
@@ -63,15 +86,14 @@ class Reader:
     if kind == "Output":
       if self.output:
         raise ValueError("it is a second output, and tcljax reads graphs of one")
+      said, shape = node.output_type["output"], channels_first(self.shapes[x])
+      if said is not None and not np.array_equal(said, shape):
+        raise ValueError(f"it is of shape {in_a_line(said)}, and reads values of shape {shape}")
       self.output = x
-    elif kind in _READERS:
-      try:
-        x = _READERS[kind](self, x, node, name)
-      except (AttributeError, TypeError, IndexError, KeyError) as error:
-        raise ValueError(f"its fields cannot be used: {in_a_line(error)}") from error
-    else:
-      raise ValueError(f"it is of type {kind}, and tcljax has {', '.join(sorted(_READERS))} alone")
-    self.values[name] = x
+      return x
+    if kind in _READERS:
+      return _READERS[kind](self, x, node, name)
+    raise ValueError(f"it is of type {kind}, and tcljax has {', '.join(sorted(_READERS))} alone")
 
   def make(
     self,
@@ -82,12 +104,18 @@ class Reader:
     name: str = "",
   ) -> str:
     """Adds a node and returns its name."""
-    count = 1 + sum(node.op == op for node in self.nodes)
-    node = Node(name or f"{op}:{count}", op, inputs, tuple(sorted((settings or {}).items())))
+    self.counts[op] += 1
+    plain = name = name or f"{op}:{self.counts[op]}"
+    for i in itertools.count(2):
+      if name not in self.shapes:
+        break
+      name = f"{plain}_{i}"
+    node = Node(name, op, inputs, tuple(sorted((settings or {}).items())))
     listed = {key: array.shape for key, array in (arrays or {}).items()}
     form_of = find(op).form
     assert form_of is not None  # of every operation that can be stored
     form = form_of([self.shapes[x] for x in inputs], dict(node.settings), listed)
+    check_value("it", max(math.prod(form.output), form.padded))
     self.nodes.append(node)
     self.shapes[node.name] = form.output
     if arrays:
@@ -114,53 +142,54 @@ class Reader:
     return network
 
 
-def _numbers(node, field, default=None):
-  """A field as float32."""
-  value = getattr(node, field, None)
-  return np.asarray(default if value is None else value, np.float32)
-
-
-def _whole(value, axes):
-  """A field of one whole number for each axis."""
-  return tuple(map(int, np.broadcast_to(np.asarray(value).reshape(-1), (axes,))))
-
-
 def _read_conv(reader: Reader, x: str, node: Any, name: str) -> str:
-  weight = _numbers(node, "weight")
-  axes = weight.ndim - 2
-  strides, dilation = _whole(node.stride, axes), _whole(node.dilation, axes)
+  weight = numbers(node.weight, "weight")
+  axes = 2 if type(node).__name__ == "Conv2d" else 1
+  if weight.ndim != axes + 2:
+    raise ValueError(f"its weight has {weight.ndim} axes in place of {axes + 2}")
+  pixels = reader.shapes[x][:-1]
+  said = getattr(node, "input_shape", None)
+  if said is not None and whole(said, len(pixels), "input_shape") != pixels:
+    raise ValueError(f"its input_shape is {in_a_line(said)}, and it reads an image of {pixels}")
+  strides = whole(node.stride, axes, "stride")
+  dilation = whole(node.dilation, axes, "dilation")
   if isinstance(node.padding, (str, bytes)):
     word = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
+    if word not in ("same", "valid") or (word == "same" and {*strides} != {1}):
+      raise ValueError(f"its padding is {in_a_line(word)} with strides of {strides}")
     over = [(k - 1) * d * (word == "same") for k, d in zip(weight.shape[2:], dilation)]
     padding = tuple((n // 2, n - n // 2) for n in over)
   else:
-    padding = tuple((n, n) for n in _whole(node.padding, axes))
+    padding = tuple((n, n) for n in whole(node.padding, axes, "padding"))
   settings = {
     "window_strides": strides,
     "padding": padding,
     "lhs_dilation": (1,) * axes,
     "rhs_dilation": dilation,
-    "feature_group_count": int(node.groups),
+    "feature_group_count": whole(node.groups, 1, "groups")[0],
   }
   kernel = np.moveaxis(weight, (0, 1), (-1, -2))
-  return reader.make("conv", (x,), settings, {"kernel": kernel, "bias": _numbers(node, "bias")})
+  arrays = {"kernel": kernel, "bias": numbers(node.bias, "bias")}
+  return reader.make("conv", (x,), settings, arrays)
 
 
 def _read_affine(reader: Reader, x: str, node: Any, name: str) -> str:
   if len(shape := reader.shapes[x]) != 1:
     raise ValueError(f"it reads values of {len(shape)} axes, and tcljax has products of one")
-  arrays = {"kernel": _numbers(node, "weight").T}
+  arrays = {"kernel": numbers(node.weight, "weight").T}
   if hasattr(node, "bias"):
-    arrays["bias"] = _numbers(node, "bias")
+    arrays["bias"] = numbers(node.bias, "bias")
   return reader.make("dense", (x,), arrays=arrays)
 
 
 def _read_pool(reader: Reader, x: str, node: Any, name: str) -> str:
-  sizes, strides = _whole(node.kernel_size, 2), _whole(node.stride, 2)
+  sizes, strides, padding = (
+    whole(getattr(node, field), 2, field) for field in ("kernel_size", "stride", "padding")
+  )
   settings = {
     "window_dimensions": (1, *sizes, 1),
     "window_strides": (1, *strides, 1),
-    "padding": ((0, 0), *((n, n) for n in _whole(node.padding, 2)), (0, 0)),
+    "padding": ((0, 0), *((n, n) for n in padding), (0, 0)),
     "base_dilation": (1,) * 4,
     "window_dilation": (1,) * 4,
   }
@@ -183,18 +212,20 @@ def _read_flatten(reader: Reader, x: str, node: Any, name: str) -> str:
 
 
 def _read_scale(reader: Reader, x: str, node: Any, name: str) -> str:
-  return _scaled(reader, x, _last(reader, x, _numbers(node, "scale")))
+  return _scaled(reader, x, _last(reader, x, numbers(node.scale, "scale")))
 
 
 def _last(reader, x, values):
-  """Values [C, ...], or one for all, with channels last."""
+  """Values [C, ...] with channels last; they keep the size 1 along axes where they repeat."""
   *pixels, channels = reader.shapes[x]
+  shape = (channels, *pixels)
   try:
-    return np.moveaxis(np.broadcast_to(values, (channels, *pixels)), 0, -1)
+    fits = np.broadcast_shapes(values.shape, shape) == shape
   except ValueError:
-    raise ValueError(
-      f"it has arrays of shape {values.shape}, and reads values of shape {(channels, *pixels)}"
-    ) from None
+    fits = False
+  if not fits:
+    raise ValueError(f"it has arrays of shape {values.shape}, and reads values of shape {shape}")
+  return np.moveaxis(values.reshape(*[1] * (len(shape) - values.ndim), *values.shape), 0, -1)
 
 
 def _scaled(reader, x, scale):
@@ -209,28 +240,29 @@ def _scaled(reader, x, scale):
 
 
 def _read_if(reader: Reader, x: str, node: Any, name: str) -> str:
-  threshold, gain = _numbers(node, "v_threshold"), _numbers(node, "r")
+  threshold, gain = numbers(node.v_threshold, "v_threshold"), numbers(node.r, "r")
+  gain = gain * np.float32(reader.dt)
   if not np.all(threshold > 0) or not np.all(gain > 0):
     raise ValueError("its v_threshold and r must be above 0")
-  if np.any(_numbers(node, "v_reset", 0)):
+  if np.any(numbers(0 if node.v_reset is None else node.v_reset, "v_reset")):
     raise ValueError("it has a v_reset that is not 0, to which no neurons of tcljax are reset")
   said = node.metadata if isinstance(node.metadata, Mapping) else {}
-  later = [*np.asarray(said.get("later_currents", ()), np.float32)]
-  parts = [np.asarray(said.get("initial_potential", 0), np.float32), *later]
-  parts = [per_channel(_last(reader, x, part / threshold)) for part in parts]
+  first, later = (said.get(key, 0) for key in ("initial_potential", "later_currents"))
+  given = [numbers(first, "initial_potential")]
+  given += [*numbers(later if "later_currents" in said else (), "later_currents")]
+  parts = [per_channel(_last(reader, x, part / threshold)) for part in given]
   if any(part is None for part in parts):
     raise ValueError("its initial potential differs within a channel, for which tcljax has one")
-  v_init = np.stack([part for part in parts if part is not None]).astype(np.float32)
+  parts = np.broadcast_arrays(*(part for part in parts if part is not None))
+  v_init = np.stack(parts).astype(np.float32)
   v_init[1:] *= len(parts)  # which the network divides by
   if np.all(v_init == v_init[:, :1]):
     v_init = v_init[:, 0]
   if len(parts) == 1:
     v_init = v_init[0]
   x = _scaled(reader, x, _last(reader, x, gain / threshold))
-  population = str(said.get("population", name))
+  population = _NO_NAME.sub("_", str(said.get("population", name)))[:_LONGEST] or "neurons"
   raw = np.full(v_init.shape[len(parts) > 1 :], raw_from_threshold(1.0), np.float32)
-  if population in reader.shapes:
-    population = name
   return reader.make(NEURONS, (x,), arrays={RAW_THRESHOLD: raw, V_INIT: v_init}, name=population)
 
 

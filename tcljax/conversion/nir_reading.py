@@ -1,12 +1,15 @@
 """A graph of the Neuromorphic Intermediate Representation (NIR) as a spiking network."""
 
 import graphlib
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tcljax.checks import in_a_line
+from tcljax.checks import check_number, in_a_line
+from tcljax.conversion.checking import check_counts
 from tcljax.conversion.network import SpikingNetwork
+from tcljax.conversion.nir_files import read_graph
 from tcljax.conversion.nir_layers import Reader
 from tcljax.conversion.strict_json import from_json
 from tcljax.files import checked_path
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def from_nir(
-  graph: "nir.NIRGraph | str | pathlib.Path", spiking: SpikingConfig | None = None
+  graph: "nir.NIRGraph | str | pathlib.Path",
+  spiking: SpikingConfig | None = None,
+  dt: float = 1.0,
 ) -> SpikingNetwork:
   """The spiking network of a NIR graph, from `to_nir` or from elsewhere.
 
@@ -28,6 +33,8 @@ def from_nir(
   Args:
     graph: one without recurrence, of one input and one output, or the path of a file that holds it.
     spiking: how the network is simulated; by default what `to_nir` left in the graph's metadata.
+    dt: how long a step is in units of the graph's time, by which its resistances are multiplied:
+      1 in graphs of `to_nir` and sinabs, by default 1e-4 in those that SpikingJelly writes.
 
   Returns:
     The network, with channels last.
@@ -50,39 +57,38 @@ def from_nir(
   nir = framework("nir", "nir")
   if spiking is not None:
     check_spiking(spiking)
-  made: Any = graph if isinstance(graph, nir.NIRGraph) else _read(graph)
+  check_number("dt", dt)
+  if not 0 < dt < math.inf:
+    raise ValueError(f"dt={dt} must be finite and above 0: the length of a step")
+  made: Any = graph
+  if not isinstance(graph, nir.NIRGraph):
+    made = read_graph(checked_path("graph", graph))
   said = made.metadata if isinstance(made.metadata, Mapping) else {}
   spiking = spiking or _spiking(said)
-  reader = Reader()
-  for name in _order(made):
-    sources = sorted({a for a, b in made.edges if b == name})
+  check_counts(len(made.nodes), len(made.edges))
+  reader = Reader(float(dt))
+  for name, sources in _order(made).items():
     try:
       reader.read(name, made.nodes[name], sources)
     except ValueError as error:
-      raise ValueError(f"NIR node {name!r}: {error}") from error
+      raise ValueError(f"NIR node {in_a_line(name)}: {error}") from error
   return reader.network(spiking, _own_metadata(said))
 
 
-def _read(given: Any) -> "nir.NIRGraph":
-  """The graph that a file holds."""
-  nir, path = framework("nir", "nir"), checked_path("graph", given)
-  try:
-    return nir.read(path)
-  except Exception as error:  # h5py and nir raise many kinds for what is no such file
-    raise ValueError(f"graph={str(path)!r} cannot be read as NIR: {in_a_line(error)}") from error
-
-
-def _order(graph: "nir.NIRGraph") -> list[str]:
-  """The names of its nodes, each after those that it reads."""
+def _order(graph: "nir.NIRGraph") -> dict[str, list[str]]:
+  """The names of its nodes, each after those that it reads, and these."""
   before: dict[str, set[str]] = {name: set() for name in graph.nodes}
   for source, name in graph.edges:
     if source not in before or name not in before:
-      raise ValueError(f"the edge from {source!r} to {name!r} names a node that is not there")
+      raise ValueError(
+        f"the edge from {in_a_line(source)} to {in_a_line(name)} names a node that is not there"
+      )
     before[name].add(source)
   try:
-    return list(graphlib.TopologicalSorter(before).static_order())
+    order = graphlib.TopologicalSorter(before).static_order()
+    return {name: sorted(before[name]) for name in order}
   except graphlib.CycleError as error:
-    circle = " -> ".join(map(str, error.args[1]))
+    circle = in_a_line(" -> ".join(map(str, error.args[1])))
     raise ValueError(f"the graph is recurrent, and tcljax has none such: {circle}") from error
 
 
@@ -100,7 +106,7 @@ def _spiking(said: Mapping[str, Any]) -> SpikingConfig:
       encoding=str(said.get("encoding", "constant")),
       neuron={"reset": str(said["reset"])},  # pyright: ignore[reportArgumentType]
     )
-  except (TypeError, ValueError) as error:
+  except (OverflowError, TypeError, ValueError) as error:
     raise ValueError(f"the graph's metadata cannot be used: {error}: give spiking") from error
 
 

@@ -75,10 +75,12 @@ def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "
   value = values[graph.output]
   try:
     sources = net.settled(OUTPUT, value, np.ones(value.shape[-1]))
+    # SpikingJelly, by nirtorch, takes one node for the output alone.
+    last = net.joined(f"{OUTPUT}_sum", sources, value.shape)
   except Refused as refused:
     raise ValueError(_told(f"the output {graph.output!r}", [value], refused)) from refused
   made = nir.Output(output_type={"output": np.array(channels_first(value.shape))})
-  net.add(OUTPUT, made, sources)
+  net.add(OUTPUT, made, [last])
   nodes = net.finished()
   found = nir.NIRGraph(nodes, net.edges, metadata=_metadata(network))
   if path is not None:

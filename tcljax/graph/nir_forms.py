@@ -72,7 +72,11 @@ def conv(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Value
 
 
 def _convolved(net, x, node, kernel, bias, axes):
+  """The value of a convolution [k..., C, D], of a product where there are no k."""
   bias = bias.astype(np.float64)
+  if not axes:
+    bias = bias + x.shift @ kernel
+    x = Value(x.wires, np.zeros(x.shape))
   if np.any(x.shift):
     shift = per_channel(x.shift)
     if shift is None or any(
@@ -84,7 +88,10 @@ def _convolved(net, x, node, kernel, bias, axes):
       x = Value(x.wires, np.zeros(x.shape))
   made = []
   for wire in x.wires:
-    name, shape = net.convolution(node.name, wire, kernel, bias, axes)
+    if axes:
+      name, shape = net.convolution(node.name, wire, kernel, bias, axes)
+    else:
+      name, shape = net.product(node.name, wire, kernel, bias)
     bias = np.zeros_like(bias)
     made.append(sent_by(name, (*shape[1:], shape[0]), own=True))
   if not made:
@@ -101,19 +108,9 @@ def _plain(net, x, node):
 def dense(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Value:
   """A product of the last axis with weights; of an image it is a convolution of size 1."""
   (x,), kernel = values, arrays["kernel"].astype(np.float64)
-  bias = arrays.get("bias", np.zeros(kernel.shape[-1])).astype(np.float64)
-  if len(x.shape) > 1:
-    ones = (1,) * (len(x.shape) - 1)
-    axes = [Axis(n, n) for n in x.shape[:-1]]
-    return _convolved(net, x, node, kernel.reshape(*ones, *kernel.shape), bias, axes)
-  bias, made = bias + x.shift @ kernel, []
-  for wire in x.wires:
-    name, shape = net.product(node.name, wire, kernel, bias)
-    bias = np.zeros_like(bias)
-    made.append(sent_by(name, shape, own=True))
-  if not made:
-    raise Refused("nothing that depends on the input comes to it")
-  return total(made)
+  axes = [Axis(n, n) for n in x.shape[:-1]]
+  kernel = kernel.reshape(*[1] * len(axes), *kernel.shape)
+  return _convolved(net, x, node, kernel, arrays.get("bias", np.zeros(kernel.shape[-1])), axes)
 
 
 def affine(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Value:
@@ -142,23 +139,22 @@ def sum_pool(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> V
   del arrays
   (x,), settings = values, settings_of(node)
   windows: list[Any] = [*zip(*(settings[key][1:] for key in _WINDOW))]
-  if windows[-1] != (1, 1, (0, 0), 1, 1):
-    raise Refused("its windows reach over channels")
   if any(between != 1 for *_, between, _ in windows):
     raise Refused("its windows reach over an image with zeros between pixels")
-  axes = [
+  *axes, over = [
     Axis(n, (n + low + high - (k - 1) * inner - 1) // stride + 1, stride, low, inner)
-    for n, (k, stride, (low, high), _, inner) in zip(x.shape, windows[:-1])
+    for n, (k, stride, (low, high), _, inner) in zip(x.shape, windows)
   ]
-  sizes = [window[0] for window in windows[:-1]]
+  *sizes, channels = (window[0] for window in windows)
   plain = all(pads == (0, 0) and inner == 1 for _, _, pads, _, inner in windows)
-  if len(axes) == 2 and plain:
+  if len(axes) == 2 and plain and channels == over.stride == 1:
     pooled = _pooled(net, x, node, sizes, axes)
     if pooled is not None:
       return pooled
-  channels = x.shape[-1]
-  kernel = np.broadcast_to(np.eye(channels), (*sizes, channels, channels))
-  return _convolved(net, x, node, kernel, np.zeros(channels), axes)
+  tap = np.arange(over.size)[:, None] - np.arange(over.count) * over.stride + over.low
+  summed = (tap >= 0) & (tap < channels * over.dilation) & (tap % over.dilation == 0)
+  kernel = np.broadcast_to(summed.astype(np.float64), (*sizes, *summed.shape))
+  return _convolved(net, x, node, kernel, np.zeros(over.count), axes)
 
 
 def _pooled(net, x, node, sizes, axes):
@@ -191,10 +187,8 @@ def _pooled(net, x, node, sizes, axes):
 
 
 def sum_axes(net: Net, values: Sequence[Value], node: Node, arrays: Arrays) -> Value:
-  """The sum over axes of an image, as one window along them."""
+  """The sum over axes, as one window along them."""
   (x,), axes = values, settings_of(node)["axes"]
-  if len(x.shape) in axes:
-    raise Refused("it sums over channels")
   window = tuple(n if axis in axes else 1 for axis, n in enumerate((1, *x.shape)))
   neutral = (1,) * len(window)
   settings = {

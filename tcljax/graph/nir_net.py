@@ -1,6 +1,7 @@
 """A NIR graph while it is put together: its nodes, whose weights may still be scaled, and edges."""
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -8,15 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from tcljax.graph.nir_moves import one_by_one
 from tcljax.graph.record import Refused
 from tcljax.graph.symmetric import Axis, symmetric
 from tcljax.graph.whole_numbers import Shape
-from tcljax.graph.wires import NOWHERE, Value, Wire, per_channel
+from tcljax.graph.wires import NOWHERE, Value, Wire, channels_first, in_order, per_channel
 
 INPUT, OUTPUT = "input", "output"
-
-_MOVED = "it moves numbers as no convolution does"
-_UNEVEN = "it scales or shifts pixels of one channel differently"
 
 
 @dataclasses.dataclass
@@ -48,9 +47,12 @@ class Net:
       node: a `nir.NIRNode`.
       sources: the names of the nodes that it reads.
     """
+    import nir
+
+    kept = {INPUT: nir.Input, OUTPUT: nir.Output}  # the names of these alone
     plain = name = re.sub(r"\W", "_", name, flags=re.ASCII)
-    for i in range(2, len(self._nodes) + 3):
-      if name not in self._nodes:
+    for i in itertools.count(2):
+      if name not in self._nodes and isinstance(node, kept.get(name, object)):
         break
       name = f"{plain}_{i}"
     self._nodes[name] = node
@@ -90,15 +92,13 @@ class Net:
       The name of the node, and the shape that it sends.
 
     Raises:
-      Refused: if the numbers lie otherwise than in an image, or no kernel can be square.
+      Refused: if it has more axes than two, or reads what is no image.
     """
     if not 1 <= len(axes) <= 2:
       raise Refused(f"NIR has no convolution over {len(axes)} axes")
     spread, scale = wire.spread(), per_channel(wire.scale, wire.sent)
-    if spread is None:
-      raise Refused(_MOVED)
-    if scale is None:
-      raise Refused(_UNEVEN)
+    if spread is None or scale is None:
+      return self.convolution(name, self._selected(name, wire), kernel, bias, axes)
     channels, steps = spread
     moved: list[Axis] = []
     for axis, k, (step, offset), sent in zip(axes, kernel.shape, steps, wire.shape[1:]):
@@ -116,7 +116,7 @@ class Net:
     return self._convolved(name, wire, of_sent, bias, moved)
 
   def _selected(self, name: str, wire: Wire) -> Wire:
-    """A wire by which the image that is read comes as such, of a convolution that picks it."""
+    """A wire by which the image that is read comes as such, of convolutions that pick it."""
     found, shape = self.reach(f"{name}_input", wire, np.ones(wire.places.shape[-1]))
     places = np.moveaxis(np.arange(math.prod(shape)).reshape(shape), 0, -1)
     return Wire(found, shape, places, np.broadcast_to(np.float64(1), places.shape))
@@ -124,13 +124,12 @@ class Net:
   def _convolved(self, name, wire, kernel, bias, axes):
     import nir
 
-    found = symmetric(kernel, axes)
+    rank, found = len(axes), symmetric(kernel, axes)
     if found is None:
-      raise Refused(
-        "one axis of its kernel must be even for the padding to be symmetric and one must be odd, "
-        "and readers of NIR take square kernels alone"
-      )
-    rank = len(axes)
+      wire = self._longer(name, wire)
+      longer = [axis._replace(size=n) for axis, n in zip(axes, wire.shape[1:])]
+      found, axes = symmetric(kernel, longer), longer
+    assert found is not None
     kind = nir.Conv2d if rank == 2 else nir.Conv1d
     plain = (lambda values: values[0]) if rank == 1 else tuple
     settings = {
@@ -144,23 +143,40 @@ class Net:
     node = _Weights(weight, bias, {"kind": kind, **settings})
     return self.add(name, node, [wire.source]), (len(bias), *(axis.count for axis in axes))
 
+  def _longer(self, name: str, wire: Wire) -> Wire:
+    """The image that is read with two rows and one column of zeros at its ends.
+
+    Then an axis that took odd kernels alone takes even ones, as the other does. Dilation allows
+    padding of two pixels along one axis and one along the other by a square kernel.
+    """
+    import nir
+
+    channels, *pixels = wire.shape
+    weight = np.zeros((channels, channels, 2, 2))
+    weight[range(channels), range(channels), 1, 1] = 1
+    settings = {"stride": (1, 1), "padding": (2, 1), "dilation": (2, 1), "groups": 1}
+    settings |= {"kind": nir.Conv2d, "input_shape": tuple(pixels)}
+    made = _Weights(weight, np.zeros(channels), settings)
+    shape = (channels, pixels[0] + 2, pixels[1] + 1)
+    name = self.add(f"{name}_padded", made, [wire.source])
+    return Wire(name, shape, wire.places, wire.scale)
+
   def reach(
     self, name: str, wire: Wire, scale: np.ndarray, bias: np.ndarray | None = None
   ) -> tuple[str, Shape]:
-    """Adds the node of weights that sends what a wire does, in order and times a scale [C].
+    """Adds nodes of weights that send what a wire does, in order and times a scale [C], and a bias.
 
     Raises:
-      Refused: if none does.
+      Refused: if none do.
     """
     size = wire.places.shape[-1]
     bias = np.zeros(size) if bias is None else bias
     if wire.places.ndim == 1:
       return self.product(name, wire, np.diag(scale), bias)
-    spread = wire.spread()
-    if spread is None:
-      raise Refused(_MOVED)
-    if (of_channel := per_channel(wire.scale, wire.sent)) is None:
-      raise Refused(_UNEVEN)
+    spread, of_channel = wire.spread(), per_channel(wire.scale, wire.sent)
+    if spread is None or of_channel is None:
+      moved = dataclasses.replace(wire, scale=wire.scale * scale)
+      return self._one_by_one(name, moved, np.broadcast_to(bias, wire.places.shape))
     channels, steps = spread
     if not 1 <= len(steps) <= 2:
       raise Refused(f"NIR has no convolution over {len(steps)} axes")
@@ -173,6 +189,14 @@ class Net:
     kernel[..., channels[used], used] = (of_channel * scale)[used]
     return self._convolved(name, wire, kernel, bias, axes)
 
+  def _one_by_one(self, name, wire, shift):
+    """Adds two convolutions that send what a wire does, and a shift, in order."""
+    first, second = one_by_one(wire, shift)
+    middle, shape = self._convolved(f"{name}_pixels", wire, *first)
+    places = np.arange(shape[0]).reshape(*[1] * len(shape[1:]), -1)
+    pixels = Wire(middle, shape, places, np.ones(places.shape))
+    return self._convolved(name, pixels, *second)
+
   def settled(self, name: str, value: Value, scale: np.ndarray) -> list[str]:
     """The names of nodes that together send a value times a scale [C], in order.
 
@@ -181,29 +205,44 @@ class Net:
     Raises:
       Refused: if NIR cannot say it.
     """
-    if (shift := per_channel(value.shift)) is None:
-      raise Refused(_UNEVEN)
-    names, bias = [], shift * scale
+    if not value.wires:
+      raise Refused("nothing that depends on the input comes to it")
+    names, bias = [], per_channel(value.shift * scale)
+    if bias is None:  # a shift of each pixel, by a branch of its own
+      nothing = dataclasses.replace(
+        value.wires[0], places=np.full(value.shape, NOWHERE), scale=np.ones(value.shape)
+      )
+      names.append(self._one_by_one(f"{name}_shift", nothing, value.shift * scale)[0])
+      bias = np.zeros(value.shape[-1])
     for wire in sorted(value.wires, key=lambda wire: not wire.own):
       factor = per_channel(wire.scale, wire.sent)
-      if factor is None:
-        raise Refused(_UNEVEN)
-      factor = factor * scale
-      if wire.own and wire.is_in_order:
+      factor = None if factor is None else factor * scale
+      if factor is not None and wire.own and wire.is_in_order:
         held = self._nodes[wire.source]
         held.weight *= factor.reshape(-1, *[1] * (held.weight.ndim - 1))
         held.bias = held.bias * factor + bias
         found = wire.source
-      elif wire.is_in_order and np.all(factor == 1) and not np.any(bias):
+      elif factor is not None and wire.is_in_order and np.all(factor == 1) and not np.any(bias):
         names.append(wire.source)
         continue
       else:
         found, _ = self.reach(f"{name}_input", wire, scale, bias)
       bias = np.zeros_like(bias)
       names.append(found)
-    if not names:
-      raise Refused("nothing that depends on the input comes to it")
     return names
+
+  def joined(self, name: str, sources: Sequence[str], shape: Shape) -> str:
+    """The name of one node that sends the sum of others, each a value [..., C] of this shape.
+
+    Raises:
+      Refused: if NIR cannot say it.
+    """
+    first, *others = sources
+    if others:
+      wire = Wire(first, channels_first(shape), in_order(shape), np.ones(shape))
+      first, _ = self.reach(name, wire, np.ones(shape[-1]))
+      self.edges += [(source, first) for source in others]
+    return first
 
   def finished(self) -> dict[str, Any]:
     """The NIR nodes that lead to the output, by name; edges to others are left out."""

@@ -115,7 +115,7 @@ _LIF = nir.LIF(tau=_ONE, r=_ONE, v_leak=0 * _ONE, v_threshold=_ONE)
   ("made", "message"),
   [
     (graph(convolution(), _LIF), "node 'lif': it is of type LIF, and tcljax has Affine, AvgPool2d"),
-    (recurrent(), "the graph is recurrent, and tcljax has none such: if -> if"),
+    (recurrent(), "the graph is recurrent, and tcljax has none such: 'if -> if'"),
     (two_inputs(), "node 'more': it is a second input|node 'input': it is a second input"),
     (graph(convolution(), neurons(v_reset=_ONE)), "node 'if': it has a v_reset that is not 0"),
     (graph(convolution(), neurons(0.0)), "node 'if': its v_threshold and r must be above 0"),
@@ -138,6 +138,21 @@ def test_what_tcljax_has_not_is_refused_by_name(made, message):
   with pytest.raises(ValueError, match=message) as refused:
     tcljax.from_nir(made, SOFT)
   assert "\n" not in str(refused.value)
+
+
+def test_resistances_are_those_of_a_step():
+  node = neurons(r=np.full((3, 4, 4), 1e4, np.float32), shape=(3, 4, 4))
+  (fine, coarse), x = (graph(node, shape=(3, 4, 4)), graph(neurons(), shape=(3, 4, 4))), 0.3
+  x = np.full((1, 4, 4, 3), x, np.float32)
+  fired, expected = (
+    spikes_of(network, x)[0]["if"]
+    for network in (tcljax.from_nir(fine, SOFT, dt=1e-4), tcljax.from_nir(coarse, SOFT))
+  )
+  assert expected.any()
+  np.testing.assert_array_equal(fired, expected)
+  for dt in (0, -1.0, np.inf, np.nan, "1"):
+    with pytest.raises(ValueError, match="dt="):
+      tcljax.from_nir(coarse, SOFT, dt=dt)
 
 
 def test_the_reset_must_be_said():
