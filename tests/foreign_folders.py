@@ -1,11 +1,11 @@
-"""Loads folders of a spiking network that were changed in some 500 ways, and says what came of it.
+"""Loads folders and archives of a spiking network that were changed, and says what came of it.
 
-    python tests/foreign_folders.py --cases=500
+    python tests/foreign_folders.py
 
-Each is loaded in a process of its own kind, which is ended if it hangs. What a folder may do is be
-refused by one ValueError of one line, within 2 s and 200 MiB, or load and give the same answers to
-the bit; or, where its checksums were computed again, be another network that runs and gives finite
-answers. Ends with status 1 if one did anything else.
+There are some 650 ways. Each is loaded in a process of its own kind, which is ended if it hangs.
+A folder may be refused by one ValueError of one line, within 2 s and 200 MiB, or load and give the
+same answers to the bit; or, where its checksums were computed again, be another network
+that runs and gives finite answers. Nothing is written. Ends with status 1 if one did anything else.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import selectors
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ import time
 
 import numpy as np
 
+_HERE = pathlib.Path(__file__).absolute()
 SECONDS, MEBIBYTES = 2.0, 200.0
 _PATIENCE = 30.0  # seconds for a load, after which it hangs; the machine may be busy
 _PATIENCE_FOR_A_CALL = 120.0
@@ -33,7 +35,7 @@ def main(argv=None):
   flags = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  flags.add_argument("--cases", type=int, default=500)
+  flags.add_argument("--cases", type=int, help="so many of them; more than once, if asked for more")
   flags.add_argument("--seed", type=int, default=0)
   flags.add_argument("--only", help="one mutation")
   flags.add_argument("--all", type=pathlib.Path, help="a file for what came of each case")
@@ -51,34 +53,51 @@ def main(argv=None):
   return 1 if wrong else 0
 
 
-def trial(cases, seed, only=None):
+def trial(cases=None, seed=0, only=None):
   """What became of each case: `mutation`, `choice`, `signed`, `outcome`, `seconds`, `mebibytes`."""
-  from mutations import LAID, SAID, write
-  from networks import everything
+  from mutations import LAID, PACKED, SAID, pack, write, write_packed
+  from networks import few
 
   import tcljax
 
-  names = [only] if only else [*SAID, *LAID]
+  every = {name: choices for of in (SAID, LAID, PACKED) for name, (_, choices) in of.items()}
   # Each choice of each mutation in turn; as often as it takes.
-  plan = [(name, number) for name in names for number in range(len((SAID | LAID)[name][1]))]
+  plan = [
+    (name, number) for name in ([only] if only else every) for number in range(len(every[name]))
+  ]
   rng = np.random.default_rng(seed)
+  cases = cases or len(plan)
   rounds = -(-cases // len(plan))
   plan = [(*plan[i], turn) for turn in range(rounds) for i in rng.permutation(len(plan))][:cases]
   found = []
   with tempfile.TemporaryDirectory() as place:
     place = pathlib.Path(place)
-    network, images = everything(time_steps=6)
+    network, images = few(time_steps=6)
     tcljax.save(network, place / "base")
     np.save(place / "images.npy", images)
     worker = Worker(place)
     for case, (name, number, turn) in enumerate(plan):
-      signed = bool((case + turn) % 2)
-      folder = place / str(case)
-      choice = write(place / "base", folder, name, number, signed, rng)
+      signed, where = bool((case + turn) % 2), place / str(case)
+      if name in PACKED:
+        signed, where = False, where.with_suffix(".zip")
+        choice = write_packed(place / "base", where, name, number, rng)
+      else:
+        choice = write(place / "base", where, name, number, signed, rng)
+        if case % 3 == 0:
+          where = pack(where, where.with_suffix(".zip"))
       about = {"mutation": name, "choice": repr(choice)[:60], "signed": signed}
-      found.append(about | worker.ask(folder))
+      before = everything_in(place)
+      found.append(about | worker.ask(where))
+      if everything_in(place) != before:
+        found[-1]["outcome"] = "it wrote something"
+      shutil.rmtree(where, ignore_errors=True)
     worker.end()
   return found
+
+
+def everything_in(place):
+  """The paths of all that there is, and their sizes."""
+  return {path: path.lstat().st_size for path in place.rglob("*")}
 
 
 def is_right(case):
@@ -114,14 +133,16 @@ class Worker:
   def ask(self, folder):
     """What became of this folder."""
     if self.process is None:
-      command = [sys.executable, __file__, f"--worker={self.place}"]
+      command = [sys.executable, str(_HERE), f"--worker={self.place}"]
       # Most of its time would go into optimising code that runs once.
-      quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+      flags = ("backend_optimization_level=0", "cpu_use_fusion_emitters=false")
+      quick = {"XLA_FLAGS": " ".join(f"--xla_{flag}" for flag in flags)}
       self.process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
+        cwd=self.place,
         env={**os.environ, **quick},
       )
       self.lines = selectors.DefaultSelector()
@@ -156,8 +177,6 @@ def work(place):
   out = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)  # what libraries print is no answer
   tell = lambda **answer: print(json.dumps(answer), file=out, flush=True)
-  import jax
-
   import tcljax
 
   images = np.load(place / "images.npy")
@@ -182,7 +201,7 @@ def work(place):
       continue
     tell(**costs)
     try:
-      tell(outcome=answer_of(network, images, expected, jax))
+      tell(outcome=answer_of(network, base, images, expected))
     except Exception as raised:
       tell(outcome=f"{type(raised).__name__} when called", told=str(raised)[:200])
   return 0
@@ -194,11 +213,15 @@ def outcome_of(error):
   return f"{type(error).__name__} when loaded"
 
 
-def answer_of(network, images, expected, jax):
-  """What a network that was loaded answers."""
+def answer_of(network, base, images, expected):
+  """What a network that was loaded answers; only that of before is compiled, which takes time."""
+  import jax
+
   from tcljax.maths.trees import is_shape
 
-  batch, frames = 2, network.spiking.time_steps
+  batch, spiking = 2, network.spiking
+  same = (network.graph, spiking) == (base.graph, base.spiking)
+  time_steps = spiking.time_steps if same else min(spiking.time_steps, spiking.delay + 2)
   if network.input_shape == images.shape[1:]:
     batch = len(images)
   else:
@@ -208,8 +231,9 @@ def answer_of(network, images, expected, jax):
   if network.spiking.encoding == "poisson":
     keys = jax.random.split(jax.random.key(0), batch)
   if network.spiking.encoding == "frames":
-    images = jax.tree.map(lambda one: np.stack([one] * frames), images)
-  found = list(map(np.asarray, jax.tree.leaves(network(images, keys=keys))))
+    images = jax.tree.map(lambda one: np.stack([one] * time_steps), images)
+  with jax.disable_jit(not same and keys is None):
+    found = list(map(np.asarray, jax.tree.leaves(network(images, time_steps, keys))))
   if found[0].shape == expected.shape and (found[0] == expected).all() and len(found) == 1:
     return "the same answers"
   finite = all(np.isfinite(output).all() for output in found)

@@ -146,8 +146,7 @@ class _Sizes:
   """
 
   def __init__(self, graph: Graph, inputs: Mapping[str, Shape], outputs: int) -> None:
-    _check_most("nodes", len(graph.nodes), _MOST_NODES)
-    _check_most("inputs of nodes", sum(len(node.inputs) for node in graph.nodes), _MOST_INPUTS)
+    check_counts(len(graph.nodes), sum(len(node.inputs) for node in graph.nodes))
     _check_most("inputs", len(inputs), _MOST_ARRAYS)
     _check_most("outputs", outputs, _MOST_ARRAYS)
     self.largest, self.operations, self.paths = 0, 0, dict.fromkeys(inputs, 1)
@@ -172,7 +171,7 @@ class _Sizes:
     self._grow("the output", sum(map(math.prod, shapes)))
 
   def _grow(self, where, numbers):
-    _check_most(f"numbers in {where}", numbers, _LARGEST_VALUE)
+    check_value(where, numbers)
     self.largest = max(self.largest, numbers)
 
   def check_arrays(self, listed: Mapping[str, Shape]) -> None:
@@ -191,6 +190,17 @@ class _Sizes:
         f"chunk={spiking.chunk} makes values of {spiking.chunk * self.largest} numbers, and "
         f"{_LARGEST_CHUNK} are the most: choose 0 for an automatic one"
       )
+
+
+def check_counts(nodes: int, inputs: int) -> None:
+  """Raises ValueError if a graph has too many nodes, or these together too many inputs."""
+  _check_most("nodes", nodes, _MOST_NODES)
+  _check_most("inputs of nodes", inputs, _MOST_INPUTS)
+
+
+def check_value(where: str, numbers: int) -> None:
+  """Raises ValueError if a value of one example holds too many numbers."""
+  _check_most(f"numbers in {where}", numbers, _LARGEST_VALUE)
 
 
 def _check_most(what: str, count: int, most: int) -> None:

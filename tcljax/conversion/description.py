@@ -6,7 +6,7 @@ docs/network-format.md says what each field means.
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 from flax.core import FrozenDict
@@ -20,13 +20,42 @@ from tcljax.maths.neurons import Neuron
 from tcljax.maths.trees import Shapes, is_shape, thawed
 from tcljax.simulation.settings import SpikingConfig
 
-FORMAT = 6  # of the files; others than this and those below are refused
-_ONE_ARRAY = 5  # a format that differs in having one input and one output alone
-WEIGHTS = "weights.safetensors"
+FORMAT = 7  # of the files; others than this and those below are refused
+_WEIGHTS_ALONE = 6  # a format that differs in having no other file than that of the weights
+_ONE_ARRAY = 5  # and in having one input and one output alone
+WEIGHTS, STEP, CARD = "weights.safetensors", "step.stablehlo", "README.md"
 _DTYPE = "float32"
+_PART = 2**20  # bytes that are summed at a time
 _NODE = {"name": str, "op": str, "inputs": list, "settings": dict}
 _SPIKING = {"time_steps": int, "chunk": int, "neuron": dict, "delay": int, "encoding": str}
 _NEURON = {"reset": str, "surrogate": str, "width": float}
+
+
+class Sum(NamedTuple):
+  """What is known of a file beforehand.
+
+  Attributes:
+    bytes: its size.
+    sha256: of what it holds.
+  """
+
+  bytes: int
+  sha256: str
+
+  def check_size(self, size: int) -> None:
+    """Raises ValueError unless a file has this size."""
+    if size != self.bytes:
+      raise ValueError(f"it has {size} bytes in place of {self.bytes}")
+
+  def check(self, file: BinaryIO, size: int) -> None:
+    """Raises ValueError unless this file, of so many bytes, is the one that is known."""
+    self.check_size(size)
+    digest = hashlib.sha256()
+    while size > 0 and (part := file.read(min(size, _PART))):
+      digest.update(part)
+      size -= len(part)
+    if digest.hexdigest() != self.sha256:
+      raise ValueError("it was changed after it was written: its SHA-256 is another")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +68,7 @@ class Description:
     spiking: how it is simulated.
     metadata: whatever else belongs to it.
     arrays: the shape of each array, by path: "params/conv:1/kernel".
-    size: bytes of the file of weights.
-    sha256: of the file of weights.
+    files: the sum of each file beside the description, by its name; that of the weights is there.
   """
 
   graph: Graph
@@ -48,8 +76,7 @@ class Description:
   spiking: SpikingConfig
   metadata: dict[str, Any]
   arrays: Mapping[str, Shape]
-  size: int
-  sha256: str
+  files: Mapping[str, Sum]
 
 
 def to_text(description: Description) -> str:
@@ -76,7 +103,7 @@ def to_text(description: Description) -> str:
     "arrays": {
       name: {"shape": shape, "dtype": _DTYPE} for name, shape in description.arrays.items()
     },
-    "files": {WEIGHTS: {"bytes": description.size, "sha256": description.sha256}},
+    "files": {name: file._asdict() for name, file in description.files.items()},
   }
   try:
     # Read once, as keys that are no strings become strings, and two may become one.
@@ -99,10 +126,10 @@ def from_text(raw: bytes) -> Description:
   tree = from_json(raw)
   if not isinstance(tree, dict) or type(found := tree.get("format")) is not int:
     raise ValueError("it does not name the number of its format")
-  if found not in (FORMAT, _ONE_ARRAY):
+  if not _ONE_ARRAY <= found <= FORMAT:
     raise ValueError(
-      f"it has format {found}, this version reads {_ONE_ARRAY} and {FORMAT}: convert the network "
-      "again"
+      f"it has format {found}, this version reads {_ONE_ARRAY} to {FORMAT}: "
+      + ("update tcljax" if found > FORMAT else "convert the network again")
     )
   several = found > _ONE_ARRAY
   fields = {
@@ -119,9 +146,11 @@ def from_text(raw: bytes) -> Description:
   _check_fields("the description", tree, fields)
   if tree["sha256"] != digest(tree):
     raise ValueError("it was changed after it was written: its SHA-256 is another")
-  _check_fields("files", tree["files"], {WEIGHTS: dict})
-  weights = tree["files"][WEIGHTS]
-  _check_fields(WEIGHTS, weights, {"bytes": int, "sha256": str})
+  others = () if found <= _WEIGHTS_ALONE else (STEP, CARD)
+  named = {WEIGHTS: dict} | {name: dict for name in others if name in tree["files"]}
+  _check_fields("files", tree["files"], named)
+  for name, about in tree["files"].items():
+    _check_fields(name, about, {"bytes": int, "sha256": str})
   input_shape, output = (_tree(field, tree[field]) for field in ("input_shape", "output"))
   structure = jax.tree.structure(input_shape, is_leaf=is_shape)
   inputs = jax.tree.unflatten(structure, map(input_name, range(structure.num_leaves)))
@@ -131,8 +160,7 @@ def from_text(raw: bytes) -> Description:
     _spiking(tree["spiking"]),
     tree["metadata"],
     {name: _listed(name, entry) for name, entry in tree["arrays"].items()},
-    weights["bytes"],
-    weights["sha256"],
+    {name: Sum(**about) for name, about in tree["files"].items()},
   )
 
 

@@ -182,11 +182,21 @@ def choose_margin(
     others.append(outputs.answers(logits) != outputs.answers(logits[-1]))
   if not found:
     raise ValueError("batches is empty: give training inputs to choose the margin on")
-  found, others = np.concatenate(found, axis=1), np.concatenate(others, axis=1)
+  return _least_margin(np.concatenate(found, axis=1), np.concatenate(others, axis=1), changed)
+
+
+def margin_of_answers(logits: np.ndarray, delay: int, changed: float) -> float:
+  """`choose_margin` of images whose answers after each step are known, [T, images, classes]."""
+  others = outputs.answers(logits) != outputs.answers(logits[-1])
+  return _least_margin(margins(logits)[delay:], others[delay:], changed)
+
+
+def _least_margin(found: np.ndarray, others: np.ndarray, changed: float) -> float:
+  """As `choose_margin`, of margins, and whether answers differ from the last, [looks, images]."""
   candidates = np.unique(np.quantile(found, np.linspace(0, 1, _CANDIDATES)))
   best = math.inf
   for candidate in candidates[::-1]:
-    if 100 * others[_leaving_at(found, candidate), np.arange(found.shape[1])].mean() > changed:
+    if 100 * others[leaving_at(found, candidate), np.arange(found.shape[1])].mean() > changed:
       break
     best = float(candidate)
   return best
@@ -229,7 +239,7 @@ def check_changed(field: str, changed: float) -> None:
     raise ValueError(f"{field}={changed} must be a percentage, from 0 to 100")
 
 
-def _leaving_at(found: np.ndarray, margin: float) -> np.ndarray:
+def leaving_at(found: np.ndarray, margin: float) -> np.ndarray:
   """For each image the first look at which its margin is wide enough, or else the last look."""
   wide = found >= margin
   return np.where(wide.any(axis=0), wide.argmax(axis=0), len(found) - 1)

@@ -5,7 +5,6 @@ each array `dtype`, `shape` and `data_offsets`, where its numbers begin and end 
 """
 
 import hashlib
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import numpy as np
 
 from tcljax.conversion.strict_json import LARGEST, from_json
 
+_PART = 2**24  # bytes that are read at a time
 _ALIGNED = 8  # bytes; the header is filled up with spaces, so that arrays begin at a multiple
 
 
@@ -37,7 +37,7 @@ def write_arrays(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> tuple[int
 
 
 def read_arrays(
-  file: io.BufferedReader, size: int, sha256: str, shapes: Mapping[str, tuple[int, ...]]
+  file: IO[bytes], size: int, sha256: str, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, np.ndarray]:
   """The arrays of a file of `size` bytes, which must hold exactly those of these shapes.
 
@@ -81,9 +81,9 @@ def _same(found: Any, expected: Any) -> bool:
   return json.dumps(found, sort_keys=True) == json.dumps(expected, sort_keys=True)
 
 
-def _filled(file: io.BufferedReader, data: bytearray) -> bool:
-  """Whether the rest of a file fills `data`, which it is read into."""
+def _filled(file: Any, data: bytearray) -> bool:
+  """Whether the rest of a file fills `data`, which it is read into; of an archive in parts."""
   view = memoryview(data)
-  while len(view) and (count := file.readinto(view)):
+  while len(view) and (count := file.readinto(view[:_PART])):
     view = view[count:]
   return not len(view)

@@ -20,6 +20,7 @@ from tcljax.data.records import Records, check_file, check_shards, damaged, one_
 
 _INFO, _FEATURES = "dataset_info.json", "features.json"
 # Beyond any set; a network with so many outputs could not be made.
+_MOST_LETTERS = 2**20  # of all names of classes; a set of 22,000 classes has a third
 _MOST_CLASSES = 1_000_000
 # What has to be fetched by hand, behind a registration, before a set can be prepared.
 _BY_HAND = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
@@ -41,6 +42,13 @@ class PreparedSet:
   builder: Any
   image_shape: tuple[int | None, int | None, int]
   num_classes: int
+
+  @property
+  def class_names(self) -> tuple[str, ...]:
+    """Of the classes in their order; none where TFDS has numbers for want of names."""
+    names = self.builder.info.features["label"].names
+    numbered = all(name == str(number) for number, name in enumerate(names))
+    return () if numbered or sum(map(len, names)) > _MOST_LETTERS else tuple(names)
 
   def check_disjoint(self, *specs: str) -> None:
     """No image may serve both for training and for the reported numbers.

@@ -36,6 +36,7 @@ class Dataset:
     validation: training images set aside, for choices.
     test: for the reported numbers alone.
     num_classes: labels are 0 to `num_classes` - 1.
+    class_names: of the classes in their order; none where the set does not name them.
   """
 
   name: str
@@ -43,6 +44,7 @@ class Dataset:
   validation: Examples
   test: Examples
   num_classes: int
+  class_names: tuple[str, ...] = ()
 
   @property
   def frames(self) -> int:
@@ -89,12 +91,12 @@ def load_dataset(
   kind, _, frames = name.partition("/")
   if kind == "event_digits":
     time_steps = _frames_of(name, frames)
-    train, test, classes = _digits(kind, train_split, test_split, image_size, stream)
+    train, test, classes, names = _digits(kind, train_split, test_split, image_size, stream)
     train, test = _recorded(time_steps, train, test)
   elif name == "digits":
-    train, test, classes = _digits(name, train_split, test_split, image_size, stream)
+    train, test, classes, names = _digits(name, train_split, test_split, image_size, stream)
   else:
-    train, test, classes = _tfds(
+    train, test, classes, names = _tfds(
       name, data_dir, train_split, test_split, image_size, stream, workers
     )
   if not 0 <= validation < len(train):
@@ -104,12 +106,13 @@ def load_dataset(
     )
   order = np.random.default_rng(_SPLIT_SEED).permutation(len(train))
   kept, aside = np.sort(order[validation:]), np.sort(order[:validation])
-  return Dataset(name, train.take(kept) if validation else train, train.take(aside), test, classes)
+  kept_images = train.take(kept) if validation else train
+  return Dataset(name, kept_images, train.take(aside), test, classes, names)
 
 
 def _digits(
   name: str, train_split: str, test_split: str, image_size: int, stream: bool
-) -> tuple[Split, Split, int]:
+) -> tuple[Split, Split, int, tuple[str, ...]]:
   from sklearn import datasets, model_selection  # slow to import, and needed only here
 
   if (train_split, test_split) != ("train", "test"):
@@ -127,7 +130,7 @@ def _digits(
   parts: Any = model_selection.train_test_split(  # arrays where it is given arrays
     images, labels.astype(np.int32), test_size=0.2, stratify=labels, random_state=_SPLIT_SEED
   )
-  return Split(parts[0], parts[2]), Split(parts[1], parts[3]), 10
+  return Split(parts[0], parts[2]), Split(parts[1], parts[3]), 10, tuple("0123456789")
 
 
 def _frames_of(name: str, frames: str) -> int:
@@ -162,7 +165,7 @@ def _tfds(
   image_size: int,
   stream: bool,
   workers: int,
-) -> tuple[Examples, Examples, int]:
+) -> tuple[Examples, Examples, int, tuple[str, ...]]:
   prepared = open_prepared(name, data_dir)
   prepared.check_disjoint(train_split, test_split)
   sources = [prepared.records(split) for split in (train_split, test_split)]
@@ -183,7 +186,7 @@ def _tfds(
     make = _read
   shape, classes = (height, width, channels), prepared.num_classes
   train, test = (make(source, shape, classes) for source in sources)
-  return train, test, classes
+  return train, test, classes, prepared.class_names
 
 
 def _stream(

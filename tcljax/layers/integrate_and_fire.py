@@ -71,9 +71,10 @@ class IF(Clipped):
     unfolded = self._passed(unfolded, CURRENTS, membrane.sums)
     step = membrane.step.value
     # Whether spikes have the height 1: a kernel gives them that of tau, unless they are counted.
-    unit = not fire.serves(self.chunk) or self.pools(SPIKES) or bool(totals)
+    unit = not self._has_kernel() or self.pools(SPIKES) or bool(totals)
+    v = self._before(membrane.v.value, charges[0], step)
     spikes, membrane.v.value, count = self._run(
-      unfolded, membrane.v.value, threshold, self._charges_from(charges, step), unit
+      unfolded, v, threshold, self._charges_from(charges, step), unit
     )
     membrane.step.value = step + self.chunk
     for name, total in totals.items():
@@ -102,9 +103,25 @@ class IF(Clipped):
     padded = jnp.concatenate([none, charges[1:], *[none] * self.chunk])
     return jax.lax.dynamic_slice_in_dim(padded, jnp.minimum(step, len(charges)), self.chunk)
 
-  def _run(self, currents, v, threshold, charges, unit):
+  def _has_kernel(self) -> bool:
+    """Whether the neurons run in a kernel of the device at hand."""
+    return fire.serves(self.chunk)
+
+  def _before(self, v: jax.Array, at_rest: jax.Array, step: jax.Array) -> jax.Array:
+    """The potentials before a step, [B, ...]: those that were carried."""
+    del at_rest, step
+    return v
+
+  def _run(
+    self,
+    currents: jax.Array,
+    v: jax.Array,
+    threshold: jax.Array,
+    charges: jax.Array | None,
+    unit: bool,
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Spikes [K, B, ...] of height 1 or tau, potentials, and counts by step and example, [K, B]."""
-    if fire.serves(self.chunk):
+    if self._has_kernel():
       flat = jnp.zeros((self.chunk, 1)) if charges is None else charges.reshape(self.chunk, -1)
       return fire.fire(currents, v, threshold.reshape(-1), flat, self.neuron, unit=unit)
     currents = currents.astype(jnp.float32)

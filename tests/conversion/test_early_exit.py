@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from browsing import CHROMIUM, check_page
 from running import calibrate_plainly
 from small_networks import Dense, calibrated, inputs
 
@@ -224,6 +225,13 @@ def test_an_output_that_is_not_finite_is_told(network, images):
     tcljax.choose_margin(broken, [images])
 
 
+def test_the_margin_of_known_answers_by_hand():
+  # Of two images over three steps: the first answer of the second is another than its last.
+  known = np.array([[[2, 0], [3, 0]], [[4, 0], [0, 1]], [[6, 0], [0, 5]]], float)
+  assert early_exit.margin_of_answers(known, 0, 0) > 3
+  assert early_exit.margin_of_answers(known, 1, 0) == 1
+
+
 @pytest.mark.slow
 def test_convert_measures_early_exit(workdir, tmp_path, capsys, monkeypatch):
   chosen_on = []
@@ -243,6 +251,10 @@ def test_convert_measures_early_exit(workdir, tmp_path, capsys, monkeypatch):
   assert 1 <= found["mean_time_steps"] <= found["time_steps"] == 4 and found["margin"] > 0
   assert abs(found["accuracy_at_the_end"] - results["snn"]["4"]) <= 100 * 2 / 360 + 1e-3
   assert abs(found["accuracy"] - found["accuracy_at_the_end"]) < 10
+  page = tmp_path / "snn" / "report" / "index.html"
+  assert f"at a margin of {found['margin']:.4g}" in page.read_text()
+  if CHROMIUM is not None:
+    check_page(page, tmp_path)
   assert convert.main([*flags, "--early_exit=-1"]) == 2
   assert "--early_exit=-1.0 must be a percentage" in capsys.readouterr().err
   assert convert.main([*flags, "--early_exit=1", "--multihost"]) == 2

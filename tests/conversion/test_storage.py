@@ -13,7 +13,7 @@ from no_paths import no_paths
 from running import calibrate_plainly
 
 import tcljax
-from tcljax.conversion import storage
+from tcljax.conversion import places, storage
 from tcljax.conversion.description import digest
 
 
@@ -85,12 +85,13 @@ def test_metadata_must_be_json(vgg, images):
 
 def test_what_is_written_is_on_the_disk_before_it_is_renamed(network, tmp_path, monkeypatch):
   synced, rename = [], pathlib.Path.rename
-  monkeypatch.setattr(storage, "sync", lambda path: synced.append(path.name))
+  for module in (places, storage):
+    monkeypatch.setattr(module, "sync", lambda path: synced.append(path.name))
   monkeypatch.setattr(
     pathlib.Path, "rename", lambda path, to: (synced.append("renamed"), rename(path, to))[1]
   )
   tcljax.save(network, tmp_path / "net")
-  files = ["weights.safetensors", "network.json", "net.partial"]
+  files = ["weights.safetensors", "README.md", "step.stablehlo", "network.json", "net.partial"]
   assert synced == [*files, "renamed", tmp_path.name]
 
 
@@ -109,9 +110,10 @@ def test_a_network_of_an_earlier_format_is_replaced(network, tmp_path):
   path.mkdir()
   (path / "network.json").write_text('{"format": 4, "nodes": []}')
   (path / "arrays.npz").write_bytes(b"PK")
-  with pytest.raises(ValueError, match="it has format 4, this version reads 5 and 6: convert"):
+  with pytest.raises(ValueError, match="it has format 4, this version reads 5 to 7: convert"):
     tcljax.load(path)
-  assert sorted(f.name for f in tcljax.save(network, path).iterdir()) == [
+  assert sorted(f.name for f in tcljax.save(network, path, step=False).iterdir()) == [
+    "README.md",
     "network.json",
     "weights.safetensors",
   ]
@@ -124,6 +126,24 @@ def test_a_directory_by_the_name_of_our_file_is_not_deleted(network, tmp_path):
   with pytest.raises(ValueError, match=r"holds results\.json and is not \(only\)"):
     tcljax.save(network, path)
   assert (path / "results.json" / "thesis.tex").read_text() == "precious"
+
+
+def test_a_report_is_replaced_with_its_network_and_what_lies_there_is_not(network, tmp_path):
+  path = tcljax.save(network, tmp_path / "net")
+  figures = path / "report" / "figures"
+  figures.mkdir(parents=True)
+  for name in ("index.html", "figures/costs.png", "figures/costs.json"):
+    (path / "report" / name).write_text("x")
+  assert not (tcljax.save(network, path) / "report").exists()
+  for name in ("thesis.tex", "figures/thesis.png.tex", "figures/deeper/costs.png"):
+    (path / "report" / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / "report" / name).write_text("precious")
+    with pytest.raises(ValueError, match=r"holds report and is not \(only\)"):
+      tcljax.save(network, path)
+    assert (path / "report" / name).read_text() == "precious"
+    (path / "report" / name).unlink()
+  (path / "report" / "figures" / "deeper").rmdir()
+  tcljax.save(network, path)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +199,8 @@ def test_damaged_files_are_told(network, tmp_path):
   told("network.json: it was changed after it was written: its SHA-256 is another")
   for other in (1, 2, 3, 4, 99):
     changed(format=other)
-    told(f"it has format {other}, this version reads 5 and 6: convert the network again")
+    remedy = "update tcljax" if other > 7 else "convert the network again"
+    told(f"it has format {other}, this version reads 5 to 7: {remedy}")
   spiking = json.loads(text)["spiking"]
   changed(spiking=spiking | {"neuron": spiking["neuron"] | {"reset": "slow"}})
   told("cannot be read: network.json: reset='slow' is unknown")
@@ -195,6 +216,29 @@ def test_damaged_files_are_told(network, tmp_path):
   description.unlink()
   with pytest.raises(ValueError, match=r"is not a spiking network: .*network\.json is missing"):
     tcljax.load(path)
+
+
+def test_the_program_of_a_step_is_compared_with_its_sum(network, tmp_path):
+  path = tcljax.save(network, tmp_path / "net")
+  step = path / "step.stablehlo"
+  whole = step.read_bytes()
+  for raw, message in (
+    (whole[:-1] + b"?", "it was changed after it was written: its SHA-256 is another"),
+    (whole + b"?", f"it has {len(whole) + 1} bytes in place of {len(whole)}"),
+    (bytes(2**24 + 1), "it has 16777217 bytes, and 16777216 are the most"),
+  ):
+    step.write_bytes(raw)
+    with pytest.raises(ValueError, match=rf"cannot be read: step\.stablehlo: {message}"):
+      tcljax.load(path)
+  step.unlink()
+  (path / "README.md").write_text("ours, with a license")
+  assert tcljax.load(path).graph == network.graph
+  tcljax.save(network, path, step=False)
+  step.write_bytes(whole)
+  with pytest.raises(ValueError, match=r"step\.stablehlo: the description does not name it"):
+    tcljax.load(path)
+  with pytest.raises(ValueError, match=r"^step='no' must be True or False"):
+    tcljax.save(network, path, step="no")
 
 
 def test_what_is_no_path_is_told(network, tmp_path):

@@ -254,8 +254,9 @@ def test_features_of_odd_kinds(folder, damage, message):
 )
 def test_names_of_classes(folder, damage, message):
   (folder / NAMES).write_text("a\nb\nc\nd\ne\n")
-  assert load(folder).num_classes == 5
+  assert (load(folder).num_classes, load(folder).class_names) == (5, ("a", "b", "c", "d", "e"))
   (folder / NAMES).unlink()
+  assert (load(folder).num_classes, load(folder).class_names) == (5, ())
   damage(folder / NAMES)
   assert line(folder).startswith(f"{NAMES} {message}")
 

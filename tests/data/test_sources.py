@@ -55,7 +55,8 @@ def test_bad_data_sets(options, message):
 def test_cifar10_is_read_without_tensorflow():
   data = load_dataset("cifar10", train_split="train[:60]", test_split="test[10:40]", validation=10)
   assert data.train.images.shape == (50, 32, 32, 3) and data.test.images.shape == (30, 32, 32, 3)
-  assert data.num_classes == 10 and 90 < data.train.images.mean() < 150
+  assert data.class_names[3] == "cat" and len(data.class_names) == data.num_classes == 10
+  assert 90 < data.train.images.mean() < 150
   small = load_dataset("cifar10", train_split="train[:4]", test_split="test[:4]", image_size=20)
   assert small.train.images.shape == (4, 20, 20, 3)
 
