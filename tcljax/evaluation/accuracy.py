@@ -17,7 +17,7 @@ from tcljax.distributed import parallel
 from tcljax.evaluation.compiling import compiled
 from tcljax.evaluation.measurement import measurement
 from tcljax.evaluation.reference import reference_of
-from tcljax.evaluation.scores import figures_of, is_measured
+from tcljax.evaluation.scores import figures_of, is_measured, reported_time_steps
 from tcljax.layers.activations import TCL, check_model, with_activation
 from tcljax.layers.collections import Variables, require_clipping
 from tcljax.maths.encoding import constant_inputs_of
@@ -51,6 +51,9 @@ class Evaluation:
       as far as they were measured; all have an `error`. Of the whole network `error` is then the
       root mean square of these. The other figures are those of the only output of classes, and of
       the only one of quantities, where there is just one.
+    confusion: of classes, one for each image, with labels: after 1, 2, 4, ... and T steps, how many
+      images of each class (rows) the spiking network takes for each class (columns). Left out
+      above 1024 classes.
 
   Examples:
     >>> import jax
@@ -79,6 +82,7 @@ class Evaluation:
   error: np.ndarray | None = None
   target_error: dict[str, Any] = dataclasses.field(default_factory=dict)
   by_output: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+  confusion: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def __repr__(self) -> str:
     """The numbers to two decimals, those of each step after 1, 2, 4, ... and T steps.
@@ -94,18 +98,13 @@ class Evaluation:
       return f"{value:.2f}" if isinstance(value, float) else repr(value)
 
     values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    values.pop("confusion")  # no few numbers tell it
     fields = [f"{name}={short(value)}" for name, value in values.items() if is_measured(value)]
     return f"Evaluation({', '.join(fields)})"
 
 
 class OutputNotFinite(ValueError):
   """A network answers with NaN or infinite numbers."""
-
-
-def reported_time_steps(time_steps: int) -> list[int]:
-  """1, 2, 4, ... up to T, and T itself."""
-  powers = [2**i for i in range(time_steps.bit_length()) if 2**i <= time_steps]
-  return sorted({*powers, time_steps})
 
 
 def evaluate(
@@ -215,10 +214,12 @@ def evaluate_split(
   _check_comparable(outputs, own)
   measure = compiled(measurement, preprocess, model, reference_model, spiking, mesh, outputs)
   key = jax.random.key(seed)
-  sums = [
-    measure(variables, reference_variables, parallel.shard(mesh, batch), key)
-    for batch in evaluation_batches(split, batch_size)
-  ]
+  sums, confused = [], None
+  for batch in evaluation_batches(split, batch_size):
+    found = measure(variables, reference_variables, parallel.shard(mesh, batch), key)
+    more = found.pop("confusion")  # large, and not kept for each batch
+    confused = more if confused is None else jax.tree.map(jnp.add, confused, more)
+    sums.append(found)
   total = jax.tree.map(lambda *a: np.sum([np.asarray(x, np.float64) for x in a], axis=0), *sums)
   for network, broken in total["not_finite"].items():
     if broken:
@@ -236,6 +237,7 @@ def evaluate_split(
       name: float(total["spikes"][name].sum()) / (count * n * spiking.time_steps)
       for name, n in neurons.items()
     },
+    confusion=dict(zip(reported_time_steps(spiking.time_steps), np.asarray(confused))),
   )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tcljax.columns import table
+from tcljax.evaluation import cost_table
 from tcljax.evaluation.accuracy import reported_time_steps
 from tcljax.evaluation.energy import EnergyModel, Work, energy_model
 
@@ -192,8 +192,8 @@ class Costs:
 
   def summary(self) -> dict[str, Any]:
     """The totals after 1, 2, 4, ... and T steps as JSON holds them; energies in microjoules."""
-    at = lambda values: {
-      str(t): round(float(values[t - 1]), 6) for t in reported_time_steps(self.time_steps)
+    at = lambda values, digits=6: {
+      str(t): round(float(values[t - 1]), digits) for t in reported_time_steps(self.time_steps)
     }
     found: dict[str, Any] = {
       "images": self.images,
@@ -208,7 +208,7 @@ class Costs:
     for model in ("arithmetic", "memory"):
       energy = self.energy(model)
       found[f"energy_{model}"] = {
-        name: at(value) if name == "snn" else round(float(value), 6)
+        name: at(value, 9) if name == "snn" else round(float(value), 9)  # small ones have few µJ
         for name, value in energy.items()
       }
     return found
@@ -225,41 +225,11 @@ class Costs:
     return {**own, "layers": layers, **self.summary()}
 
   def table(self) -> str:
-    """Lines of text: each layer after T steps, the totals after 1, 2, 4, ... steps, and the ANN."""
-    layers = self.layers
-    time_steps = reported_time_steps(self.time_steps)
-    work, plain, memory = self.work, self.energy("arithmetic"), self.energy("memory")
-    at = lambda values: [values[t - 1] for t in time_steps]
-    ways = ["ann", "ann_without_zeros", "ann_int8", "ann_int8_without_zeros"]
-    anns = [self.ann_work(), self.ann_work(without_zeros=True)] * 2
-    by_layer = table(
-      [
-        ("layer", list(layers), "{}"),
-        ("into", [", ".join(one.into) for one in layers.values()], "{}"),
-        ("connections", [one.connections for one in layers.values()], "{:.0f}"),
-        ("nonzero", [one.nonzero for one in layers.values()], "{:.0f}"),
-        ("synaptic ops", [one.synaptic_operations.sum() for one in layers.values()], "{:.0f}"),
-        ("MACs", [one.macs.sum() for one in layers.values()], "{:.0f}"),
-        ("MACs, ANN", [one.ann_macs for one in layers.values()], "{:.0f}"),
-      ]
-    )
-    totals = table(
-      [
-        ("T", [*time_steps, *[way.replace("_", " ") for way in ways]], "{}"),
-        ("synaptic ops", [*at(work.accumulates), *[ann.accumulates for ann in anns]], "{:.0f}"),
-        ("MACs", [*at(work.macs), *[ann.macs for ann in anns]], "{:.0f}"),
-        ("updates", [*at(work.updates), *[ann.updates for ann in anns]], "{:.0f}"),
-        ("biases", [*at(work.biases), *[ann.biases for ann in anns]], "{:.0f}"),
-        ("accesses", [*at(work.accesses), *[ann.accesses for ann in anns]], "{:.0f}"),
-        ("µJ", [*at(plain["snn"]), *[plain[way] for way in ways]], "{:.4g}"),
-        ("µJ with memory", [*at(memory["snn"]), *[memory[way] for way in ways]], "{:.4g}"),
-      ]
-    )
-    return (
-      f"mean of {self.images} images; {self.footprint} bytes; of the weights "
-      f"{100 * self.connection_sparsity:.1f} % are 0, of the neurons in a step "
-      f"{100 * self.activation_sparsity:.1f} % are silent\n{by_layer}\n\n{totals}"
-    )
+    """Lines of text: each layer after T steps, the totals after 1, 2, 4, ... steps, and the ANN.
+
+    And in words what most of the energy goes into, and how it compares with the ANN's.
+    """
+    return cost_table.told(self)
 
 
 _NAMES = {

@@ -155,7 +155,7 @@ def costs_of_split(
     neurons=neurons,
     spikes={name: mean["fired"][name] for name in neurons},
     footprint=sum(np.asarray(a).nbytes for a in jax.tree.leaves(held)),
-    connection_sparsity=zeros / max(1, sum(map(np.size, weights))),
+    connection_sparsity=float(zeros / max(1, sum(map(np.size, weights)))),
   )
 
 

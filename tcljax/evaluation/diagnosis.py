@@ -5,7 +5,7 @@ import functools
 import itertools
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -30,7 +30,7 @@ from tcljax.maths.inputs import as_inputs
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.maths.trees import count, stand_in, without_batch
 from tcljax.simulation.settings import SpikingConfig, check_spiking
-from tcljax.simulation.time_loop import count_neurons, simulate
+from tcljax.simulation.time_loop import Simulation, count_neurons, simulate
 
 PARTS = ("inherited", "pooling", "clipping", "quantization", "unevenness")
 
@@ -153,7 +153,7 @@ def diagnose(
   for name, found in totals.items():
     if not np.isfinite([*found["squares"].values()]).all():
       raise ValueError(f"activation {name!r} is not finite on these images")
-  return {name: _diagnosis(totals[name]) for name in neurons}
+  return {name: diagnosis_of(totals[name]) for name in neurons}
 
 
 class _Replayed(Clipped):
@@ -179,13 +179,36 @@ class _Replayed(Clipped):
       fired,
     ]
     leave(self, "arrived", "stages", stages)
+    leave(self, "arrived", "thresholds", clipping.per_channel_view(tau, spikes.ndim))
     return self.pooled(fired, SPIKES).astype(x.dtype)
 
 
-def _measure(
-  model: nn.Module, spiking: SpikingConfig, variables: Variables, x: jax.Array
-) -> dict[str, Any]:
-  """Sums over a batch: squares of each error, spikes of each neuron, and the saturated ones."""
+class Arrived(NamedTuple):
+  """What one activation came to, in the ANN and spiking; all [B, ...], of each neuron.
+
+  Attributes:
+    stages: the ANN's activation, what each part of the error makes of it, and rate * tau.
+    spikes: mean number in a step, the firing rate.
+    thresholds: tau, in a shape that goes with these.
+  """
+
+  stages: list[jax.Array]
+  spikes: jax.Array
+  thresholds: jax.Array
+
+
+def arrived(
+  model: nn.Module, spiking: SpikingConfig, variables: Variables, x: Any, **options: Any
+) -> tuple[dict[str, Arrived], Simulation]:
+  """By activation what it came to on a batch, and the simulation that shows it.
+
+  Args:
+    model: as in `diagnose`.
+    spiking: how to simulate.
+    variables: as in `diagnose`.
+    x: examples, [B, ...], of frames [B, T, ...].
+    **options: `keys` and `observe` of `simulate`.
+  """
   simulated, x = time_first(x, spiking.encoding), constant_input(x, spiking.encoding)
   # `activate` is of all neurons, also where their activation pools.
   _, state = with_activation(model, ReLU).apply(
@@ -195,31 +218,44 @@ def _measure(
   )
   intermediates: dict[Path, Any] = traverse_util.flatten_dict(state["intermediates"])
   activations = {path[:-1]: value[0] for path, value in intermediates.items()}
-  rates = simulate(model, variables, simulated, spiking, rates=True).rates
+  simulation = simulate(model, variables, simulated, spiking, rates=True, **options)
   act = functools.partial(_Replayed, time_steps=spiking.time_steps)
   _, state = with_activation(model, act).apply(
-    {**variables, "replayed": rates}, x, mutable=["arrived"]
+    {**variables, "replayed": simulation.rates}, x, mutable=["arrived"]
   )
-  arrived: dict[Path, Any] = traverse_util.flatten_dict(state["arrived"])
+  left: dict[Path, Any] = traverse_util.flatten_dict(state["arrived"])
   found = {}
-  for path, (_, spikes) in rates_by_path(rates).items():
-    activation, stages = activations[path], arrived[(*path, "stages")]
-    pairs = itertools.pairwise([activation, *stages])
-    errors = {name: b - a for name, (a, b) in zip(PARTS, pairs, strict=True)}
-    errors |= {"total": stages[-1] - activation, "activation": activation}
-    found["/".join(path)] = {
-      # Those of a layer of 16 bits may be beyond its numbers.
-      "squares": {
-        name: jnp.square(error.astype(jnp.float32)).sum() for name, error in errors.items()
-      },
-      "spikes": spikes.sum(axis=0),
-      "saturated": (spikes >= 1).sum(),
-      "pairs": spikes.size,
-    }
-  return found
+  for path, (_, spikes) in rates_by_path(simulation.rates).items():
+    stages, thresholds = (left[(*path, name)] for name in ("stages", "thresholds"))
+    found["/".join(path)] = Arrived([activations[path], *stages], spikes, thresholds)
+  return found, simulation
 
 
-def _diagnosis(sums: dict[str, Any]) -> Diagnosis:
+def _measure(
+  model: nn.Module, spiking: SpikingConfig, variables: Variables, x: jax.Array
+) -> dict[str, Any]:
+  found, _ = arrived(model, spiking, variables, x)
+  return {name: sums_of(one) for name, one in found.items()}
+
+
+def sums_of(found: Arrived) -> dict[str, Any]:
+  """Sums over a batch: squares of each error, spikes of each neuron, and the saturated ones."""
+  stages, spikes = found.stages, found.spikes
+  errors = {name: b - a for name, (a, b) in zip(PARTS, itertools.pairwise(stages), strict=True)}
+  errors |= {"total": stages[-1] - stages[0], "activation": stages[0]}
+  return {
+    # Those of a layer of 16 bits may be beyond its numbers.
+    "squares": {
+      name: jnp.square(error.astype(jnp.float32)).sum() for name, error in errors.items()
+    },
+    "spikes": spikes.sum(axis=0),
+    "saturated": (spikes >= 1).sum(),
+    "pairs": spikes.size,
+  }
+
+
+def diagnosis_of(sums: dict[str, Any]) -> Diagnosis:
+  """The diagnosis of an activation, from `sums_of` it over all images."""
   squares = sums["squares"]
 
   def share(name):

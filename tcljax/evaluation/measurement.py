@@ -12,12 +12,19 @@ from jax.sharding import PartitionSpec as P
 
 from tcljax.data.preprocessing import preprocessed
 from tcljax.distributed import parallel
-from tcljax.evaluation.scores import class_sums, distance_sums, over_images, quantity_sums
+from tcljax.evaluation.scores import (
+  class_sums,
+  confusion,
+  confusion_of,
+  distance_sums,
+  over_images,
+  quantity_sums,
+)
 from tcljax.layers.activations import TCL, with_activation
 from tcljax.layers.collections import spike_counts
 from tcljax.maths.encoding import constant_input, time_first
 from tcljax.maths.trees import Tree, present
-from tcljax.simulation.outputs import Output, arrays_of
+from tcljax.simulation.outputs import Output, answers, arrays_of
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import simulate
 
@@ -50,11 +57,16 @@ def measurement(
   outputs: tuple[Output, ...],
 ) -> Callable[..., dict[str, Any]]:
   """The compiled function that measures one batch and sums over its examples."""
-  sums_of = functools.partial(_sums, outputs)
+  sums_of, told_apart = functools.partial(_sums, outputs), confusion_of(outputs)
+
+  def answered(found):
+    """What an image is taken for, [..., B]; nothing where no two classes can be confused."""
+    return answers(arrays_of(outputs, found)[told_apart.path]) if told_apart else ()
 
   def spiking_network(variables, x, keys, ann, labels):
     def observe(chunk):
-      return sums_of(chunk.logits, ann, labels), spike_counts(chunk.spikes)
+      sums = sums_of(chunk.logits, ann, labels)
+      return sums, spike_counts(chunk.spikes), answered(chunk.logits)
 
     x = time_first(x, spiking.encoding)
     done = simulate(model, variables, x, spiking, keys=keys, observe=observe)
@@ -71,8 +83,12 @@ def measurement(
     seen = constant_input(x, spiking.encoding)
     ann = reference_model.apply(reference_variables, seen)
     clipped = with_activation(model, TCL).apply(variables, seen)
-    (snn, spikes), snn_broken = spiking_network(variables, x, keys, ann, labels)
+    (snn, spikes, taken_for), snn_broken = spiking_network(variables, x, keys, ann, labels)
+    confused = ()
+    if told_apart and (label := present(labels).get(told_apart.path)) is not None:
+      confused = confusion(taken_for, label, mask, told_apart.labels[1])
     return {
+      "confusion": confused,
       "not_finite": {
         "network": jnp.sum(mask & _broken(ann)),
         "clipped network": jnp.sum(mask & _broken(clipped)),

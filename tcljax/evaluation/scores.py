@@ -15,6 +15,7 @@ import numpy as np
 from tcljax.simulation.outputs import CLASSES, QUANTITIES, Output, answers, labels_of
 
 Sums = dict[str, jax.Array]
+_MOST_CONFUSED = 1024  # classes: a table of more would take more memory than it is worth
 
 
 def class_sums(output: jax.Array, ann: jax.Array, labels: jax.Array | None) -> Sums:
@@ -88,6 +89,35 @@ def over_images(sums: Sums, mask: jax.Array, axis: int) -> Sums:
     return a.sum(axis=axis, where=jnp.expand_dims(mask, [i for i in range(a.ndim) if i != axis]))
 
   return jax.tree.map(total, sums)
+
+
+def confusion_of(outputs: Sequence[Output]) -> Output | None:
+  """The output whose classes can be confused: the only one of classes, one for each image."""
+  found = [one for one in outputs if not one.quantities]
+  if len(found) != 1 or found[0].labels[0] or found[0].labels[1] > _MOST_CONFUSED:
+    return None
+  return found[0]
+
+
+def confusion(taken_for: jax.Array, labels: jax.Array, mask: jax.Array, classes: int) -> jax.Array:
+  """How many images of each class are taken for each, [time steps reported, classes, classes].
+
+  Args:
+    taken_for: the classes that the spiking network answers with in each step, [T, B].
+    labels: those that are right, [B].
+    mask: which images count, [B].
+    classes: how many there are.
+  """
+  steps = np.array(reported_time_steps(len(taken_for))) - 1
+  found = jax.nn.one_hot(taken_for[steps], classes)
+  right = jax.nn.one_hot(labels, classes) * mask[:, None]
+  return jnp.einsum("bi,tbj->tij", right, found).astype(jnp.int32)
+
+
+def reported_time_steps(time_steps: int) -> list[int]:
+  """1, 2, 4, ... up to T, and T itself."""
+  powers = [2**i for i in range(time_steps.bit_length()) if 2**i <= time_steps]
+  return sorted({*powers, time_steps})
 
 
 def class_figures(totals: dict[str, Any], answered: int, time_steps: int) -> dict[str, Any]:

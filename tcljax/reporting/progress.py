@@ -15,6 +15,7 @@ from tensorboardX.proto import event_pb2
 from tcljax.distributed import parallel
 from tcljax.files import FileError, read_text, write_text, writing
 
+METRICS = "metrics.jsonl"
 _FLUSHED_EVERY = 30  # seconds, for TensorBoard
 _PROTOS: Any = event_pb2  # made when it is imported, so that nothing declares what is in it
 
@@ -56,7 +57,7 @@ class PhaseLog:
     if not self._active:
       return
     self._last = (done, time.perf_counter())
-    self._path = self.workdir / "metrics.jsonl"
+    self._path = self.workdir / METRICS
     with contextlib.suppress(FileNotFoundError):
       write_text(self._path, "".join(_kept_lines(self._path, self.phase, done)))
     self._open.enter_context(writing(self._path))
@@ -127,6 +128,21 @@ class _Board:
   def close(self) -> None:
     with writing(self._folder):
       self._writer.close()
+
+
+def read_records(workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """The records of a run's steps, to look at; lines that are none are left out."""
+  try:
+    lines = read_text(workdir / METRICS).splitlines()
+  except (FileNotFoundError, FileError):
+    return []
+  found = []
+  for line in lines:
+    with contextlib.suppress(KeyError, RecursionError, TypeError, ValueError):
+      record = json.loads(line)
+      record |= {"phase": str(record["phase"]), "step": int(record["step"])}
+      found.append({**record, "loss": float(record["loss"])})
+  return found
 
 
 def _kept_lines(path: pathlib.Path, phase: str, start: int) -> Iterator[str]:

@@ -68,8 +68,11 @@ def accuracy_table(results: dict[str, Any]) -> str:
 def energy_lines(costs: dict[str, Any]) -> str:
   """The energy of the ANN, of 32 bits and of 8, from what `Costs.summary` holds."""
   plain, memory = costs["energy_arithmetic"], costs["energy_memory"]
+  last = list(plain["snn"])[-1]
+  times = lambda of, name: f"{of['snn'][last] / max(of[name], 1e-30):.3g}"
   return "\n".join(
-    f"{title}: {plain[name]:.4g} µJ for an image, {memory[name]:.4g} with memory"
+    f"{title}: {plain[name]:.4g} µJ for an image, {memory[name]:.4g} with memory; the spiking "
+    f"network takes {times(plain, name)} and {times(memory, name)} times as much at T = {last}"
     for title, name in (("ANN", "ann"), ("ANN of 8 bits", "ann_int8"))
   )
 

@@ -37,6 +37,10 @@ def test_every_image_counts_once_whatever_the_batch(case, batch_size):
   found = tcljax.evaluate(model, variables, images, labels, spiking, batch_size=batch_size)
   assert found.images == 37
   np.testing.assert_allclose(found.ann, 100 * 30 / 37)
+  assert list(found.confusion) == [1, 2, 4, 6]
+  for t, counts in found.confusion.items():
+    assert counts.sum(axis=1).tolist() == np.bincount(labels, minlength=10).tolist()
+    np.testing.assert_allclose(100 * np.trace(counts) / 37, found.snn[t - 1])
   clipped = model.clone(act=TCL).apply(variables, images).argmax(-1)
   np.testing.assert_allclose(found.clipped, 100 * np.mean(clipped == labels))
   ann = model.apply(variables, images).argmax(-1)

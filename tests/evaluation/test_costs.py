@@ -1,5 +1,6 @@
 """Costs against counts made the long way, by hand, and what they say."""
 
+import dataclasses
 import json
 
 import brute_force
@@ -66,6 +67,22 @@ class Two(nn.Module):
     return {"sum": nn.Dense(2)(a), "own": 2.0 * a[:, :3]}
 
 
+def traced(x):
+  """Signed neurons, a transposed convolution, edges repeated, sums along an axis, parts scaled."""
+  rng = np.random.default_rng(6)
+  first, up = (rng.normal(size=size).astype(np.float32) for size in ((2, 2, 2, 3), (3, 3, 3, 2)))
+  last = rng.normal(size=(5, 3)).astype(np.float32)
+  layout = ("NHWC", "HWIO", "NHWC")
+  conv = jax.lax.conv_general_dilated
+  x = conv(x, first, (2, 2), "VALID", dimension_numbers=layout)
+  x = jax.nn.leaky_relu(x, 0.25)
+  x = jnp.pad(x, ((0, 0), (1, 0), (0, 1), (0, 0)), mode="edge")
+  edges = ((1, 1), (1, 1))
+  x = conv(x, up, (1, 1), edges, lhs_dilation=(2, 2), dimension_numbers=layout)
+  x = jax.nn.relu(x.at[:, 0].set(0.0).at[:, :, 1].multiply(-2.0))
+  return x.cumsum(axis=1)[:, -1, :5].mean(axis=-1) @ last
+
+
 def pruned(variables, share=0.4):
   """Some of the weights are 0."""
   rng = np.random.default_rng(4)
@@ -92,6 +109,12 @@ def made(name):
     return converted(Plain(), images, (6, 6, 2)), images
   if name == "residual":
     return converted(Residual(), images, (6, 6, 2)), images
+  if name == "traced":
+    network = tcljax.trace(traced, images[:1])
+    options = {"per_channel": True, "percentile": 97, "instalments": 2}
+    variables = calibrate_plainly(network.model, network.variables, images, **options)
+    spiking = tcljax.SpikingConfig(6, chunk=3, neuron=tcljax.Neuron("hard"))
+    return tcljax.convert(network.model, variables, network.input_shape, spiking), images
   if name == "everything":
     network, images = networks.everything(time_steps=T)
     return network, images[:3]
@@ -116,7 +139,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("residual", "poi
 
 
 @pytest.mark.filterwarnings("ignore:the model takes a maximum")
-@pytest.mark.parametrize("name", ["plain", "everything", "frames", "two", *SLOW])
+@pytest.mark.parametrize("name", ["plain", "traced", "everything", "frames", "two", *SLOW])
 def test_operations_are_those_of_every_spike_times_every_connection(name, plain):
   network, x, found = plain if name == "plain" else (*made(name), None)
   keys = None
@@ -223,7 +246,7 @@ def test_they_are_told_and_stored(plain):
   held = json.loads(json.dumps(found.as_json()))
   assert held["layers"]["conv:1"]["macs"] == found.layers["conv:1"].macs.tolist()
   assert list(held["synaptic_operations"]) == ["1", "2", "4"]
-  assert held["energy_memory"]["snn"]["4"] == round(found.energy("memory")["snn"][3], 6)
+  assert held["energy_memory"]["snn"]["4"] == round(found.energy("memory")["snn"][3], 9)
   first, *lines = found.table().splitlines()
   assert first.startswith(f"mean of 5 images; {found.footprint} bytes; of the weights 34.4 % are 0")
   assert lines[0].split()[:3] == ["layer", "into", "connections"]
@@ -232,6 +255,14 @@ def test_they_are_told_and_stored(plain):
     "4",
     f"{found.work.accumulates[3]:.0f}",
   ]
+  energy, ann = found.energy()["snn"][3], found.energy()
+  assert any(line.startswith("ANN, 8 bits  ") for line in map(str.strip, lines))
+  told = found.table()
+  assert f"of the {energy:.4g} µJ after 4 steps are\n" in told
+  share = 100 * 4.6e-6 * found.macs[3] / energy
+  assert f" {share:.1f} % MACs (of numbers that come to conv:1)," in told
+  ratios = f"that is {energy / ann['ann']:.3g} times the energy of its ANN, and "
+  assert f"{ratios}{energy / ann['ann_int8']:.3g} times that of the ANN of 8 bits" in told
 
 
 def test_fewer_steps_and_other_images_take_a_part_of_it(plain):
@@ -239,6 +270,16 @@ def test_fewer_steps_and_other_images_take_a_part_of_it(plain):
   short = tcljax.costs(network, 2 * images, 2, preprocess=lambda x: x / 2)
   np.testing.assert_array_equal(short.synaptic_operations, found.synaptic_operations[:2])
   assert short.time_steps == 2
+
+
+@pytest.mark.slow
+def test_chunks_do_not_matter(plain):
+  network, images, found = plain
+  chunked = dataclasses.replace(network, spiking=tcljax.SpikingConfig(T, chunk=T))
+  for one in (tcljax.costs(chunked, images), tcljax.costs(chunked, images, 3)):
+    np.testing.assert_array_equal(
+      one.work.accesses, found.work.accesses[: one.time_steps], strict=True
+    )
 
 
 def test_sums_beyond_32_bits_are_exact(rng):

@@ -8,6 +8,7 @@ from small_networks import Dense, calibrated, inputs
 import tcljax
 from tcljax.evaluation import scores
 from tcljax.layers.activations import TCL
+from tcljax.simulation.outputs import Output
 
 T4 = tcljax.SpikingConfig(time_steps=4)
 
@@ -36,6 +37,26 @@ def test_classes_by_hand():
   assert scores.mean_iou(np.asarray(first)) == 100  # the others are in no label and no answer
   assert set(scores.class_sums(ann, ann, None)) == {"agreement"}
   assert set(scores.class_sums(ann[:, 0], ann[:, 0], labels[:, 0])) == {"agreement", "correct"}
+
+
+def test_confusions_by_hand():
+  # Three images and one that fills up. After 1, 2 and 3 steps.
+  taken_for = np.array([[0, 0, 2, 1], [0, 1, 2, 1], [1, 1, 2, 1]])
+  labels, mask = np.array([0, 1, 1, 0]), np.array([True, True, True, False])
+  found = scores.confusion(taken_for, labels, mask, 3)
+  assert found.tolist() == [
+    [[1, 0, 0], [1, 0, 1], [0, 0, 0]],
+    [[1, 0, 0], [0, 1, 1], [0, 0, 0]],
+    [[0, 1, 0], [0, 1, 1], [0, 0, 0]],
+  ]
+
+
+def test_what_can_be_confused():
+  one = lambda *shape, kind="classes", path=(): Output(path, shape, kind)
+  assert scores.confusion_of([one(10)]) and scores.confusion_of([one(1)])
+  assert scores.confusion_of([one(10), one(4, kind="quantities", path=("box",))])
+  for none in ([one(4, kind="quantities")], [one(8, 8, 3)], [one(3), one(4)], [one(2000)]):
+    assert scores.confusion_of(none) is None
 
 
 def test_quantities_by_hand():

@@ -1,0 +1,82 @@
+"""The report: one page in a folder, which needs nothing else, and its figures beside it."""
+
+import contextlib
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tcljax.files import write_text, writing
+from tcljax.reporting import page, sections
+from tcljax.reporting.drawing import Drawn, styled, written
+from tcljax.reporting.findings import Findings
+
+FOLDER, _PAGE, _FIGURES = "report", "index.html", "figures"
+
+
+def write_report(directory: pathlib.Path, found: Findings) -> pathlib.Path:
+  """Writes `report/index.html`, and each figure as `report/figures/NAME.png` and `.json`.
+
+  Args:
+    directory: of the network or the run.
+    found: what is known of it.
+
+  Returns:
+    The path of the page.
+
+  Raises:
+    FileError: if it cannot be written.
+  """
+  text, figures = made_of(found)
+  folder = directory / FOLDER
+  beside = folder / _FIGURES
+  with writing(folder):
+    beside.mkdir(parents=True, exist_ok=True)
+    for old in beside.iterdir():
+      if old.suffix in (".png", ".json") and old.stem not in figures:
+        with contextlib.suppress(OSError):
+          old.unlink()
+  for name, (pixels, numbers) in figures.items():
+    with writing(beside):
+      (beside / f"{name}.png").write_bytes(pixels)
+      (beside / f"{name}.json").write_text(numbers, encoding="utf-8")
+  write_text(folder / _PAGE, text)
+  return folder / _PAGE
+
+
+def made_of(found: Findings) -> tuple[str, dict[str, tuple[bytes, str]]]:
+  """The page, and by the name of each figure its PNG and JSON."""
+  files: dict[str, tuple[bytes, str]] = {}
+
+  def draw(drawn: Drawn) -> str:
+    svg, pixels = written(drawn)
+    numbers = json.dumps(_plain(drawn.data), indent=1, ensure_ascii=True, allow_nan=False)
+    files[drawn.name] = pixels, numbers + "\n"
+    return page.figure(drawn.name, svg, drawn.wide, drawn.alt)
+
+  parts, missing = [], []
+  with styled():
+    for name, make in sections.SECTIONS:
+      try:
+        parts.append(make(found, draw))
+      except page.LeftOut as reason:
+        missing.append(f"{name}: {reason}.")
+  if missing:
+    says = "What this report does not show, and why."
+    parts.append(page.Section("left-out", "Left out", says, [page.items(missing, ordered=False)]))
+  what = "training" if found.network is None else "spiking network"
+  return page.page(f"{found.name}: {what}", sections.lead(found), parts), files
+
+
+def _plain(value: Any) -> Any:
+  """The same as JSON holds it; what is not finite is null."""
+  if isinstance(value, Mapping):
+    return {str(key): _plain(inner) for key, inner in value.items()}
+  if isinstance(value, (list, tuple, np.ndarray)):
+    return [_plain(inner) for inner in value]
+  if isinstance(value, np.generic):
+    value = value.item()
+  return None if isinstance(value, float) and not math.isfinite(value) else value
