@@ -15,12 +15,12 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import venv
 
 import flax.linen as nn
 import jax
 import numpy as np
-from ledger import Ledger, parser
+from environments import environment, last_words
+from ledger import ROOT, Ledger, parser
 
 import tcljax
 from tcljax.data import load_dataset
@@ -116,22 +116,15 @@ def export(network, images, folder):
   np.savez(folder / "arrays.npz", **arrays)
 
 
-def environment(folder):
-  """The Python of an environment with what counts, made where there is none."""
-  python = folder / "bin" / "python"
-  if not python.exists():
-    venv.create(folder, with_pip=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *_PACKAGES], check=True)
-  return python
-
-
 def counted(python, network, images):
   """What `torch_costs.py` prints of a network."""
   with tempfile.TemporaryDirectory() as name:
     export(network, images, pathlib.Path(name))
     done = subprocess.run(
-      [python, "-I", _COUNTER, name], check=True, stdout=subprocess.PIPE, text=True
+      [python, "-I", _COUNTER, name], check=False, capture_output=True, text=True
     )
+    if done.returncode:
+      raise ValueError(f"{_COUNTER.name} failed: {last_words(done.stderr)}")
   return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -178,17 +171,22 @@ def differ(row):
 def main(argv=None):
   """Runs the comparison."""
   flags = parser(__doc__, "costs_of_others")
-  flags.add_argument("--environment", type=pathlib.Path, default=pathlib.Path("runs/costs-env"))
+  flags.add_argument("--environment", type=pathlib.Path, default=ROOT / "runs" / "costs_of_others")
   args = flags.parse_args(argv)
   data = load_dataset("digits").test.images[:_IMAGES]
   images = (data / np.float32(255) - np.float32(0.3)) / np.float32(0.4)
-  python = environment(args.environment.absolute())
   ledger = Ledger(args.output, _COMMAND, markdown)
   ledger.shared = {"images": _IMAGES, "time_steps": _TIME_STEPS, "largest_logit_error": 0.0}
   rows = []
-  for name, (model, pruned) in NETWORKS.items():
-    network = converted(model, pruned, images)
-    found = counted(python, network, images)
+  try:
+    python = environment(args.environment.absolute(), [_PACKAGES])
+    networks = {name: converted(*given, images) for name, given in NETWORKS.items()}
+    counts = {name: counted(python, network, images) for name, network in networks.items()}
+  except ValueError as error:
+    print(f"costs_of_others: {error}", file=sys.stderr)
+    return 2
+  for name, network in networks.items():
+    found = counts[name]
     error = float(np.abs(np.asarray(found["logits"]) - np.asarray(network(images))).max())
     ledger.shared["largest_logit_error"] = max(ledger.shared["largest_logit_error"], error)
     rows += rows_of(name, network, images, found)

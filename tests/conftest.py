@@ -8,8 +8,9 @@ import tempfile
 # Before JAX is imported anywhere.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["KERAS_BACKEND"] = "jax"
-# Machine code that is not optimised is compiled in a tenth of the time. `XLA_FLAGS= python -m pytest`
-# tests what users get, as .ci/run does for tests of bits or of compiled programs.
+# Machine code that is not optimised is compiled in a tenth of the time.
+# `XLA_FLAGS= python -m pytest` tests what users get, as .ci/run does for tests of bits or of
+# compiled programs.
 os.environ.setdefault(
   "XLA_FLAGS",
   "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
@@ -30,9 +31,24 @@ import numpy as np
 import pytest
 from running import run_train
 
+from tcljax.conversion import step, storage
 from tcljax.models import VGG
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Writing the program of a time step takes half a second, and hundreds of networks are saved here.
+# Tests of it take it from `tcljax.conversion.step`, or ask for the fixture `exported`.
+_export_step, _check = storage.export_step, step.check_can_export
+storage.export_step = lambda network: b"stands in for a program"
+step.check_can_export = lambda: None
+
+
+@pytest.fixture
+def exported(monkeypatch):
+  """Networks are saved with their program."""
+  pytest.importorskip("flatbuffers", reason="jax.export needs the package flatbuffers")
+  monkeypatch.setattr(storage, "export_step", _export_step)
+  monkeypatch.setattr(step, "check_can_export", _check)
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import zipfile
 
 from mutating import DESCRIPTION, laid, one
 
-from tcljax.conversion.description import WEIGHTS
+from tcljax.conversion.description import STEP, WEIGHTS
 
 
 def changed(path, change):
   path.write_bytes(change(path.read_bytes()))
 
 
-@laid(*[DESCRIPTION, WEIGHTS] * 6)
+@laid(*[DESCRIPTION, WEIGHTS, STEP] * 5)
 def a_bit(folder, rng, choice):
   def flip(raw):
     raw = bytearray(raw)
@@ -25,7 +25,7 @@ def a_bit(folder, rng, choice):
   changed(folder / choice, flip)
 
 
-@laid(*[DESCRIPTION, WEIGHTS] * 4)
+@laid(*[DESCRIPTION, WEIGHTS, STEP] * 3)
 def cut_off(folder, rng, choice):
   changed(folder / choice, lambda raw: raw[: one(rng, (0, 1, 7, 8, 9, len(raw) // 2, -1))])
 
@@ -35,7 +35,9 @@ def appended(folder, rng, choice):
   changed(folder / choice[0], lambda raw: raw + choice[1])
 
 
-@laid(*[(name, size) for name in (DESCRIPTION, WEIGHTS) for size in (2**24, 2**30, 3 * 2**30)])
+@laid(
+  *[(name, size) for name in (DESCRIPTION, WEIGHTS, STEP) for size in (2**24, 2**30, 3 * 2**30)]
+)
 def grown(folder, rng, choice):
   os.truncate(folder / choice[0], choice[1])  # with zeros that take no place
 
@@ -76,9 +78,9 @@ def letters(folder, rng, choice):
     changed(folder / DESCRIPTION, lambda raw: raw.replace(b'"metadata": {', b'"' + choice, 1))
 
 
-@laid(*[(name, way) for way in ("missing", "directory", "pipe", "socket") for name in (0, 1)])
+@laid(*[(name, way) for way in ("missing", "directory", "pipe", "socket") for name in (0, 1, 2)])
 def no_file(folder, rng, choice):
-  path = folder / (DESCRIPTION, WEIGHTS)[choice[0]]
+  path = folder / (DESCRIPTION, WEIGHTS, STEP)[choice[0]]
   path.unlink()
   if choice[1] == "directory":
     path.mkdir()
@@ -97,17 +99,17 @@ LINKS = ("/dev/zero", "/dev/random", "/dev/full", "/dev/null", "/dev/tty", "/pro
 
 @laid(
   *[
-    (i % 2, to)
+    (i % 3, to)
     for i, to in enumerate([*LINKS, "/proc/kmsg", "/etc/passwd", "loop", ".", "nowhere"])
   ]
 )
 def a_link(folder, rng, choice):
-  path = folder / (DESCRIPTION, WEIGHTS)[choice[0]]
+  path = folder / (DESCRIPTION, WEIGHTS, STEP)[choice[0]]
   path.unlink()
   path.symlink_to(path.name if choice[1] == "loop" else choice[1])
 
 
-@laid(DESCRIPTION, WEIGHTS)
+@laid(DESCRIPTION, WEIGHTS, STEP)
 def a_link_to_the_file(folder, rng, choice):
   (folder / choice).rename(folder / "elsewhere")
   (folder / choice).symlink_to("elsewhere")

@@ -1,13 +1,16 @@
-"""Folders of a spiking network, each with one fault or one foreign thing in it.
+"""Folders and archives of a spiking network, each with one fault or one foreign thing in it.
 
-A mutation changes either what the two files say (`said`), or the files as they lie on the disk
-(`laid`). Each is written as a careless hand would, whose checksums are those of before, and as one
-who computes them again.
+A mutation changes either what the two files of a network say (`said`), or the files as they lie on
+the disk (`laid`), or an archive of them (`packed`). Those of folders are written as a careless hand
+would, whose checksums are those of before, and as one who computes them again.
 """
 
 import hashlib
+import io
 import json
 import shutil
+import warnings
+import zipfile
 
 import numpy as np
 
@@ -16,7 +19,7 @@ from tcljax.conversion.description import WEIGHTS, digest
 DESCRIPTION = "network.json"
 _DTYPES = {"float32": "F32", "float64": "F64", "float16": "F16", "int32": "I32", "int8": "I8"}
 ODD = (0, -1, 2, 7, 2**31, 10**30, 1.5, "a", None, True, [], [1], {}, [[1, 2], [3, 4]])
-SAID, LAID = {}, {}
+SAID, LAID, PACKED = {}, {}, {}
 
 
 def said(*choices):
@@ -37,6 +40,50 @@ def laid(*choices):
     return mutate
 
   return add
+
+
+def packed(*choices):
+  """Registers `mutate(entries, rng, choice)`, which gives bytes or writes, for each choice.
+
+  It is given the names and contents of the folder's files, and gives those of an archive, or its
+  bytes.
+  """
+
+  def add(mutate):
+    PACKED[mutate.__name__] = mutate, choices or (None,)
+    return mutate
+
+  return add
+
+
+def write_packed(base, path, mutation, number, rng):
+  """Writes case `number` of a mutation of an archive of the folder `base`; returns the choice."""
+  mutate, choices = PACKED[mutation]
+  choice = choices[number % len(choices)]
+  made = mutate([(file.name, file.read_bytes()) for file in sorted(base.iterdir())], rng, choice)
+  path.write_bytes(made if isinstance(made, bytes) else archive(made))
+  return choice
+
+
+def archive(entries, method=zipfile.ZIP_STORED):
+  """The bytes of an archive of entries: names, or what zipfile knows of one, and contents."""
+  made = io.BytesIO()
+  with warnings.catch_warnings(), zipfile.ZipFile(made, "w", method) as opened:
+    warnings.simplefilter("ignore")  # of names that are there twice
+    for name, content in entries:
+      opened.writestr(name, content)
+  return made.getvalue()
+
+
+def pack(folder, path):
+  """The same folder as an archive, if it holds files alone, and no large ones."""
+  files = sorted(folder.iterdir())
+  if all(file.is_file() and not file.is_symlink() for file in files):
+    if sum(file.stat().st_size for file in files) < 2**25:
+      path.write_bytes(archive([(file.name, file.read_bytes()) for file in files]))
+      shutil.rmtree(folder)
+      return path
+  return folder
 
 
 def write(base, folder, mutation, number, signed, rng):

@@ -1,4 +1,4 @@
-"""A network that holds every operation of the graph, for what must hold of each."""
+"""A network that holds every operation of the graph, for what must hold of each; and one of few."""
 
 import warnings
 
@@ -40,11 +40,29 @@ class Everything(nn.Module):
     return nn.Dense(5)(jnp.concatenate([g, e.mean((1, 2))], axis=-1))
 
 
-def everything(**spiking):
+class Few(nn.Module):
+  """Of each kind of operation one or two, so that it is compiled in less time."""
+
+  act: object = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    a = self.act(name="gate", max_pool=tcljax.MaxPool(2))(nn.Conv(3, (3, 3))(x))
+    b = nn.max_pool(nn.Conv(3, (3, 3), strides=2, name="strided")(x), (2, 2), (1, 1), "SAME")
+    c = jnp.concatenate([a, self.act(name="branch", bound=2.5)(b)], axis=-1)
+    return nn.Dense(5)(nn.avg_pool(c, (2, 2), (2, 2)).reshape(x.shape[0], -1))
+
+
+def few(**spiking):
+  """As `everything`, of the network of few operations."""
+  return everything(Few(), **spiking)
+
+
+def everything(model=None, **spiking):
   """The network converted, with instalments that differ, and images for it."""
+  model = model or Everything()
   rng = np.random.default_rng(0)
   images = rng.normal(size=(6, *SHAPE)).astype(np.float32)
-  model = Everything()
   with warnings.catch_warnings():  # of the maximum that stands in the model
     warnings.simplefilter("ignore")
     variables = dict(alive(model, images, per_channel=True, instalments=3))
@@ -55,9 +73,8 @@ def everything(**spiking):
     variables["clipping"],
   )
   branch = variables["clipping"]["branch"]
-  branch["raw_threshold"] = branch["raw_threshold"] + np.float32(
-    [0, 0.25, 0, 1]
-  )  # beyond its bound
+  beyond = np.float32([0, 0.25, 0, 1])[: branch["raw_threshold"].size]  # its bound
+  branch["raw_threshold"] = branch["raw_threshold"] + beyond
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     network = tcljax.convert(model, variables, SHAPE, tcljax.SpikingConfig(**spiking), made="here")

@@ -65,9 +65,9 @@ class Command:
     """Adds a flag that takes a number and may be left out."""
     flags.DEFINE_float(name, None, text, flag_values=self.flags)
 
-  def define_switch(self, name: str, text: str) -> None:
-    """Adds a flag that is off unless given."""
-    flags.DEFINE_bool(name, False, text, flag_values=self.flags)
+  def define_switch(self, name: str, text: str, default: bool = False) -> None:
+    """Adds a flag that is off unless given, or on unless given with "no" before it."""
+    flags.DEFINE_bool(name, default, text, flag_values=self.flags)
 
   def define_config(self) -> None:
     """Adds --config and its overrides."""
@@ -96,7 +96,7 @@ class Command:
       for name in self._paths:
         if getattr(self.flags, name) == "":
           raise ValueError(f"--{name}= is empty: give a path, or leave the flag out")
-      if "config" in required:
+      if "config" in self.flags and self.flags.config is not None:
         self._lock_config()
     except (Exception, SystemExit) as error:  # whatever a config file may raise
       raise ValueError(config_errors.told(error, self._config_given(), self.flags)) from error
@@ -221,7 +221,7 @@ class Command:
     text, flag = " ".join(str(error).split()), ""
     named = re.match(r"(\w+)[=:]", text)  # the argument of a function, which a flag may be
     if isinstance(error, ConfigError):
-      flag = "--config." if "config" in self.flags else ""
+      flag = "--config." if self._config_given() else ""
     elif isinstance(error, ValueError) and named and named[1] in self.flags:
       flag = "--"
     with contextlib.suppress(OSError):

@@ -35,6 +35,8 @@ def told(error: BaseException, given: str, values: flags.FlagValues) -> str:
     return f"{place}{type(first).__name__}: {_reason(first)}"
   if variants and isinstance(first, TypeError) and "get_config()" in str(first):
     return f"--config={given}: {path} has no variants: leave out ':{variants}'"
+  if not given and (field := re.match(r"Unknown command line flag '(config\.[\w.]+)'", str(error))):
+    return f"--{field[1]} changes a config: give --config too"
   return _illegal_value(str(error), values) or " ".join(str(error).split())
 
 

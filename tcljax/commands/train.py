@@ -19,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   command.define_config()
   command.define_path("workdir", "Where everything is written; by default runs/<config.name>.")
 
+  command.define_switch("report", "Whether the report is written, a page to look at.", True)
+
   def prepare():
     flags = command.parse("config")
     # Slow: bad flags are told without it.
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pretrained = resume.read_pretrained(config, made)
     command.hold(workdir.locked(folder))
     workdir.prepare_workdir(folder, config)
-    return lambda: stages.train_and_evaluate(made, folder, pretrained)
+    return lambda: stages.train_and_evaluate(made, folder, pretrained, flags.report)
 
   return command.run(prepare)
 

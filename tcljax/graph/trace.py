@@ -21,7 +21,7 @@ from tcljax.graph.network import GraphNetwork
 from tcljax.graph.nodes import Graph
 from tcljax.kernels import convolution
 from tcljax.layers.collections import PARAMS, Variables
-from tcljax.maths.trees import thawed
+from tcljax.maths.trees import Shapes, thawed, without_batch
 from tcljax.models.pooling import POOLINGS
 
 
@@ -33,6 +33,8 @@ class Traced:
     model: runs the function's graph; a Flax module with a field `act`.
     variables: its weights; `calibrate` adds thresholds.
     operations: what became of each operation of the function, see `tcljax.explain`.
+    input_shape: of one input, without the batch, as `tcljax.convert` takes it; of a function of
+      several arrays a tuple or dictionary of their shapes.
 
   Examples:
     >>> import jax
@@ -47,6 +49,7 @@ class Traced:
   model: GraphNetwork = dataclasses.field(repr=False)
   variables: Variables = dataclasses.field(repr=False)
   operations: tuple[Fate, ...] = dataclasses.field(repr=False)
+  input_shape: Shapes = ()
 
   @property
   def populations(self) -> tuple[str, ...]:
@@ -111,7 +114,7 @@ def trace(function: Callable[[Any], Any], example: Any, *, pooling: str = "gate"
     found = _at_two_batch_sizes(function, example, pooling)
     traced, into = _folded(found)
   fates = fates_of(found, into, traced.model.graph, endings)
-  return dataclasses.replace(traced, operations=fates)
+  return dataclasses.replace(traced, operations=fates, input_shape=without_batch(example))
 
 
 def explain(function: Any, example: Any = None, *, pooling: str = "gate") -> str:

@@ -57,7 +57,8 @@ def check(
   if config.joint.through:
     raise ConfigError(
       f"joint.through={config.joint.through!r} trains the weights, and "
-      "methods for the thresholds are compared on the same weights: leave it out"
+      "methods for the thresholds are compared on the same weights: leave it out, "
+      "--config.joint.through="
     )
   try:
     numbers = sorted({int(t) for t in time_steps})

@@ -94,7 +94,7 @@ class RunConfig:
     """The sections of the phases that train anything."""
     runs = {
       "train": not (self.pretrained or self.joint.from_scratch),
-      "joint": self.joint.through is not None,
+      "joint": bool(self.joint.through),
       "tune": self.tune.runs,
     }
     return [phase for phase, does in runs.items() if does]
@@ -103,8 +103,6 @@ class RunConfig:
     check_seed("seed", self.seed)
     check_count("log_every", self.log_every, 1)
     check_count("checkpoint_every", self.checkpoint_every, 1)
-    if not self.joint.through:
-      check_count("tune.steps", self.tune.steps, 1)
     if self.snn.chunk and self.eval.time_steps % self.snn.chunk:
       raise ValueError(
         f"snn.chunk={self.snn.chunk} does not divide eval.time_steps={self.eval.time_steps}: "

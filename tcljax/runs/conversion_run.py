@@ -1,5 +1,6 @@
-"""The run of `convert.py`: from a finished workdir to a spiking network on disk, verified."""
+"""The run of `convert.py`: from trained variables to a spiking network on disk, verified."""
 
+import dataclasses
 import functools
 import pathlib
 from typing import Any
@@ -11,10 +12,13 @@ from tcljax.conversion import storage
 from tcljax.conversion.early_exit import answer_early, choose_margin
 from tcljax.conversion.network import SpikingNetwork, convert
 from tcljax.conversion.nir_writing import to_nir
+from tcljax.conversion.places import is_archive, is_report
 from tcljax.data import Examples, evaluation_batches
 from tcljax.distributed import parallel
+from tcljax.evaluation.accuracy import Evaluation
 from tcljax.evaluation.cost_figures import Costs
 from tcljax.evaluation.costs import costs_of_split
+from tcljax.files import writing
 from tcljax.graph import explain
 from tcljax.layers.collections import Variables
 from tcljax.maths.encoding import time_first
@@ -22,6 +26,7 @@ from tcljax.models.precision import in_float32
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
 from tcljax.runs.experiment import Experiment, calibration_images
+from tcljax.runs.reports import report_conversion
 from tcljax.runs.stages import evaluate_on_test
 
 # Folding changes the rounding of a current, so that a neuron at its very threshold may fire a step
@@ -46,8 +51,8 @@ def convert_and_verify(
 
   Args:
     experiment: from `make_experiment`.
-    variables: from `resume.restore_trained`.
-    output: directory of the spiking network.
+    variables: from `resume.restore_trained`, or another network's, with thresholds.
+    output: directory of the spiking network, or the archive, from `storage.check_output`.
     early_exit: percent of training images whose answer may change where images leave early; None
       to leave early exit out.
     nir: file to write the network to as NIR too; None for none.
@@ -71,28 +76,24 @@ def convert_and_verify(
 
   # Checked before anything is written, so that a good network is not replaced by a bad one; in the
   # precision of the converted one, so that only folding can move anything.
-  simulated = run(in_float32(experiment.model), variables)
-  converted = run(network.model, network.variables)
-  moved = float(np.abs(converted.snn - simulated.snn).max())
-  tolerated = 100 * max(_TOLERATED_SHARE, _TOLERATED_IMAGES / converted.images)
+  found = run(network.model, network.variables)
+  unchanged = network.model == experiment.model and _bits(network.variables) == _bits(variables)
+  simulated = found if unchanged else run(in_float32(experiment.model), variables)
+  moved = float(np.abs(found.snn - simulated.snn).max())
+  tolerated = 100 * max(_TOLERATED_SHARE, _TOLERATED_IMAGES / found.images)
   if moved > tolerated:
     raise ConversionFailed(
       f"accuracy moved by {moved:.2f} points at some T when BatchNorm was "
       f"folded, tolerated are {tolerated:.2f}; nothing was written"
     )
+  network = _measured(network, experiment, found)
   if parallel.is_main_host():
     storage.save(network, output)
     if nir is not None:
       to_nir(network, nir)
   parallel.wait_for_hosts("saved")
   loaded = storage.load(output)
-  found = run(loaded.model, loaded.variables)
-  for name in ("snn", "agreement", "spikes_per_neuron"):
-    if not np.array_equal(getattr(found, name), getattr(converted, name)):
-      raise ConversionFailed(
-        f"{output}: {name} of the network read back differs from that of the "
-        "network written: the disk may be faulty"
-      )
+  _check_same(network, loaded, output)
   costs = measure_costs(experiment, loaded)
   results = {
     "config": experiment.name,
@@ -102,14 +103,18 @@ def convert_and_verify(
   }
   if early_exit is not None:
     results["early_exit"] = measure_early_exit(experiment, loaded, early_exit)
+  figures = folder_of_figures(output)
   if parallel.is_main_host():
-    tables.write_results(output, results, f"{experiment.name}, converted")
+    with writing(figures):
+      figures.mkdir(exist_ok=True)
+    tables.write_results(figures, results, f"{experiment.name}, converted")
+  report_conversion(experiment, network, figures, found, costs, results)
   populations = loaded.graph.populations()
   say(
     f"{explain(network)}\n\n{len(populations)} populations of neurons: {', '.join(populations)}\n"
     f"\n{tables.accuracy_table(results)}\n{tables.energy_lines(results['costs'])}\n\n"
-    f"verified: {output} read back gives the same spikes; folding moved the accuracy by at most "
-    f"{moved:.2f} points at any T"
+    f"verified: {output} read back is the same network, to the bit; folding moved the accuracy by "
+    f"at most {moved:.2f} points at any T"
   )
   if nir is not None:
     say(f"written as NIR: {nir}")
@@ -123,10 +128,50 @@ def convert_and_verify(
   return results
 
 
+def _check_same(written: SpikingNetwork, read: SpikingNetwork, output: pathlib.Path) -> None:
+  """Raises ConversionFailed unless a network that was read back is the one that was written.
+
+  It then gives the same spikes, as it is the same program and the same numbers.
+  """
+  for field in ("graph", "spiking", "input_shape", "variables"):
+    pair = [getattr(network, field) for network in (written, read)]
+    first, second = map(_bits, pair) if field == "variables" else pair
+    if first != second:
+      raise ConversionFailed(
+        f"{output}: {field} of the network read back differ from those of the network written: the "
+        "disk may be faulty"
+      )
+
+
+def _bits(variables: Variables) -> Any:
+  """What is equal only if all arrays are, to the bit."""
+  leaves, structure = jax.tree.flatten(variables)
+  return structure, [(a.shape, a.dtype, a.tobytes()) for a in map(np.asarray, leaves)]
+
+
+def folder_of_figures(output: pathlib.Path) -> pathlib.Path:
+  """Where what is for people goes: the network's folder, or one beside its archive.
+
+  Raises:
+    ValueError: if the one beside it holds something else.
+  """
+  if not is_archive(output):
+    return output
+  folder = output.with_suffix("")
+  found = sorted(folder.iterdir()) if folder.is_dir() else [folder] * folder.exists()
+  if foreign := [
+    path.name for path in found if path.name not in storage.FIGURES and not is_report(path)
+  ]:
+    raise ValueError(
+      f"output {output} has its figures in {folder}, which holds {', '.join(foreign)}: choose "
+      "another path"
+    )
+  return folder
+
+
 def check_nir(experiment: Experiment, variables: Variables, nir: pathlib.Path) -> None:
   """Raises ValueError unless the network can be written to this file as NIR."""
-  if nir.is_dir() or not nir.absolute().parent.is_dir():
-    raise ValueError(f"nir={str(nir)!r} is no file in a folder that is there: give another path")
+  check_nir_path(nir)
   try:
     network = _converted(experiment, variables)
   except ValueError:  # which the run tells
@@ -134,9 +179,17 @@ def check_nir(experiment: Experiment, variables: Variables, nir: pathlib.Path) -
   to_nir(network)
 
 
+def check_nir_path(nir: pathlib.Path) -> None:
+  """Raises ValueError unless a file can be there."""
+  if nir.is_dir() or not nir.absolute().parent.is_dir():
+    raise ValueError(f"nir={str(nir)!r} is no file in a folder that is there: give another path")
+
+
 def _converted(experiment: Experiment, variables: Variables) -> SpikingNetwork:
   """The spiking network, with all that its user needs to know of it."""
-  return convert(
+  mean, std = experiment.preprocess.mean, experiment.preprocess.std
+  ends = [(white - np.asarray(mean)) / np.asarray(std) for white in (0, 1)]
+  network = convert(
     experiment.model,
     variables,
     experiment.input_shape,
@@ -144,13 +197,23 @@ def _converted(experiment: Experiment, variables: Variables) -> SpikingNetwork:
     name=experiment.name,
     dataset=experiment.dataset.name,
     num_classes=experiment.dataset.num_classes,
-    preprocessing={
-      "scale": 1 / 255,
-      "mean": experiment.preprocess.mean,
-      "std": experiment.preprocess.std,
-    },
+    preprocessing={"scale": 1 / 255, "mean": mean, "std": std},
+    input_range=(float(np.min(ends)), float(np.max(ends))),
     readout=experiment.snn.readout,
+    **({"class_names": experiment.dataset.class_names} if experiment.dataset.class_names else {}),
   )
+  if experiment.operations:  # those of a user's file, which the graph of it no longer knows
+    network = dataclasses.replace(network, operations=experiment.operations)
+  return network
+
+
+def _measured(network: SpikingNetwork, experiment: Experiment, found: Evaluation) -> SpikingNetwork:
+  """The network with its accuracy at each t in its metadata, and what that was measured on."""
+  told = tables.summary(found)
+  accuracy = {key: told[key] for key in ("images", "ann", "clipped", "snn")}
+  data = f"{experiment.dataset.name}, the test images"
+  metadata = network.metadata | {"accuracy": {"data": data, **accuracy}}
+  return dataclasses.replace(network, metadata=metadata)
 
 
 def measure_costs(experiment: Experiment, network: SpikingNetwork) -> Costs:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import flax.linen as nn
@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tcljax.checks import check_count
 from tcljax.data import Dataset, Examples, Preprocessing, load_dataset
 from tcljax.data.batches import check_enough
 from tcljax.distributed import parallel
+from tcljax.graph import Fate
 from tcljax.layers.activations import TCL, ReLU, with_activation
 from tcljax.layers.collections import CLIPPING, Variables, has_clipping, teacher_of, without
 from tcljax.maths.encoding import constant_input
@@ -48,6 +50,7 @@ class Experiment:
     eval: the reported numbers.
     log_every: optimizer steps between two records.
     checkpoint_every: optimizer steps between two checkpoints.
+    operations: of a network from a user's own file, what became of each of its operations.
   """
 
   name: str
@@ -62,10 +65,11 @@ class Experiment:
   eval: EvalConfig
   log_every: int
   checkpoint_every: int
+  operations: tuple[Fate, ...] = ()
 
   def described_by(self, config: RunConfig) -> "Experiment":
     """Another config on the same images and network."""
-    return _experiment(config, self.dataset, self.ann)
+    return experiment_of(config, self.dataset, self.ann)
 
   def with_time_steps(self, time_steps: int) -> "Experiment":
     """The experiment for another T; see the function `with_time_steps`."""
@@ -74,7 +78,7 @@ class Experiment:
   @property
   def model(self) -> nn.Module:
     """The network that is converted; it differs from `ann` by the spiking readout."""
-    return self.ann.clone(spiking_readout=self.snn.readout == "rate")
+    return self.ann.clone(spiking_readout=True) if self.snn.readout == "rate" else self.ann
 
   @property
   def spiking(self) -> SpikingConfig:
@@ -172,6 +176,20 @@ def make_experiment(config: RunConfig) -> Experiment:
     ConfigError: naming the field, its value and the remedy.
   """
   named("model.", create_model, num_classes=1, **dataclasses.asdict(config.model))
+  if not config.joint.through:
+    named("tune.", check_count, "steps", config.tune.steps, 1)
+  dataset = load_images(config)
+  ann = _make_model(config.model, dataset)
+  check_batches(config, dataset, ("train", "joint", "tune"))
+  return experiment_of(config, dataset, ann)
+
+
+def load_images(config: RunConfig) -> Dataset:
+  """The data set of a config, which goes with its preprocessing and encoding.
+
+  Raises:
+    ConfigError: naming the field, its value and the remedy.
+  """
   dataset = named("data.", load_dataset, **dataclasses.asdict(config.data))
   _check_frames(config, dataset)
   channels = dataset.test.image_shape[-1]
@@ -181,13 +199,16 @@ def make_experiment(config: RunConfig) -> Experiment:
       raise ConfigError(
         f"preprocessing.{field}={values} has {len(values)} values for {channels} channels"
       )
-  ann = _make_model(config.model, dataset)
-  sizes = {phase: getattr(config, phase).batch_size for phase in ("train", "joint", "tune")}
-  for phase in config.phases:
+  return dataset
+
+
+def check_batches(config: RunConfig, dataset: Dataset, phases: Sequence[str]) -> None:
+  """Raises ConfigError unless batches of these phases go with the images and the devices."""
+  sizes = {phase: getattr(config, phase).batch_size for phase in phases}
+  for phase in filter(sizes.__contains__, config.phases):
     named(f"{phase}.", check_enough, "batch_size", sizes[phase], len(dataset.train))
   for phase, size in sizes.items():
     named(f"{phase}.", parallel.check_batch_size, "batch_size", size)
-  return _experiment(config, dataset, ann)
 
 
 def _check_frames(config: RunConfig, dataset: Dataset) -> None:
@@ -217,7 +238,8 @@ def _check_frames(config: RunConfig, dataset: Dataset) -> None:
     )
 
 
-def _experiment(config: RunConfig, dataset: Dataset, ann: nn.Module) -> Experiment:
+def experiment_of(config: RunConfig, dataset: Dataset, ann: nn.Module) -> Experiment:
+  """The experiment on images, with a network, that were made and checked before."""
   return Experiment(
     name=config.name,
     seed=config.seed,

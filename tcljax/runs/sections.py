@@ -142,7 +142,7 @@ class JointConfig:
   """Weights and thresholds together; see `tcljax.runs.joint`.
 
   Attributes:
-    through: clip, quantized or snn; None for no such phase.
+    through: clip, quantized or snn; None or empty for no such phase.
     start: ann, for phase 1 or `pretrained`; or scratch.
     threshold: every threshold to begin with from scratch.
     threshold_decay: coefficient of the thresholds' squares in the loss.
@@ -175,7 +175,7 @@ class JointConfig:
     check_least("threshold_decay", self.threshold_decay, 0)
     check_count("cycles", self.cycles, 0)
     _check_smoothing(self.label_smoothing)
-    if self.through is not None:
+    if self.through:
       check_choice("through", self.through, ("clip", "quantized", "snn"))
     check_choice("start", self.start, ("ann", "scratch"))
     check_choice("objective", self.objective, OBJECTIVES)
@@ -191,7 +191,7 @@ class JointConfig:
   @property
   def from_scratch(self) -> bool:
     """Whether weights and thresholds are trained together from the start, with no ANN before."""
-    return self.through is not None and self.start == "scratch"
+    return bool(self.through) and self.start == "scratch"
 
   @property
   def makes_its_teacher(self) -> bool:
@@ -199,7 +199,7 @@ class JointConfig:
     return self.before_tuning and self.objective == "cross_entropy"
 
   def _check_together(self) -> None:
-    if self.through is None:
+    if not self.through:
       return
     for field, frozen in (("optimizer", "weights"), ("threshold_optimizer", "thresholds")):
       rate = getattr(self, field).learning_rate

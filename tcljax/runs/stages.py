@@ -19,6 +19,7 @@ from tcljax.reporting import tables
 from tcljax.reporting.progress import say
 from tcljax.runs.experiment import Experiment, calibration_images
 from tcljax.runs.joint import train_jointly
+from tcljax.runs.reports import report_training
 from tcljax.runs.workdir import (
   ANN,
   CALIBRATED,
@@ -35,7 +36,10 @@ _CALIBRATION_BATCH = 128
 
 
 def train_and_evaluate(
-  experiment: Experiment, workdir: pathlib.Path, pretrained: Variables | None = None
+  experiment: Experiment,
+  workdir: pathlib.Path,
+  pretrained: Variables | None = None,
+  report: bool = False,
 ) -> dict[str, Any]:
   """Runs what is still to be run and reports.
 
@@ -44,6 +48,7 @@ def train_and_evaluate(
     workdir: from `prepare_workdir`.
     pretrained: from `read_pretrained`; variables that take the place of phase 1, and with
       thresholds among them that of calibration too.
+    report: whether to write the report.
 
   Returns:
     What was written to results.json.
@@ -72,13 +77,17 @@ def train_and_evaluate(
     variables = stages["tuned"] = tune_thresholds(experiment, workdir, mesh, variables)
   if joint.through == "snn":  # begins with thresholds for spikes, and with the best there are
     variables = stages["trained jointly"] = train_jointly(experiment, workdir, mesh, variables)
-  results = measure(experiment, stages)
+  evaluations = evaluate_stages(experiment, stages)
+  results = results_of(experiment, stages, evaluations)
   if parallel.is_main_host():
     title = f"{experiment.name}, T = {experiment.spiking.time_steps} while tuning"
     tables.write_results(workdir, results, title)
+    if report:
+      report_training(experiment, workdir, stages[results["stage"]], evaluations)
   say(
     f"\n{tables.threshold_table(results)}\n\n{tables.accuracy_table(results)}\n\n"
     f"written to {workdir}: results.json, accuracy.png, metrics.jsonl"
+    f"{', report/index.html' * report}"
   )
   return results
 
@@ -200,23 +209,28 @@ def tune_thresholds(
   return run_in_workdir(phase, lambda: calibrated, experiment, workdir, mesh)
 
 
-def measure(experiment: Experiment, stages: dict[str, Variables]) -> dict[str, Any]:
-  """The reported numbers, the only ones for which the test set is read.
+def evaluate_stages(experiment: Experiment, stages: dict[str, Variables]) -> dict[str, Evaluation]:
+  """Evaluates the network of each stage: the only place where the test set is read.
 
   Args:
     experiment: from `make_experiment`.
-    stages: the variables after each stage, by its name; the last is the network that is reported.
+    stages: the variables after each stage, by its name.
   """
   say(
     f"evaluating on {len(experiment.dataset.test)} test images, T up to "
     f"{experiment.reported.time_steps}"
   )
-  found = {
-    name: tables.summary(
-      evaluate_on_test(experiment, experiment.model, variables, experiment.reference(variables))
-    )
+  return {
+    name: evaluate_on_test(experiment, experiment.model, variables, experiment.reference(variables))
     for name, variables in stages.items()
   }
+
+
+def results_of(
+  experiment: Experiment, stages: dict[str, Variables], evaluations: dict[str, Evaluation]
+) -> dict[str, Any]:
+  """The reported numbers; the last stage is the network that is reported."""
+  found = {name: tables.summary(evaluation) for name, evaluation in evaluations.items()}
   found_thresholds = {name: thresholds(variables) for name, variables in stages.items()}
   *earlier, last = stages
   return {

@@ -56,6 +56,7 @@ def check_workdir(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path
 
 def _checked(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path:
   path = checked_path("workdir", workdir).absolute()
+  check_holds_checkpoints("workdir", path)
   stored = path / CONFIG
   try:
     # Looked at once: another host of the same run may write its config at any moment.
@@ -72,6 +73,15 @@ def _checked(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path:
   elif names - {f"{CONFIG}.partial", _LOCK}:
     raise ValueError(f"workdir {path} is not empty and holds no {CONFIG}: choose another workdir")
   return path
+
+
+def check_holds_checkpoints(what: str, path: pathlib.Path) -> None:
+  """Raises ValueError if Orbax, which takes paths for patterns, could not read checkpoints back."""
+  if "[" in str(path):
+    raise ValueError(
+      f"{what} {path} has a '[' in its path, and checkpoints there could not be read back: choose "
+      "another"
+    )
 
 
 def locked(workdir: pathlib.Path) -> contextlib.AbstractContextManager[None]:

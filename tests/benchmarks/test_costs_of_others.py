@@ -46,7 +46,7 @@ def test_a_figure_that_differs_ends_it_with_status_1(tmp_path, benchmark, monkey
     return {"neurobench": figures, "sinabs": {"conv:2": 5.0}, "logits": logits}
 
   monkeypatch.setattr(benchmark, "counted", counted)
-  monkeypatch.setattr(benchmark, "environment", lambda folder: folder / "bin" / "python")
+  monkeypatch.setattr(benchmark, "environment", lambda folder, steps: folder / "bin" / "python")
   monkeypatch.setattr(benchmark, "NETWORKS", {"plain": benchmark.NETWORKS["plain"]})
   assert benchmark.main([f"--output={tmp_path / 'table'}"]) == 1
   assert "figures differ:\n{'network': 'plain', 'figure': 'footprint'" in capsys.readouterr().err

@@ -2,15 +2,18 @@
 
 import json
 import re
+import zipfile
 
+import jax.export
 import numpy as np
 from running import complaint
 
 import tcljax
 from tcljax.commands import convert
+from tcljax.runs import conversion_run
 
 
-def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys):
+def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys, monkeypatch):
   output = tmp_path / "snn"
   assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={output}"]) == 0
   out = capsys.readouterr().out
@@ -26,13 +29,25 @@ def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys):
   costs = converted["costs"]
   assert costs["images"] == 200 and list(costs["synaptic_operations"]) == list(converted["snn"])
   assert f"{costs['synaptic_operations']['8']:.0f}" in out and "ANN of 8 bits: " in out
+  page = (output / "report" / "index.html").read_text()
+  assert f"{converted['snn']['4']:.2f}\u00a0% after 4 steps" in page
+  assert "Learning curves: they belong to the report of train.py" in page
+  figures = {file.name for file in (output / "report" / "figures").iterdir()}
+  assert {"answers.png", "costs.json", "graph.png", "error_by_layer.json"} <= figures
   network = tcljax.load(output)
   assert network.spiking.time_steps == 4 and network.metadata["dataset"] == "digits"
+  assert network.metadata["class_names"] == list("0123456789")
+  assert network.metadata["input_range"][0] < 0 < network.metadata["input_range"][1]
+  accuracy = network.metadata["accuracy"]
+  assert accuracy["snn"] == converted["snn"] and accuracy["data"] == "digits, the test images"
+  assert f"| 8 | {accuracy['snn']['8']:.2f} |" in (output / "README.md").read_text()
   assert network(np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)
-  # Again into the same place: replaced.
+  # Again into the same place: replaced with its report, of which there is no new one.
+  monkeypatch.setattr(conversion_run, "report_conversion", lambda *_: None)
   argv = ["convert.py", f"--workdir={workdir}", f"--output={output}"]
   assert convert.main([*argv, f"--nir={tmp_path / 'network.nir'}"]) == 0
   assert "written as NIR: " in capsys.readouterr().out
+  assert not (output / "report").exists()
   read = tcljax.from_nir(tmp_path / "network.nir")
   assert read.graph.populations() == network.graph.populations()
   assert read.metadata == network.metadata and read.spiking == network.spiking
@@ -44,3 +59,27 @@ def test_a_file_of_nir_that_cannot_be_is_refused_before_any_work(workdir, tmp_pa
     assert convert.main([*argv, f"--nir={path}"]) == 2
     assert complaint(capsys).startswith(f"convert: --nir='{path}' is no file in a folder")
   assert not (tmp_path / "snn").exists()
+
+
+def test_convert_writes_one_file_too_with_its_figures_beside_it(
+  workdir, tmp_path, capsys, exported
+):
+  output = tmp_path / "snn.tcljax.zip"
+  argv = ["convert.py", f"--workdir={workdir}", f"--output={output}"]
+  (tmp_path / "snn.tcljax").mkdir()
+  (tmp_path / "snn.tcljax" / "thesis.tex").write_text("precious")
+  assert convert.main(argv) == 2
+  assert "snn.tcljax, which holds thesis.tex: choose another path" in complaint(capsys)
+  (tmp_path / "snn.tcljax" / "thesis.tex").unlink()
+  assert convert.main(argv) == 0
+  assert tcljax.load(output).metadata["name"] == "digits"
+  with zipfile.ZipFile(output) as opened:
+    program = jax.export.deserialize(bytearray(opened.read("step.stablehlo")))
+  assert program.platforms == ("cpu", "cuda", "tpu")
+  found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+  assert found == [
+    "snn.tcljax",
+    "snn.tcljax.zip",
+    "snn.tcljax/accuracy.png",
+    "snn.tcljax/results.json",
+  ]

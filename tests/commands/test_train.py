@@ -52,11 +52,16 @@ def test_train_reports(workdir, capsys):
     ("ann", 40),
     ("tuned", 6),
   ]
-  # Run again: nothing is trained, and the report is the same.
+  # Run again: nothing is trained, and the results are the same.
   before = (workdir / "results.json").read_text()
-  assert run_train(workdir) == 0
+  assert run_train(workdir, "--report") == 0
   out = capsys.readouterr().out
   assert "ann: 40 of 40 steps are done already" in out and "40/40" not in out
+  page = (workdir / "report" / "index.html").read_text()
+  assert "digits: training" in page and "report/index.html" in out
+  learned = json.loads((workdir / "report" / "figures" / "learning.json").read_text())
+  assert [record["step"] for record in learned["ann"]] == [10, 20, 30, 40]
+  assert "tune.steps</th><td>6<" in page  # the config
   assert "SNN, tuned %" in out and "act_dense1" in out
   assert (workdir / "results.json").read_text() == before
 

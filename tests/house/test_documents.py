@@ -104,7 +104,7 @@ def only_parse(monkeypatch):
 
   def run(command, prepare):
     flags = command.parse(*{"config", "workdir", "output"}.intersection(command.flags, given))
-    if "config" in command.flags:
+    if "config" in given:
       parse(flags.config)
     if "methods" in command.flags:
       assert set(flags.methods) <= set(METHODS)

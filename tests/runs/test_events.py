@@ -13,6 +13,7 @@ from tcljax.runs import config_forms, experiment
 from tcljax.runs.experiment import make_experiment
 
 EVENTS = f"--config={ROOT / 'configs' / 'event_digits.py'}"
+NO_JOINT = "--config.joint.through="
 SMALL = (
   "--config.model.stages=((4,),(8,))",
   "--config.model.dense=(16,)",
@@ -65,7 +66,7 @@ def test_what_does_not_go_with_frames_is_told(tmp_path, capsys, monkeypatch, fla
 
 
 def test_methods_are_compared_at_the_number_of_frames_alone(tmp_path, capsys):
-  argv = ["tcljax-compare", EVENTS, f"--workdir={tmp_path}", "--time_steps=8,16"]
+  argv = ["tcljax-compare", EVENTS, f"--workdir={tmp_path}", "--time_steps=8,16", NO_JOINT]
   assert compare.main(argv) == 2
   assert "time_steps=8: with snn.encoding='frames' there are as many as frames" in complaint(capsys)
 
@@ -93,5 +94,13 @@ def test_a_run_on_events_ends_in_a_network_of_its_own(tmp_path):
   assert (network.spiking.encoding, network.input_shape) == ("frames", (20, 20, 2))
   assert json.loads((output / "results.json").read_text())["early_exit"]["time_steps"] == 4
   methods = "--methods=maximum,tuned_all"
-  argv = ["compare", EVENTS, f"--workdir={tmp_path / 'all'}", "--time_steps=4", methods, *SMALL]
+  argv = [
+    "compare",
+    EVENTS,
+    f"--workdir={tmp_path / 'all'}",
+    "--time_steps=4",
+    methods,
+    *SMALL,
+    NO_JOINT,
+  ]
   assert compare.main(argv) == 0

@@ -41,6 +41,12 @@ def test_one_run_holds_a_workdir(tmp_path):
   assert [f.name for f in path.iterdir()] == ["config.json"]
 
 
+def test_paths_that_checkpoints_cannot_be_read_back_from_are_refused(tmp_path):
+  """Orbax takes the path for a pattern when it puts the parts of a checkpoint together."""
+  with pytest.raises(ValueError, match=r"workdir .*/a\[1\]/run has a '\[' in its path"):
+    check_workdir(tmp_path / "a[1]" / "run", config_forms.parse(config_forms.base_config()))
+
+
 def test_other_hosts_go_by_what_the_main_one_got(tmp_path, monkeypatch):
   """They take no lock, and end where the main one could not take it."""
   monkeypatch.setattr(parallel, "is_main_host", lambda: False)
