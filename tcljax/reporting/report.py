@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from tcljax.conversion.places import REPORT
 from tcljax.files import write_text, writing
 from tcljax.reporting import page, sections
 from tcljax.reporting.drawing import Drawn, styled, written
 from tcljax.reporting.findings import Findings
 
-FOLDER, _PAGE, _FIGURES = "report", "index.html", "figures"
+PAGE, _FIGURES = "index.html", "figures"
 
 
 def write_report(directory: pathlib.Path, found: Findings) -> pathlib.Path:
@@ -31,7 +32,7 @@ def write_report(directory: pathlib.Path, found: Findings) -> pathlib.Path:
     FileError: if it cannot be written.
   """
   text, figures = made_of(found)
-  folder = directory / FOLDER
+  folder = directory / REPORT
   beside = folder / _FIGURES
   with writing(folder):
     beside.mkdir(parents=True, exist_ok=True)
@@ -43,8 +44,8 @@ def write_report(directory: pathlib.Path, found: Findings) -> pathlib.Path:
     with writing(beside):
       (beside / f"{name}.png").write_bytes(pixels)
       (beside / f"{name}.json").write_text(numbers, encoding="utf-8")
-  write_text(folder / _PAGE, text)
-  return folder / _PAGE
+  write_text(folder / PAGE, text)
+  return folder / PAGE
 
 
 def made_of(found: Findings) -> tuple[str, dict[str, tuple[bytes, str]]]:

@@ -12,7 +12,7 @@ from tcljax.conversion import storage
 from tcljax.conversion.early_exit import answer_early, choose_margin
 from tcljax.conversion.network import SpikingNetwork, convert
 from tcljax.conversion.nir_writing import to_nir
-from tcljax.conversion.places import is_archive, is_report
+from tcljax.conversion.places import REPORT, is_archive, is_report
 from tcljax.data import Examples, evaluation_batches
 from tcljax.distributed import parallel
 from tcljax.evaluation.accuracy import Evaluation
@@ -114,7 +114,8 @@ def convert_and_verify(
     f"{explain(network)}\n\n{len(populations)} populations of neurons: {', '.join(populations)}\n"
     f"\n{tables.accuracy_table(results)}\n{tables.energy_lines(results['costs'])}\n\n"
     f"verified: {output} read back is the same network, to the bit; folding moved the accuracy by "
-    f"at most {moved:.2f} points at any T"
+    f"at most {moved:.2f} points at any T\n"
+    f"report: {figures / REPORT / 'index.html'}"
   )
   if nir is not None:
     say(f"written as NIR: {nir}")
