@@ -17,24 +17,24 @@ _LAYERS = (
 )
 # What a layer itself adds to the error, by `Diagnosis`.
 CAUSES = tuple(part for part in PARTS if part != "inherited")
-_WORDS = {
-  "pooling": (
+_WORDS = dict(
+  pooling=(
     "a maximum inside the model sees currents that vary",
     "give the pooling to the activation, max_pool=",
   ),
-  "clipping": (
+  clipping=(
     "activations are cut off at the threshold",
     "raise the thresholds: tune with more steps, or calibrate by a larger percentile",
   ),
-  "quantization": (
+  quantization=(
     "so few time steps have too few levels",
     "simulate more time steps, or tune for these",
   ),
-  "unevenness": (
+  unevenness=(
     "spikes come too early or too late",
     "tune with more steps, or simulate more time steps",
   ),
-}
+)
 _CLOSE, _NEAR = 0.5, 2.0  # points of accuracy
 
 

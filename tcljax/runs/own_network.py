@@ -52,7 +52,7 @@ def check(config: RunConfig, network: str) -> Place:
     ValueError: if there is no such file.
   """
   place = place_of(network)
-  if config.snn.readout != "membrane":
+  if config.snn.readout == "rate":
     raise ConfigError(
       f"snn.readout={config.snn.readout!r} is for the config's model: choose 'membrane'"
     )
