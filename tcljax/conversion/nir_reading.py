@@ -14,6 +14,7 @@ from tcljax.conversion.nir_layers import Reader
 from tcljax.conversion.strict_json import from_json
 from tcljax.files import checked_path
 from tcljax.frameworks.importing import framework
+from tcljax.maths.neurons import Neuron
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 
 if TYPE_CHECKING:
@@ -99,12 +100,13 @@ def _spiking(said: Mapping[str, Any]) -> SpikingConfig:
       "the graph does not say how its neurons are reset, which NIR has no words for: give "
       "spiking=tcljax.SpikingConfig(time_steps=32, neuron=tcljax.Neuron(reset='soft'))"
     )
+  reset: Any = str(said["reset"])  # whatever it is, which Neuron checks
   try:
     return SpikingConfig(
       time_steps=int(said.get("time_steps", SpikingConfig.time_steps)),
       delay=int(said.get("delay", 0)),
       encoding=str(said.get("encoding", "constant")),
-      neuron={"reset": str(said["reset"])},  # pyright: ignore[reportArgumentType]
+      neuron=Neuron(reset),
     )
   except (OverflowError, TypeError, ValueError) as error:
     raise ValueError(f"the graph's metadata cannot be used: {error}: give spiking") from error

@@ -6,7 +6,7 @@ import inspect
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -115,8 +115,9 @@ def _required(function: Callable[..., Any]) -> list[str]:
 
 def _imported(path: pathlib.Path) -> ModuleType:
   loader = SourceFileLoader(_MODULE, str(path))  # whatever the name of the file ends with
-  spec = importlib.util.spec_from_file_location(_MODULE, path, loader=loader)
-  module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type] as there is a loader
+  spec = ModuleSpec(_MODULE, loader, origin=str(path))
+  spec.has_location = True  # so that the module knows its __file__
+  module = importlib.util.module_from_spec(spec)
   sys.modules[_MODULE] = module
   loader.exec_module(module)
   return module
