@@ -20,8 +20,8 @@ from tcljax.data.records import Records, check_file, check_shards, damaged, one_
 
 _INFO, _FEATURES = "dataset_info.json", "features.json"
 # Beyond any set; a network with so many outputs could not be made.
-_MOST_LETTERS = 2**20  # of all names of classes; a set of 22,000 classes has a third
 _MOST_CLASSES = 1_000_000
+_MOST_LETTERS = 2**20  # of all names of classes; a set of 22,000 classes has a third
 # What has to be fetched by hand, behind a registration, before a set can be prepared.
 _BY_HAND = {"imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")}
 

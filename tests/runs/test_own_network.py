@@ -14,12 +14,14 @@ from tcljax.data import Dataset, Split
 from tcljax.runs import config_forms, conversion_run, own_network, user_file
 
 NETWORKS = """
+import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tcljax
 import beside
 
+assert pathlib.Path(__file__).with_name("beside.py").is_file()  # as weights may lie there
 rng = np.random.default_rng(0)
 W = [rng.normal(size=size).astype(np.float32) / 4 for size in ((64, 8), (8, 10))]
 KERNEL = rng.normal(size=(4, 1, 3, 3)).astype(np.float32)
@@ -112,7 +114,7 @@ def test_it_is_calibrated_tuned_converted_and_measured(file, tmp_path, capsys, m
   assert "own.py:network takes the place of the config's model: pretrained and the sections" in out
   assert re.search(r"own.py:network, as ANN: \S+ % of 64 training images; are the config's", out)
   assert "tuned: 2 of 2 steps are done already" in out  # by the run that failed
-  assert re.search(r"dot_general +affine +own.py:14 +.*dense:1", out)
+  assert re.search(r"dot_general +affine +own.py:16 +.*dense:1", out)
   assert re.search(r"softmax", out) and "verified" in out and "ANN of 8 bits" in out
   assert not [*tmp_path.glob(".snn*")]
   results = json.loads((output / "results.json").read_text())
@@ -162,9 +164,9 @@ def test_channels_come_first(rng):
     ("two", "--network: it takes 2 inputs, and the images of .digits. are one: "),
     ("seven", r"--network: its output for a batch has shape \(batch, 7\), and .digits. has 10 c"),
     ("other_size", r"--network: it takes inputs of shape \(32,\), and the images of .digits. are"),
-    ("unconvertible", r"--network=own.py:unconvertible: the model applies `tanh` \(own.py:46\)"),
-    ("fails", r"--network=own.py:fails fails \(own.py:50\): KeyError: 'weights'"),
-    ("ends", r"--network=own.py:ends fails \(own.py:54\): SystemExit: 3"),
+    ("unconvertible", r"--network=own.py:unconvertible: the model applies `tanh` \(own.py:48\)"),
+    ("fails", r"--network=own.py:fails fails \(own.py:52\): KeyError: 'weights'"),
+    ("ends", r"--network=own.py:ends fails \(own.py:56\): SystemExit: 3"),
     ("nothing", "--network=own.py:nothing gives None: let it return what tcljax.trace"),
     ("dense", r"--network=own.py:dense takes arguments \(x\): name a function without any"),
     ("W", "--network=own.py:W: the file has no function 'W'; its functions are dense, network,"),
