@@ -159,6 +159,7 @@ class Command:
       if self._is_process:
         self.hold(stopping.watching(self.name))
         sys.excepthook = _of_the_main_thread
+        sys.unraisablehook = _unraisable_of_the_main_thread
       try:
         status = self._run(prepare)
         sys.stdout.flush()
@@ -251,6 +252,12 @@ def _of_the_main_thread(*error: Any) -> None:
   """Shows what nobody has caught, but for what TensorStore's threads say after a failed write."""
   if threading.current_thread() is threading.main_thread():
     sys.__excepthook__(*error)
+
+
+def _unraisable_of_the_main_thread(unraisable: Any) -> None:
+  """Shows what could not be raised, but for what TensorStore's threads say after a failed write."""
+  if threading.current_thread() is threading.main_thread():
+    sys.__unraisablehook__(unraisable)
 
 
 def _write_to_nowhere() -> None:

@@ -146,6 +146,37 @@ def test_a_limit_of_a_files_size_is_told_in_one_line(tmp_path, limit):
   assert run_train(run, EVERY_STEP, "--config.train.steps=6") == 0
 
 
+_FAILING_BEYOND_REACH = """
+import threading
+from tcljax.commands.arguments import Command
+
+class Failing:
+  def __del__(self):
+    raise RuntimeError(threading.current_thread().name)
+
+def let_go():
+  Failing()
+
+def work():
+  thread = threading.Thread(target=let_go, name="of TensorStore")
+  thread.start()
+  thread.join()
+  let_go()
+  raise ValueError("the one line") from OSError()
+
+raise SystemExit(Command("train", None, None).run(lambda: work))
+"""
+
+
+def test_what_other_threads_cannot_raise_is_not_told():
+  """TensorStore's threads find no event loop any more after a failed write."""
+  done = subprocess.run(
+    [sys.executable, "-c", _FAILING_BEYOND_REACH], capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 2 and done.stderr.endswith("train: the one line\n"), done.stderr
+  assert "RuntimeError: MainThread" in done.stderr and "TensorStore" not in done.stderr
+
+
 @pytest.fixture
 def to_be_tuned(workdir, tmp_path):
   """A run that lacks its last steps and its report."""
