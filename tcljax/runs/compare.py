@@ -27,13 +27,16 @@ from tcljax.reporting.progress import say
 from tcljax.runs import stages
 from tcljax.runs.config import ConfigError, RunConfig, named
 from tcljax.runs.experiment import Experiment, with_time_steps
+from tcljax.training.calibration import DELIVERED
 
 # One set of thresholds for every T, as published: a threshold for each layer, potentials that start
 # at zero.
 _FIXED = ("maximum", "percentile")
-LEAST_SQUARES, TUNED_EACH, TUNED_ALL = "least_squares", "tuned", "tuned_all"
+# Thresholds for each channel and T, without training.
+_CALIBRATED = ("least_squares", DELIVERED)
+TUNED_EACH, TUNED_ALL = "tuned", "tuned_all"
 QUANTIZED_EACH, QUANTIZED_ALL = "quantized", "quantized_all"
-METHODS = (*_FIXED, LEAST_SQUARES, TUNED_EACH, TUNED_ALL, QUANTIZED_EACH, QUANTIZED_ALL)
+METHODS = (*_FIXED, *_CALIBRATED, TUNED_EACH, TUNED_ALL, QUANTIZED_EACH, QUANTIZED_ALL)
 _DIAGNOSED = 512  # images
 
 
@@ -132,11 +135,13 @@ def compare(
     if method in _FIXED and (lacking := ledger.lacking(method, time_steps)):
       thresholds = stages.calibrate_by(method, longest, variables, per_channel=False, v_init=0.0)
       ledger.add(method, _measure(longest, thresholds, lacking))
-  if LEAST_SQUARES in methods:
-    for t in ledger.lacking(LEAST_SQUARES, time_steps):
+  for method in _CALIBRATED:
+    for t in ledger.lacking(method, time_steps) if method in methods else ():
       one = experiment.with_time_steps(t)
-      thresholds = stages.calibrate_by(LEAST_SQUARES, one, variables, per_channel=True, v_init=0.5)
-      ledger.add(LEAST_SQUARES, _measure(one, thresholds, [t]))
+      # What chooses initial potentials itself has their instalments too.
+      instalments = one.tune.instalments if method == DELIVERED else 1
+      thresholds = stages.calibrate_by(method, one, variables, True, 0.5, instalments)
+      ledger.add(method, _measure(one, thresholds, [t]))
   if {TUNED_EACH, QUANTIZED_EACH} & set(methods):
     for t in time_steps:
       one = experiment.with_time_steps(t)

@@ -238,7 +238,7 @@ class TuneConfig:
   """Calibration, and phase 2: the thresholds.
 
   Attributes:
-    calibration: least_squares, percentile or maximum.
+    calibration: least_squares, delivered, percentile or maximum.
     percentile: of the activations, for that method.
     per_channel: one threshold a channel, else one a layer.
     images: number of training images to calibrate on.

@@ -46,8 +46,10 @@ from tcljax.maths.histogram import (
 from tcljax.maths.inputs import as_floats
 from tcljax.maths.trees import Tree, count, without_batch
 from tcljax.simulation.settings import SpikingConfig, check_spiking
+from tcljax.training.delivered import EXAMPLES, for_delivered_currents
 
-METHODS = ("percentile", "maximum", "least_squares")
+DELIVERED = "delivered"
+METHODS = ("percentile", "maximum", "least_squares", DELIVERED)
 
 
 class _Observed(Activation):
@@ -99,8 +101,9 @@ def calibrate(
 
   One pass; memory does not grow with the number of batches (`tcljax.maths.histogram`).
 
-  The defaults are a start for `tcljax.tune`. At few steps and without tuning, `v_init=0.5` with
-  `instalments=1` is better (benchmarks/results/defaults.md).
+  The defaults are a start for `tcljax.tune`. Without tuning, method="delivered" is better, by far
+  in deep networks at few steps; it takes minutes. Of the others `v_init=0.5` with `instalments=1`
+  is then better (benchmarks/results/defaults.md).
 
   Args:
     model: a network with a field `act`.
@@ -112,7 +115,10 @@ def calibrate(
     spiking: the simulation that the thresholds are for; "least_squares" knows its T.
     method: the threshold of "least_squares" error of the T-step quantized activation, the
       "percentile" of the activations (Rueckauer et al., 2017), or their "maximum" (Diehl et al.,
-      2015). A percentile that is zero (a layer seldom active) becomes the maximum.
+      2015). A percentile that is zero (a layer seldom active) becomes the maximum. "delivered"
+      starts with "least_squares" and goes through the layers once more: each takes the threshold
+      and initial potential with the least squared error of its T-step firing rates, on the currents
+      that the spiking layers before it deliver (`training.delivered`), on up to 256 inputs.
     percentile: in (0, 100), for method="percentile".
     per_channel: one threshold a channel (the last axis) instead of one a layer. A channel that
       never was active takes the threshold of its whole layer, and a layer that never was the
@@ -120,10 +126,11 @@ def calibrate(
       negative numbers. `tcljax.diagnose` tells which ones are `dead`.
     v_init: initial membrane potential as a fraction of the threshold, or each of its parts. One
       half in one part rounds to nearest, the best for a constant current; less waits for more of a
-      current that varies.
+      current that varies. "delivered" chooses it.
     instalments: S: `v_init` gets parts that are added before each of the first S steps, see
       `clipping.instalments`; every part starts at the given value. Neurons can then wait at first
-      and still round to nearest in the end, which is worth most at few steps.
+      and still round to nearest in the end, which is worth most at few steps. "delivered" uses two
+      of them: the first, and one at half of the steps.
 
   Returns:
     The variables with the collection `clipping`: for each activation `raw_threshold` and
@@ -153,6 +160,20 @@ def calibrate(
   check_calibration(method, percentile, v_init, instalments)
   check_batches(batches)
   check_variables(variables)
+  if method == DELIVERED:
+    kept: list[Any] = []
+    first = calibrate(
+      model,
+      variables,
+      _remembered(batches, spiking, kept),
+      spiking,
+      per_channel=per_channel,
+      v_init=0.5,
+      instalments=1,
+    )
+    axis = int(spiking.encoding == "frames")
+    examples = jax.tree.map(lambda *parts: np.concatenate(parts, axis), *kept)
+    return for_delivered_currents(model, first, examples, spiking, per_channel, instalments)
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
 
   @functools.partial(jax.jit, compiler_options=xla_options.saving_memory())
@@ -225,6 +246,17 @@ def calibrate(
     tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)
     found[path] = new_thresholds(clipping.raw_from_threshold(tau), v_init, instalments)
   return with_thresholds(variables, found)
+
+
+def _remembered(batches: Iterable[Any], spiking: SpikingConfig, kept: list[Any]) -> Iterable[Any]:
+  """The batches, of which the first `delivered.EXAMPLES` are kept as they are simulated."""
+  for batch in batches:
+    batch = as_simulated("batches", batch, spiking.encoding, spiking.time_steps)
+    lacking = EXAMPLES - sum(count(of_one_step(one, spiking.encoding)) for one in kept)
+    if lacking > 0:
+      part = (slice(None),) * (spiking.encoding == "frames") + (slice(lacking),)
+      kept.append(jax.tree.map(lambda a, part=part: a[part], as_floats("batches", batch)))
+    yield batch
 
 
 def _answers_alike(

@@ -1,0 +1,223 @@
+"""Thresholds chosen layer by layer, for the currents that spikes really bring.
+
+Other methods set the thresholds of a layer as if the layers before it passed on what they do in the
+ANN. In a deep network they do not: each layer adds an error of its own, and the next layer is given
+the errors of all. Here a layer is set from the currents that the spiking layers before it deliver,
+so that its firing rates come as near as they can to the activations of the ANN. Li et al. (ICML
+2021) correct biases and initial potentials in this way. That takes no gradient.
+"""
+
+import functools
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tcljax.layers.activations import Activation, with_activation
+from tcljax.layers.collections import (
+  CLIPPING,
+  MEMBRANE,
+  Path,
+  Thresholds,
+  Variables,
+  thresholds_by_path,
+  with_thresholds,
+  without,
+)
+from tcljax.layers.integrate_and_fire import IF
+from tcljax.maths import clipping, max_pooling
+from tcljax.maths.encoding import constant_input, inputs_of_steps, of_one_step
+from tcljax.maths.max_pooling import CURRENTS, SPIKES
+from tcljax.maths.neurons import integrate
+from tcljax.maths.trees import Tree, count, without_batch
+from tcljax.simulation.settings import SpikingConfig
+from tcljax.simulation.time_loop import count_neurons
+
+EXAMPLES = 256  # the most that thresholds are chosen on
+_SAMPLED = 4096  # neurons of a channel whose rates are compared, of each batch
+_LARGEST = 2**27  # currents of one layer that are held at a time: half a GiB
+# What is tried: thresholds as powers of two times the first ones, initial potentials, and how much
+# of these is held back until half of the steps are over, both as fractions of the threshold. The
+# nearest to the first thresholds come first, as they win where all are equally good.
+_CANDIDATES = sorted(
+  itertools.product(
+    np.linspace(-1.5, 0.75, 10), (-0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.5), (0, 0.5, 1)
+  ),
+  key=lambda tried: abs(tried[0]) + abs(tried[1] - 0.5) + tried[2],
+)
+
+
+class _Delivered(Activation):
+  """`IF` whose thresholds are chosen when its currents arrive, beside the ANN's activation.
+
+  Takes currents of T steps, step-major, and after them the ANN's pre-activations, [(T+1)*B, ...];
+  passes on spikes of height tau, and after them the ANN's activations.
+
+  Attributes:
+    search: chooses the thresholds.
+  """
+
+  search: Any = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    search = self.search
+    currents, given = jnp.split(x, [len(x) // (search.time_steps + 1) * search.time_steps])
+    activations = self.activate(self.pooled(given, CURRENTS))
+    unfolded = currents.reshape(search.time_steps, -1, *currents.shape[1:])
+    if self.max_pool is not None and self.pools(CURRENTS):
+      sums = jnp.zeros(unfolded.shape[1:], jnp.float32)
+      unfolded, _ = max_pooling.running_maximum(unfolded.astype(jnp.float32), sums, self.max_pool)
+    held = search.choose(self.path, unfolded, activations, self.bound)
+    neurons = IF(
+      max_pool=self.max_pool,
+      bound=self.bound,
+      chunk=search.time_steps,
+      neuron=search.neuron,
+      name="neurons",
+      parent=None,
+    )
+    spikes = _fired(neurons, with_thresholds({}, {(): held}), currents)
+    return jnp.concatenate([spikes, self.pooled(activations, SPIKES).astype(spikes.dtype)])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fired(neurons: IF, variables: Variables, currents: jax.Array) -> jax.Array:
+  """What neurons pass on from rest; compiled once for all layers of one shape."""
+  _, state = neurons.apply(variables, currents, mutable=[MEMBRANE])
+  return neurons.apply({**variables, **state}, currents, mutable=[MEMBRANE])[0]
+
+
+@functools.partial(jax.jit, static_argnames="neuron")
+def _errors(currents, activations, taus, parts, neuron):
+  """Sums of squares of rate * tau - activation of each candidate, [G, C].
+
+  Args:
+    currents: [T, N, C].
+    activations: of the ANN, [N, C].
+    taus: thresholds, [G, C].
+    parts: of the initial potential as fractions of tau, added before each step, [G, T].
+    neuron: how it fires.
+  """
+
+  def of(candidate):
+    tau, charges = candidate[0][None], candidate[1][:, None, None] * candidate[0][None, None]
+    spikes, _ = integrate(currents + charges, jnp.zeros_like(tau), tau, neuron)
+    return jnp.square(spikes.mean(axis=0) * tau - activations).sum(axis=0)
+
+  return jax.lax.map(of, (taus, parts))
+
+
+class _Search:
+  """The errors of all candidates so far, over the batches.
+
+  Args:
+    first: thresholds that the candidates are multiples of.
+    spiking: how to simulate.
+    per_channel: whether each channel has its own.
+    instalments: in how many parts the initial potential comes; where there are several, some of it
+      may be held back until half of the steps are over.
+  """
+
+  def __init__(
+    self,
+    first: Mapping[Path, Thresholds],
+    spiking: SpikingConfig,
+    per_channel: bool,
+    instalments: int,
+  ) -> None:
+    self.first, self.per_channel, self.instalments = first, per_channel, instalments
+    self.time_steps, self.neuron = spiking.time_steps, spiking.neuron
+    self.held_until = min(spiking.time_steps // 2, instalments - 1)
+    tried = [one for one in _CANDIDATES if self.held_until or not one[2]]
+    powers, potentials, held = np.asarray(tried, np.float32).T
+    self.factors = 2**powers
+    self.parts = np.zeros((len(tried), self.held_until + 1), np.float32)
+    self.parts[:, 0] = potentials - held
+    self.parts[:, self.held_until] += held
+    self.chosen: dict[Path, Thresholds] = {}
+    self._errors: dict[Path, np.ndarray] = {}
+    self._random = np.random.default_rng(0)
+
+  def choose(
+    self, path: Path, currents: jax.Array, activations: jax.Array, bound: float | None
+  ) -> Thresholds:
+    """The best thresholds of an activation on all batches up to this one.
+
+    Args:
+      path: of the activation.
+      currents: what its neurons are given, [T, B, ..., C].
+      activations: what it is in the ANN, [B, ..., C].
+      bound: its own upper limit; None for none.
+    """
+    channels = activations.shape[-1]
+    activations = activations.reshape(-1, channels)
+    taken = self._random.permutation(len(activations))[:_SAMPLED]
+    sampled = currents.reshape(self.time_steps, -1, channels)[:, taken].astype(jnp.float32)
+    tau = np.broadcast_to(np.asarray(self.first[path].tau), channels)
+    taus = np.minimum(self.factors[:, None] * tau, np.inf if bound is None else bound)
+    given = jnp.zeros((len(taus), self.time_steps)).at[:, : self.parts.shape[1]].set(self.parts)
+    wanted = activations[taken].astype(jnp.float32)
+    errors = np.asarray(_errors(sampled, wanted, taus, given, self.neuron), np.float64)
+    self._errors[path] = errors = self._errors.get(path, 0.0) + errors
+    if not self.per_channel:
+      taus, errors = taus[:, 0], errors.sum(axis=1)
+    best = errors.argmin(axis=0)
+    raw = clipping.raw_from_threshold(np.take_along_axis(taus, best[None], axis=0)[0])
+    self.chosen[path] = Thresholds(raw, self._v_init(best))
+    return self.chosen[path]
+
+  def _v_init(self, best: np.ndarray) -> jax.Array:
+    """What the collection `clipping` holds of the candidates of these numbers, [] or [C]."""
+    if self.instalments == 1:
+      return jnp.asarray(self.parts[best, 0])
+    v_init = np.zeros((self.instalments, *best.shape), np.float32)
+    v_init[: self.held_until + 1] = np.moveaxis(self.parts[best], -1, 0)
+    v_init[1:] *= self.instalments  # `clipping.instalments` divides by it
+    return jnp.asarray(v_init)
+
+
+def for_delivered_currents(
+  model: nn.Module,
+  variables: Variables,
+  examples: Tree,
+  spiking: SpikingConfig,
+  per_channel: bool,
+  instalments: int,
+) -> Variables:
+  """Thresholds and initial potentials with the least squared error of the firing rates.
+
+  One pass over the layers: each tries multiples of its first threshold and initial potentials on
+  the currents that arrive, and passes on the spikes of the best. Where memory is too small for all
+  examples at once, there is a pass for each part of them, and the errors of all parts so far count.
+
+  Args:
+    model: a network with a field `act`.
+    variables: its variables with first thresholds.
+    examples: inputs, [B, ...], in floating point; of encoding="frames" [T, B, ...].
+    spiking: the simulation that the thresholds are for.
+    per_channel: whether each channel has its own.
+    instalments: in how many parts the initial potential comes.
+
+  Returns:
+    The variables with other thresholds.
+  """
+  search = _Search(thresholds_by_path(variables), spiking, per_channel, instalments)
+  network = with_activation(model, functools.partial(_Delivered, search=search))
+  weights = without(variables, CLIPPING)
+  axis = int(spiking.encoding == "frames")
+  one = of_one_step(examples, spiking.encoding)
+  neurons = count_neurons(model, variables, without_batch(one))
+  largest = max(1, _LARGEST // (max(neurons.values()) * (spiking.time_steps + 1)))
+  keys, begin = jax.random.split(jax.random.key(0), count(one)), jnp.zeros((), jnp.int32)
+  for start in range(0, count(one), largest):
+    part = slice(start, start + largest)
+    x = jax.tree.map(lambda a, part=part: a[(slice(None),) * axis + (part,)], examples)
+    steps = inputs_of_steps(x, keys[part], begin, spiking.time_steps, spiking.encoding)
+    mean = constant_input(x, spiking.encoding, time_axis=0)
+    network.apply(weights, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), steps, mean))
+  return with_thresholds(variables, search.chosen)

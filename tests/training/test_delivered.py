@@ -1,0 +1,200 @@
+"""Thresholds chosen layer by layer, on the currents that the spiking layers before deliver."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import networks
+import numpy as np
+import pytest
+from graphs import alive
+
+import tcljax
+from tcljax.layers.activations import ReLU
+from tcljax.training import delivered
+
+
+class Chain(nn.Module):
+  """Layers one after the other, each of which mixes all channels."""
+
+  depth: int = 12
+  act: Any = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    for i in range(self.depth):
+      x = self.act(name=f"act{i}")(nn.Dense(16)(x) + (x if i else 0.0))
+    return nn.Dense(5)(x)
+
+
+@pytest.fixture(scope="module")
+def chain():
+  images = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+  return Chain(), Chain().init(jax.random.key(0), images), images
+
+
+def calibrated(model, variables, images, spiking, **options):
+  return tcljax.calibrate(model, variables, [images], spiking, method="delivered", **options)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+  """The mean current of each activation when its thresholds were chosen, by its path."""
+  found, choose = {}, delivered._Search.choose
+
+  def remember(search, path, currents, activations, bound):
+    found["/".join(path)] = np.asarray(currents.mean(axis=0)), np.asarray(activations)
+    return choose(search, path, currents, activations, bound)
+
+  monkeypatch.setattr(delivered._Search, "choose", remember)
+  return found
+
+
+class Blocks(nn.Module):
+  """Residual blocks, through which errors of all layers before are handed on."""
+
+  act: Any = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    for i in range(4):
+      branch = self.act(name=f"inner{i}")(nn.Conv(8, (3, 3))(x))
+      branch = nn.Conv(8, (3, 3))(branch)
+      x = self.act(name=f"outer{i}")(branch + (x if i else 0.0))
+    return nn.Dense(5)(x.mean((1, 2)))
+
+
+def test_a_deep_network_loses_less():
+  images = np.random.default_rng(0).normal(size=(96, 8, 8, 3)).astype(np.float32)
+  model, spiking = Blocks(), tcljax.SpikingConfig(8)
+  variables = model.init(jax.random.key(0), images)
+  wanted = model.apply(variables, images[64:])
+
+  def error(**options):
+    found = tcljax.calibrate(model, variables, [images[:64]], spiking, **options)
+    logits = tcljax.simulate(model, found, images[64:], spiking).logits
+    return float(jnp.linalg.norm(logits - wanted))
+
+  before = error(method="least_squares", v_init=0.5, instalments=1)
+  assert error(method="delivered") < 0.6 * before
+
+
+@pytest.mark.parametrize("neuron", [{}, {"reset": "hard"}])
+def test_the_first_layer_takes_the_best_of_all(chain, neuron):
+  """Tried one by one, channel by channel, by steps of single neurons."""
+  model, variables, images = chain
+  spiking = tcljax.SpikingConfig(4, neuron=neuron)
+  start = tcljax.calibrate(
+    model, variables, [images[:64]], spiking, method="least_squares", v_init=0.5, instalments=1
+  )
+  found = calibrated(model, variables, images[:64], spiking, instalments=3)["clipping"]["act0"]
+  dense = variables["params"]["Dense_0"]
+  current = images[:64] @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])
+  for channel, first in enumerate(tcljax.thresholds(start)["act0"]):
+    errors = []
+    for power, potential, held in delivered._CANDIDATES:
+      tau = 2**power * first
+      v, spikes = np.full(64, potential - held) * tau, np.zeros(64)
+      for step in range(4):
+        v = v + current[:, channel] + (held * tau if step == 2 else 0)
+        fires = v >= tau
+        spikes += fires
+        v = np.where(fires, v - tau if spiking.neuron.reset == "soft" else 0, v)
+      activation = np.maximum(current[:, channel], 0)
+      errors.append(np.square(spikes * tau / 4 - activation).sum())
+    power, potential, held = delivered._CANDIDATES[int(np.argmin(errors))]
+    tau = float(tcljax.threshold_from_raw(found["raw_threshold"][channel]))
+    np.testing.assert_allclose(tau, 2**power * first, rtol=1e-5)
+    parts = [potential - held, 0.0, 3 * held]  # later ones are divided by their number, 3
+    np.testing.assert_allclose(found["v_init"][:, channel], parts, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoding", ["constant", "frames"])
+def test_the_currents_are_those_of_the_simulation(seen, encoding):
+  """Of every operation: with the thresholds that were chosen, neurons are given what was seen."""
+  images = np.random.default_rng(0).normal(size=(6, *networks.SHAPE)).astype(np.float32)
+  with pytest.warns(UserWarning, match="max_pool"):
+    model, variables = networks.Everything(), alive(networks.Everything(), images)
+    spiking = tcljax.SpikingConfig(4, encoding=encoding)
+    if encoding == "frames":
+      images = np.stack([images, 0.5 * images, -images, 2 * images])
+    found = calibrated(model, variables, images, spiking)
+  simulated = tcljax.simulate(model, found, images, spiking, rates=True)
+  for name, (current, _) in seen.items():
+    np.testing.assert_allclose(
+      simulated.rates[name]["current"], current, rtol=1e-4, atol=1e-5, err_msg=name
+    )
+  assert len(seen) == 5
+
+
+def test_poisson_input(chain):
+  """Its spikes have the height of the largest magnitude, and thresholds are set for them."""
+  model, variables, images = chain
+  spiking = tcljax.SpikingConfig(16, encoding="poisson")
+  keys = jax.random.split(jax.random.key(1), 200)
+  wanted = model.apply(variables, images[200:])
+
+  def error(**options):
+    found = tcljax.calibrate(model, variables, [images[:200]], spiking, **options)
+    logits = tcljax.simulate(model, found, images[200:], spiking, keys=keys).logits
+    return float(jnp.linalg.norm(logits - wanted) / jnp.linalg.norm(wanted))
+
+  assert error(method="delivered") < 0.9 * error(v_init=0.5, instalments=1)
+
+
+def test_examples_in_parts(chain, monkeypatch):
+  """As memory asks for it: each part adds to the errors, and the thresholds are nearly the same."""
+  model, variables, images = chain
+  spiking = tcljax.SpikingConfig(4)
+  whole = calibrated(model, variables, images[:200], spiking)
+  monkeypatch.setattr(delivered, "_LARGEST", 5 * 16 * 100)
+  applied, apply = [], Chain.apply
+  monkeypatch.setattr(
+    Chain,
+    "apply",
+    lambda self, held, x, **more: applied.append(len(x)) or apply(self, held, x, **more),
+  )
+  parts = calibrated(model, variables, images[:200], spiking)
+  assert applied[-2:] == [500, 500]
+  first, other = (tcljax.thresholds(found)["act0"] for found in (whole, parts))
+  np.testing.assert_array_equal(first, other)  # nothing comes before it
+
+
+def test_one_for_each_layer(chain):
+  model, variables, images = chain
+  found = calibrated(
+    model, variables, images, tcljax.SpikingConfig(4), per_channel=False, instalments=1
+  )
+  assert {a.shape for a in jax.tree.leaves(found["clipping"])} == {()}
+
+
+def test_what_never_is_active_keeps_its_first_threshold():
+  """All candidates are equally good there; the lowest would fire on other images."""
+
+  class Dead(nn.Module):
+    act: Any = ReLU
+
+    @nn.compact
+    def __call__(self, x):
+      return self.act(name="only")(x * jnp.array([[1.0, -1.0]]))
+
+  x = np.random.default_rng(0).uniform(0, 1, (64, 2)).astype(np.float32)
+  found = calibrated(Dead(), {}, x, tcljax.SpikingConfig(4))
+  first = tcljax.calibrate(Dead(), {}, [x], tcljax.SpikingConfig(4), v_init=0.5)
+  np.testing.assert_allclose(
+    tcljax.thresholds(found)["only"][1], tcljax.thresholds(first)["only"][1], rtol=1e-6
+  )
+  np.testing.assert_array_equal(found["clipping"]["only"]["v_init"][:, 1], [0.5] + 7 * [0.0])
+
+
+def test_no_more_than_so_many_examples(chain, seen):
+  model, variables, images = chain
+  tcljax.calibrate(
+    model,
+    variables,
+    np.split(images, 4),
+    tcljax.SpikingConfig(2),
+    method="delivered",
+  )
+  assert len(seen["act0"][1]) == delivered.EXAMPLES == 256
