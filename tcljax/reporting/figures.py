@@ -177,6 +177,9 @@ def learning(records: Sequence[Mapping[str, Any]]) -> Drawn:
       axes.plot(steps, values, color=color, marker="o" if len(steps) < 12 else "", markersize=3)
       axes.set_title(f"{label(phase)}: {key}{unit}")
       axes.locator_params(axis="x", nbins=4)
+      if key == "accuracy":  # of which there is no more, where a flat curve would have room for it
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, min(high, 100 + 0.05 * (100 - low)))
   for axes in rows[-1]:
     axes.set_xlabel("optimizer step")
   data = {phase: [dict(record) for record in found] for phase, found in phases.items()}

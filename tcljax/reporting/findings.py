@@ -24,15 +24,17 @@ class Findings:
     evaluation: on these images.
     thresholds: of each activation, of its channels or of the layer.
     class_names: of its classes; empty for numbers.
-    network: the converted one.
+    network: the converted one; of a run whose network cannot be converted there is none, and with
+      it no operations, costs, portrait and images.
+    unconverted: why it cannot be.
     operations: what became of each operation of its model, `tcljax.explain`.
     costs: of the network.
     portrait: of the network, on the first of the images.
     images: those of the portrait, as they are stored.
     labels: their class numbers.
-    margin: from which early exit lets an image go; None where it is not known.
+    margin: from which early exit lets an image go; None where answers are no classes.
     earlier: accuracy by T after the earlier stages of a run, by their names.
-    records: of its training, lines of metrics.jsonl.
+    records: of a run of training, lines of metrics.jsonl; None where no run is told of.
     made: how it was made: by title, what stands there by name.
   """
 
@@ -43,6 +45,7 @@ class Findings:
   thresholds: Mapping[str, np.ndarray]
   class_names: Sequence[str] = ()
   network: SpikingNetwork | None = None
+  unconverted: str = ""
   operations: str = ""
   costs: Costs | None = None
   portrait: Portrait | None = None
@@ -50,7 +53,7 @@ class Findings:
   labels: np.ndarray | None = None
   margin: float | None = None
   earlier: Mapping[str, Mapping[int, float]] = dataclasses.field(default_factory=dict)
-  records: Sequence[Mapping[str, Any]] = ()
+  records: Sequence[Mapping[str, Any]] | None = None
   made: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
   @property

@@ -67,7 +67,7 @@ def rates_against_activations(portrait: Portrait) -> Drawn:
     axes.fill_between(middle, low, high, color=SKY, alpha=0.45, linewidth=0)
     axes.plot(middle, half, color=BLUE, marker="o", markersize=2.5, linewidth=1.3)
     axes.set_title(label(name, 20), fontsize=8, pad=3)
-    axes.set(xlim=(0, _LIMIT), ylim=(0, 1.05), xticks=(0, 0.5, 1, 1.5), yticks=(0, 0.5, 1))
+    axes.set(xlim=(0, _LIMIT), ylim=(0, 1.05), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     axes.tick_params(labelsize=8)
     columns = {"activation": middle, "rate_10": low, "rate_50": half, "rate_90": high}
     data[name] = {key: column.tolist() for key, column in columns.items()}

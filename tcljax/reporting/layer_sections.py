@@ -12,8 +12,8 @@ from tcljax.reporting.page import Draw, LeftOut, Section
 
 def error(found: Findings, draw: Draw) -> Section:
   """Where the error comes from."""
-  if found.portrait is None:
-    raise LeftOut("it belongs to the report of convert.py, which looks at each layer")
+  if found.network is None or found.portrait is None:
+    raise LeftOut(found.unconverted)
   if not found.portrait.diagnosis:
     raise LeftOut("Poisson input has no error of its layers alone, as it is random itself")
   losses = verdicts.losses(found.portrait.diagnosis)
@@ -24,8 +24,8 @@ def error(found: Findings, draw: Draw) -> Section:
     f"before it is not counted again. Measured at T = {found.portrait.time_steps} on "
     f"{found.portrait.images} images."
   )
-  encoding = found.network.spiking.encoding if found.network else "constant"
-  parts = [page.items(verdicts.worst_in_words(losses, encoding)), draw(layer_figures.split(losses))]
+  worst = verdicts.worst_in_words(losses, found.network.spiking.encoding)
+  parts = [page.items(worst), draw(layer_figures.split(losses))]
   return Section("error", "Where the error comes from", says, parts)
 
 
@@ -70,7 +70,7 @@ def layers(found: Findings, draw: Draw) -> Section:
 def costs(found: Findings, draw: Draw) -> Section:
   """Operations and energy."""
   if found.costs is None:
-    raise LeftOut("they belong to the report of convert.py, which counts operations")
+    raise LeftOut(found.unconverted)
   whole, at = found.costs, min(found.time_steps, found.costs.time_steps)
   by_layer, rows = {}, []
   # The costs of one layer are those of a network that has it alone.

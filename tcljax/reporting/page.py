@@ -171,11 +171,11 @@ nav a{display:inline-block;padding:.2rem 0}
 .skip:focus{left:.5rem;top:.5rem;background:var(--paper);padding:.5rem 1rem;z-index:9}
 :focus-visible{outline:3px solid var(--blue);outline-offset:2px}
 main:focus{outline:none}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.75rem;
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(7.75rem,1fr));gap:.75rem;
 margin:1rem 0}
-.tiles div{border:1px solid var(--grid);border-radius:.4rem;padding:.6rem .8rem}
+.tiles div{border:1px solid var(--grid);border-radius:.4rem;padding:.6rem}
 .tiles dt{color:var(--muted);font-size:.85rem}
-.tiles dd{margin:0;font-size:1.35rem;font-weight:600;font-variant-numeric:tabular-nums}
+.tiles dd{margin:0;font-size:1.25rem;font-weight:600;font-variant-numeric:tabular-nums}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,25rem),1fr));
 gap:1rem 2rem;align-items:start}
 figure{margin:1rem 0}

@@ -58,17 +58,18 @@ def made_of(found: Findings) -> tuple[str, dict[str, tuple[bytes, str]]]:
     files[drawn.name] = pixels, numbers + "\n"
     return page.figure(drawn.name, svg, drawn.wide, drawn.alt)
 
-  parts, missing = [], []
+  parts, missing = [], {}
   with styled():
     for name, make in sections.SECTIONS:
       try:
         parts.append(make(found, draw))
       except page.LeftOut as reason:
-        missing.append(f"{name}: {reason}.")
+        missing.setdefault(str(reason), []).append(name)
   if missing:
     says = "What this report does not show, and why."
-    parts.append(page.Section("left-out", "Left out", says, [page.items(missing, ordered=False)]))
-  what = "training" if found.network is None else "spiking network"
+    lines = [f"{', '.join(names)}: {reason}." for reason, names in missing.items()]
+    parts.append(page.Section("left-out", "Left out", says, [page.items(lines, ordered=False)]))
+  what = "spiking network" if found.records is None else "training"
   return page.page(f"{found.name}: {what}", sections.lead(found), parts), files
 
 

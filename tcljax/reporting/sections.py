@@ -52,8 +52,10 @@ def lead(found: Findings) -> list[str]:
 
 def learning(found: Findings, draw: Draw) -> Section:
   """How the run learned."""
-  if not found.records:
+  if found.records is None:
     raise LeftOut("they belong to the report of train.py, which has the records of training")
+  if not found.records:
+    raise LeftOut("no steps of training are recorded in metrics.jsonl")
   says = (
     "The loss should fall and level off; where it still falls at the end, more steps would help."
   )
@@ -127,16 +129,12 @@ def confusion(found: Findings, draw: Draw) -> Section:
 
 def examples(found: Findings, draw: Draw) -> Section:
   """Single images and their answers over time."""
-  if found.portrait is None:
-    raise LeftOut("they belong to the report of convert.py, which simulates single images")
-  if found.portrait.answers is None or not found.has_agreement:
+  if found.network is None or found.portrait is None:
+    raise LeftOut(found.unconverted)
+  given, margin = found.portrait.answers, found.margin
+  if given is None or margin is None or not found.has_agreement:
     raise LeftOut("the network does not answer with one class for each image")
-  if found.margin is None:
-    raise LeftOut("no margin for early exit is known")
-  spiking = found.network.spiking if found.network else None
-  looked = answers.exits(
-    found.portrait.answers, found.margin, spiking.delay if spiking else 0, found.labels
-  )
+  looked = answers.exits(given, margin, found.network.spiking.delay, found.labels)
   images = found.images if isinstance(found.images, np.ndarray) else None  # not several arrays
   pictures = [None if images is None else answers.picture_of(images[k]) for k in looked.chosen]
   names = [found.class_name(k) for k in range(looked.logits.shape[-1])]
@@ -160,7 +158,7 @@ def examples(found: Findings, draw: Draw) -> Section:
 def graph(found: Findings, draw: Draw) -> Section:
   """The graph as a picture."""
   if found.network is None:
-    raise LeftOut("it belongs to the report of convert.py, which reads the model")
+    raise LeftOut(found.unconverted)
   boxes = graph_picture.boxes(found.network)
   says = (
     "Each box is a population of neurons with the layers that lead to it. Solid arrows pass "
@@ -185,7 +183,7 @@ def graph(found: Findings, draw: Draw) -> Section:
 def operations(found: Findings, draw: Draw) -> Section:
   """The fate of each operation."""
   if not found.operations:
-    raise LeftOut("they belong to the report of convert.py, which reads the model")
+    raise LeftOut(found.unconverted)
   lines = found.operations.splitlines()
   inner = page.preformatted(found.operations, "Operations")
   says = "What became of each operation of the model: nothing but populations computes with spikes."

@@ -10,14 +10,12 @@ import numpy as np
 
 from tcljax.conversion import storage
 from tcljax.conversion.early_exit import answer_early, choose_margin
-from tcljax.conversion.network import SpikingNetwork, convert
+from tcljax.conversion.network import SpikingNetwork
 from tcljax.conversion.nir_writing import to_nir
 from tcljax.conversion.places import REPORT, is_archive, is_report
 from tcljax.data import Examples, evaluation_batches
 from tcljax.distributed import parallel
 from tcljax.evaluation.accuracy import Evaluation
-from tcljax.evaluation.cost_figures import Costs
-from tcljax.evaluation.costs import costs_of_split
 from tcljax.files import writing
 from tcljax.graph import explain
 from tcljax.layers.collections import Variables
@@ -25,6 +23,7 @@ from tcljax.maths.encoding import time_first
 from tcljax.models.precision import in_float32
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
+from tcljax.runs.converted import measure_costs, spiking_network
 from tcljax.runs.experiment import Experiment, calibration_images
 from tcljax.runs.reports import report_conversion
 from tcljax.runs.stages import evaluate_on_test
@@ -33,7 +32,6 @@ from tcljax.runs.stages import evaluate_on_test
 # earlier or later; a few answers may change at some T, but not more.
 _TOLERATED_SHARE, _TOLERATED_IMAGES = 0.005, 2
 _MARGIN_IMAGES = 5000  # for so rare a thing as an answer that changes
-_COST_IMAGES = 200  # costs are means over images, which differ by little
 
 
 class ConversionFailed(RuntimeError):
@@ -67,7 +65,7 @@ def convert_and_verify(
     OutputNotFinite: if an answer is none.
   """
   try:
-    network = _converted(experiment, variables)
+    network = spiking_network(experiment, variables)
   except ValueError as error:  # of the variables, as the model is one of ours
     raise ConversionFailed(f"the network cannot be converted: {error}") from error
 
@@ -174,7 +172,7 @@ def check_nir(experiment: Experiment, variables: Variables, nir: pathlib.Path) -
   """Raises ValueError unless the network can be written to this file as NIR."""
   check_nir_path(nir)
   try:
-    network = _converted(experiment, variables)
+    network = spiking_network(experiment, variables)
   except ValueError:  # which the run tells
     return
   to_nir(network)
@@ -186,28 +184,6 @@ def check_nir_path(nir: pathlib.Path) -> None:
     raise ValueError(f"nir={str(nir)!r} is no file in a folder that is there: give another path")
 
 
-def _converted(experiment: Experiment, variables: Variables) -> SpikingNetwork:
-  """The spiking network, with all that its user needs to know of it."""
-  mean, std = experiment.preprocess.mean, experiment.preprocess.std
-  ends = [(white - np.asarray(mean)) / np.asarray(std) for white in (0, 1)]
-  network = convert(
-    experiment.model,
-    variables,
-    experiment.input_shape,
-    experiment.spiking,
-    name=experiment.name,
-    dataset=experiment.dataset.name,
-    num_classes=experiment.dataset.num_classes,
-    preprocessing={"scale": 1 / 255, "mean": mean, "std": std},
-    input_range=(float(np.min(ends)), float(np.max(ends))),
-    readout=experiment.snn.readout,
-    **({"class_names": experiment.dataset.class_names} if experiment.dataset.class_names else {}),
-  )
-  if experiment.operations:  # those of a user's file, which the graph of it no longer knows
-    network = dataclasses.replace(network, operations=experiment.operations)
-  return network
-
-
 def _measured(network: SpikingNetwork, experiment: Experiment, found: Evaluation) -> SpikingNetwork:
   """The network with its accuracy at each t in its metadata, and what that was measured on."""
   told = tables.summary(found)
@@ -215,19 +191,6 @@ def _measured(network: SpikingNetwork, experiment: Experiment, found: Evaluation
   data = f"{experiment.dataset.name}, the test images"
   metadata = network.metadata | {"accuracy": {"data": data, **accuracy}}
   return dataclasses.replace(network, metadata=metadata)
-
-
-def measure_costs(experiment: Experiment, network: SpikingNetwork) -> Costs:
-  """What the network costs on the first test images, after every number of steps reported."""
-  test = experiment.dataset.test
-  return costs_of_split(
-    network,
-    test.take(np.arange(min(len(test), _COST_IMAGES))),
-    experiment.reported.time_steps,
-    batch_size=experiment.eval.batch_size,
-    preprocess=experiment.preprocess,
-    seed=experiment.seed,
-  )
 
 
 def measure_early_exit(

@@ -23,6 +23,7 @@ from tcljax.layers.collections import Variables
 from tcljax.reporting.findings import Findings
 from tcljax.reporting.progress import read_records
 from tcljax.reporting.report import write_report
+from tcljax.runs.converted import measure_costs, spiking_network
 from tcljax.runs.experiment import Experiment, calibration_images
 from tcljax.training.calibration import thresholds
 
@@ -40,6 +41,8 @@ def report_conversion(
 ) -> None:
   """Looks at a converted network on some test images, and writes its report.
 
+  Every host calls this.
+
   Args:
     experiment: that it was made from.
     network: converted.
@@ -48,32 +51,10 @@ def report_conversion(
     costs: its costs.
     results: what is written to results.json; of early exit the margin.
   """
-  test = experiment.dataset.test
-  looked = portrait(network, test, experiment.preprocess, experiment.seed)
-  if "early_exit" in results:
-    margin = results["early_exit"]["margin"]
-  else:
-    training = calibration_images(experiment.dataset, looked.images, experiment.seed)
-    given = portrait(network, training, experiment.preprocess, experiment.seed).answers
-    margin = margin_of_answers(given, network.spiking.delay, 0.0) if given is not None else None
-  shown = _first(test, looked.images)
-  labels = shown.get("label")
-  of_classes = isinstance(labels, np.ndarray) and labels.ndim == 1 and looked.answers is not None
+  margin = results["early_exit"]["margin"] if "early_exit" in results else None
+  of_network = _of_network(experiment, network, found, costs, margin)
   if parallel.is_main_host():
-    write_report(
-      output,
-      Findings(
-        **_known(experiment, found),
-        thresholds=_in_order(network.variables, found),
-        network=network,
-        operations=explain(network),
-        costs=costs,
-        portrait=looked,
-        images=shown["image"],
-        labels=labels if of_classes else None,
-        margin=margin,
-      ),
-    )
+    write_report(output, Findings(**_known(experiment, found), **of_network))
 
 
 def report_training(
@@ -82,7 +63,9 @@ def report_training(
   variables: Variables,
   evaluations: dict[str, Evaluation],
 ) -> None:
-  """Writes the report of a run of training.
+  """Converts the network of a run of training, looks at it, and writes the report of the run.
+
+  A network that cannot be converted has a page that says why. Every host calls this.
 
   Args:
     experiment: that was run.
@@ -91,16 +74,71 @@ def report_training(
     evaluations: on the test set, of each stage in their order.
   """
   *earlier, (_, last) = evaluations.items()
-  curves = {name: dict(enumerate(map(float, found.snn), 1)) for name, found in earlier}
-  write_report(
-    workdir,
-    Findings(
-      **_known(experiment, last),
-      thresholds=_in_order(variables, last),
-      earlier=curves,
-      records=read_records(workdir),
-    ),
-  )
+  try:
+    network = spiking_network(experiment, variables)
+  except ValueError as error:  # of the variables, as the model is one of ours
+    of_network = {
+      "thresholds": _in_order(variables, last),
+      "unconverted": f"the network cannot be converted: {error}",
+    }
+  else:
+    last = _named_as_in(network, last)
+    of_network = _of_network(experiment, network, last, measure_costs(experiment, network))
+  if parallel.is_main_host():
+    write_report(
+      workdir,
+      Findings(
+        **_known(experiment, last),
+        **of_network,
+        earlier={name: dict(enumerate(map(float, of.snn), 1)) for name, of in earlier},
+        records=read_records(workdir),
+      ),
+    )
+
+
+def _of_network(
+  experiment: Experiment,
+  network: SpikingNetwork,
+  found: Evaluation,
+  costs: Costs,
+  margin: float | None = None,
+) -> dict[str, Any]:
+  """What a report tells of a converted network, looked at on some test images.
+
+  Args:
+    experiment: that it was made from.
+    network: converted.
+    found: its figures on the test set, with layers by its own names.
+    costs: its costs.
+    margin: of early exit; None to find the least with which none of some training images leaves
+      with another answer.
+  """
+  test = experiment.dataset.test
+  looked = portrait(network, test, experiment.preprocess, experiment.seed)
+  if margin is None:
+    training = calibration_images(experiment.dataset, looked.images, experiment.seed)
+    given = portrait(network, training, experiment.preprocess, experiment.seed).answers
+    margin = margin_of_answers(given, network.spiking.delay, 0.0) if given is not None else None
+  shown = _first(test, looked.images)
+  labels = shown.get("label")
+  of_classes = isinstance(labels, np.ndarray) and labels.ndim == 1 and looked.answers is not None
+  return {
+    "thresholds": _in_order(network.variables, found),
+    "network": network,
+    "operations": explain(network),
+    "costs": costs,
+    "portrait": looked,
+    "images": shown["image"],
+    "labels": labels if of_classes else None,
+    "margin": margin,
+  }
+
+
+def _named_as_in(network: SpikingNetwork, found: Evaluation) -> Evaluation:
+  """The figures of the model that a network was converted from, layers as the network has them."""
+  rates = {name.replace("/", "."): rate for name, rate in found.firing_rates.items()}
+  ordered = {name: rates[name] for name in network.graph.populations()}
+  return dataclasses.replace(found, firing_rates=ordered)
 
 
 def _in_order(variables: Variables, found: Evaluation) -> dict[str, np.ndarray]:

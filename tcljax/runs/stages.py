@@ -82,8 +82,9 @@ def train_and_evaluate(
   if parallel.is_main_host():
     title = f"{experiment.name}, T = {experiment.spiking.time_steps} while tuning"
     tables.write_results(workdir, results, title)
-    if report:
-      report_training(experiment, workdir, stages[results["stage"]], evaluations)
+  if report:
+    say("looking at the network, for the report")
+    report_training(experiment, workdir, stages[results["stage"]], evaluations)
   say(
     f"\n{tables.threshold_table(results)}\n\n{tables.accuracy_table(results)}\n\n"
     f"written to {workdir}: results.json, accuracy.png, metrics.jsonl"

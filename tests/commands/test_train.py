@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,13 +13,14 @@ import time
 import jax
 import numpy as np
 import pytest
+from browsing import CHROMIUM, check_page
 from running import DIGITS, ROOT, TINY, run_train
 from states import bits, experiment_of, restored
 
 import tcljax
 from tcljax.commands import convert, train
 from tcljax.distributed.checkpoints import Checkpoints
-from tcljax.runs import resume
+from tcljax.runs import resume, stages
 from tcljax.runs.workdir import ANN, TUNED
 from tcljax.training import optimizers
 from tcljax.training.step import TrainState, new_state
@@ -59,11 +62,46 @@ def test_train_reports(workdir, capsys):
   assert "ann: 40 of 40 steps are done already" in out and "40/40" not in out
   page = (workdir / "report" / "index.html").read_text()
   assert "digits: training" in page and "report/index.html" in out
+  assert "Left out" not in page
   learned = json.loads((workdir / "report" / "figures" / "learning.json").read_text())
   assert [record["step"] for record in learned["ann"]] == [10, 20, 30, 40]
   assert "tune.steps</th><td>6<" in page  # the config
   assert "SNN, tuned %" in out and "act_dense1" in out
   assert (workdir / "results.json").read_text() == before
+
+
+def test_without_a_report_the_network_is_not_looked_at(workdir, monkeypatch, capsys):
+  monkeypatch.setattr(stages, "report_training", None)
+  assert run_train(workdir) == 0
+  out = capsys.readouterr().out
+  assert "report" not in out and "written to" in out
+
+
+@pytest.mark.slow
+def test_the_page_of_a_run_is_that_of_its_network_with_its_learning_curves(workdir, tmp_path):
+  """What `convert.py` shows of the network that it writes, `train.py` shows of the same."""
+  run, output = tmp_path / "run", tmp_path / "snn"
+  shutil.copytree(workdir, run)
+  assert run_train(run, "--report") == 0
+  assert convert.main(["convert.py", f"--workdir={run}", f"--output={output}"]) == 0
+  pages = [(of / "report" / "index.html").read_text() for of in (run, output)]
+  trained, converted = (re.findall(r"<h2[^>]*>([^<]+)", page) for page in pages)
+  assert trained[0] == "Learning curves" and converted[-1] == "Left out"
+  assert trained[1:] == converted[:-1]
+  for title in ("Where the error comes from", "Costs by layer", "Answers over time"):
+    assert title in trained
+  assert {"Graph of the network", "Operations", "How it was made"} <= {*trained}
+  pres = [re.findall(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL) for page in pages]
+  assert pres[0] == pres[1] and "conv_general_dilated" in pres[0][0]
+  figures = [of / "report" / "figures" for of in (run, output)]
+  names = [{file.name for file in folder.glob("*.json")} for folder in figures]
+  assert names[0] - names[1] == {"learning.json"} and names[1] < names[0]
+  for name in ("costs", "error_by_layer", "answers", "graph", "rates", "distributions"):
+    numbers = [json.loads((folder / f"{name}.json").read_text()) for folder in figures]
+    assert numbers[0] == numbers[1], name
+  assert pages[0].count("data:image/png;base64,") == pages[1].count("data:image/png;base64,") > 5
+  if CHROMIUM:
+    check_page(run / "report" / "index.html", tmp_path)
 
 
 def test_weights_are_frozen_in_phase_2(workdir):
@@ -196,6 +234,7 @@ def test_two_hosts_do_what_one_does(tmp_path):
   )
   np.testing.assert_allclose(together, alone, rtol=0.02)
   two = json.loads((tmp_path / "run" / "results.json").read_text())
+  assert (tmp_path / "run" / "report" / "figures" / "costs.json").is_file()
   run("convert.py", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}")
   assert json.loads((tmp_path / "snn" / "results.json").read_text())["snn"] == two["snn"]
 

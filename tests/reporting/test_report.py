@@ -188,14 +188,27 @@ def sections(found):
   return re.findall(r"<h2[^>]*>([^<]+)", text), re.findall(r"<li>([^<]+)", said), figures
 
 
-def test_a_run_of_training_says_what_convert_adds(network, undrawn):
+def test_a_network_that_cannot_be_converted_has_a_page_that_says_why(network, undrawn):
   nothing = dict.fromkeys(("network", "costs", "portrait", "margin", "images", "labels"))
-  titles, missing, figures = sections(made_up(network, operations="", **nothing))
+  why = "the network cannot be converted: of a weight, NaN"
+  titles, missing, figures = sections(made_up(network, operations="", unconverted=why, **nothing))
   assert titles[0] == "Learning curves" and titles[-1] == "Left out"
   assert [*figures] == ["learning", "accuracy", "distributions", "confusion"]
-  named = [line.partition(":")[0] for line in missing]
-  assert named == ["The error's split", "Costs", "Answers over time", "The graph", "Operations"]
-  assert all("convert.py" in line for line in missing)
+  named = "The error's split, Costs, Answers over time, The graph, Operations"
+  assert missing == [f"{named}: {why}."]
+
+
+def test_a_page_is_of_a_run_or_of_a_network(network, undrawn):
+  def page(**changes):
+    text, _ = report.made_of(made_up(network, name="n", **changes))
+    return re.findall(r"<h1>([^<]+)", text), "".join(re.findall(r"<li>(Learn[^<]+)", text))
+
+  assert page() == (["n: training"], "")
+  title, said = page(records=None)
+  assert title == ["n: spiking network"]
+  assert "Learning curves: they belong to the report of train.py" in said
+  title, said = page(records=[])
+  assert title == ["n: training"] and "Learning curves: no steps of training are recorded" in said
 
 
 def test_quantities_have_distances_and_no_classes(network, undrawn):

@@ -7,7 +7,7 @@ import pytest
 
 import tcljax
 from tcljax.evaluation.diagnosis import Diagnosis
-from tcljax.reporting import answers, drawing, graph_picture, verdicts
+from tcljax.reporting import answers, drawing, figures, graph_picture, verdicts
 from tcljax.reporting.graph_picture import Box
 
 
@@ -139,3 +139,11 @@ def test_long_names_are_cut_in_the_middle():
   assert drawing.label("a" * 22) == "a" * 22
   cut = drawing.label("stage1_block1.activation_of_it")
   assert len(cut) == 22 and cut.startswith("stage1") and cut.endswith("of_it")
+
+
+def test_no_axis_of_an_accuracy_goes_beyond_all():
+  flat = [{"phase": "ann", "step": k, "loss": 1.0, "accuracy": 100.0} for k in (1, 2)]
+  low = [{"phase": "tuned", "step": k, "loss": 1.0, "accuracy": 20.0 * k} for k in (1, 2)]
+  drawn = figures.learning(flat + low)
+  tops = [axes.get_ylim()[1] for axes in drawn.figure.axes]
+  assert 100 < tops[1] < 101 and 40 < tops[3] < 45
