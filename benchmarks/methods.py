@@ -5,6 +5,8 @@
 The network is one that `tcljax.load_pretrained` reads. Data, preprocessing and tuning are those of
 --config, by default configs/resnet20.py; --config.FIELD=VALUE overrides a field of it.
 
+--burst=N and --signed take neurons that send more than a spike, and have tables of their own.
+
 --spikingjelly=COMMAND runs a rival's script on the same weights and images and puts its figures
 beside ours: COMMAND takes --recipe, --passes, --steps and --images and prints, as its last line,
 JSON with `images` and `accuracy_at_T`.
@@ -24,6 +26,7 @@ import sys
 from ledger import ROOT, Ledger, parser, portable
 
 from tcljax.commands import compare as command
+from tcljax.maths.spikes import Neuron
 from tcljax.reporting import tables
 from tcljax.runs import compare
 
@@ -49,18 +52,24 @@ def main(argv=None):
   flags.add_argument("--time_steps", default=_STEPS, help="numbers of steps T")
   flags.add_argument("--images", type=int, default=0, help="test images, the first ones; 0: all")
   flags.add_argument("--config", default=str(ROOT / "configs" / "resnet20.py"))
+  flags.add_argument("--burst", type=int, default=1, help="the most spikes of a neuron in a step")
+  flags.add_argument("--signed", action="store_true", help="whether neurons take back spikes")
   flags.add_argument("--methods", default="", help="some of ours; by default all")
   flags.add_argument("--workdir", help="by default runs/compare-MODEL")
   flags.add_argument("--spikingjelly", help="command of the rival's script")
   args, rest = flags.parse_known_args(argv)
-  workdir = pathlib.Path(args.workdir or f"runs/compare-{args.model}")
-  if args.model != flags.get_default("model") and args.output == flags.get_default("output"):
-    args.output = args.output.with_name(f"methods-{args.model}")
+  neurons = Neuron(burst=args.burst, signed=args.signed).alphabet.replace(" ", "-")
+  special = [args.model] * (args.model != flags.get_default("model"))
+  special += [neurons] * (neurons != Neuron().alphabet)
+  workdir = pathlib.Path(args.workdir or "-".join(["runs/compare", *(special or [args.model])]))
+  if args.output == flags.get_default("output"):
+    args.output = args.output.with_name("-".join(["methods", *special]))
   deciding = [
     f"--{name}={getattr(args, name)}"
-    for name in ("pretrained", "model", "config", "images")
+    for name in ("pretrained", "model", "config", "images", "burst")
     if getattr(args, name) != flags.get_default(name)
   ]
+  deciding += ["--signed"] * args.signed
   measured = " ".join(["python benchmarks/methods.py", *map(portable, [*deciding, *rest])])
   ledger = Ledger(args.output, measured, markdown, key=_key, order=_order)
   ledger.take_known(_decides)
@@ -80,13 +89,15 @@ def main(argv=None):
         f"--time_steps={args.time_steps}",
         f"--images={args.images}",
         f"--methods={','.join(lacking)}",
+        f"--config.snn.burst={args.burst}",
+        f"--config.snn.signed={args.signed}",
         *rest,
       ]
     )
     if status:
       return status
     results = json.loads((workdir / "compare.json").read_text())
-    ledger.shared = {"ann": round(results["ann"], 2)}
+    ledger.shared = {"ann": round(results["ann"], 2), "neurons": results["neurons"]}
     ledger.add(
       _row("tcljax", method, args.model, t, results["images"], curve[t])
       for method, curve in compare.curves(results).items()
@@ -185,7 +196,7 @@ def markdown(found):
     f"# Accuracy against T: {rows[0]['model']}",
     "",
     f"In percent of {rows[0]['images']} test images; the ANN has {found['ann']:.2f}. Weights "
-    "untouched, binary integrate-and-fire neurons, every step counted.",
+    f"untouched, {found.get('neurons', 'binary')} integrate-and-fire neurons, every step counted.",
     "",
     "| system | method | " + " | ".join(f"T={t}" for t in steps) + " |",
     "|---|---|" + "---|" * len(steps),

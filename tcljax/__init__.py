@@ -24,7 +24,8 @@ from tcljax.layers.activations import TCL, ReLU
 from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths.clipping import clip, quantized_clip, raw_from_threshold, threshold_from_raw
 from tcljax.maths.max_pooling import MaxPool
-from tcljax.maths.neurons import Neuron, if_step, integrate, integrate_and_fire, spike
+from tcljax.maths.neurons import if_step, integrate, integrate_and_fire, spike
+from tcljax.maths.spikes import Neuron
 from tcljax.maths.surrogates import surrogate_derivative
 from tcljax.models import CNN, VGG, VGG16, ResNet, create_model
 from tcljax.models.torch_weights import load_pretrained

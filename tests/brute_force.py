@@ -62,6 +62,15 @@ def matrices(network, shapes):
   return {name: [np.asarray(a, np.int64) for a in of] for name, of in found.items()}
 
 
+def heights_of(network, burst):
+  """By population the height of one spike."""
+  bounds = {node.name: dict(node.settings).get("bound", np.inf) for node in network.graph.nodes}
+  return {
+    name: np.minimum(np.logaddexp(np.asarray(held["raw_threshold"]), 0), bounds[name]) / burst
+    for name, held in network.variables["clipping"].items()
+  }
+
+
 def count(network, x, spiking, keys=None):
   """By node its synaptic operations and multiply-accumulates in each step, over all examples.
 
@@ -72,6 +81,7 @@ def count(network, x, spiking, keys=None):
   read = {node.inputs[0] for node in graph.nodes if find(node.op).kind is Kind.NEURONS}
   accumulates = {node.name: np.zeros(len(steps), np.int64) for node in graph.nodes}
   macs = {node.name: np.zeros(len(steps), np.int64) for node in graph.nodes}
+  heights = heights_of(network, spiking.neuron.burst)
   for t, values in enumerate(steps):
     numbers = {name: np.ones(values[name].shape, np.int64) for name in graph.input_names()}
     spikes = {name: np.zeros(values[name].shape, np.int64) for name in values}
@@ -84,7 +94,7 @@ def count(network, x, spiking, keys=None):
 
       numbers[node.name] = np.full(shape, kind in (Kind.SYNAPSES, Kind.MAXIMUM), np.int64)
       if kind is Kind.NEURONS:
-        spikes[node.name] = (values[node.name] != 0).astype(np.int64)
+        spikes[node.name] = np.rint(np.abs(values[node.name]) / heights[node.name]).astype(np.int64)
       elif kind is Kind.SYNAPSES:
         (name,) = node.inputs
         active = (values[name] != 0) & (numbers[name] > 0)

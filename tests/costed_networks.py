@@ -108,8 +108,9 @@ def made(name):
     variables = calibrate_plainly(network.model, network.variables, images, **options)
     spiking = tcljax.SpikingConfig(6, chunk=3, neuron=tcljax.Neuron("hard"))
     return tcljax.convert(network.model, variables, network.input_shape, spiking), images
-  if name == "everything":
-    network, images = networks.everything(time_steps=T)
+  if name in ("everything", "bursts"):
+    neuron = tcljax.Neuron(burst=3, signed=True) if name == "bursts" else tcljax.Neuron()
+    network, images = networks.everything(time_steps=T, neuron=neuron)
     return network, images[:3]
   if name == "frames":
     frames = (rng.normal(size=(5, T, 9)) > 0.5).astype(np.float32)

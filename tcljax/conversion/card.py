@@ -131,11 +131,20 @@ def _what(description, forms):
     ("numbers in its arrays", f"{sum(map(math.prod, description.arrays.values())):,}"),
     ("operations between them", ", ".join(f"{n} {op}" for op, n in sorted(counted.items())) or "0"),
     ("time steps T", f"{spiking.time_steps}; another T can be asked for"),
+    ("spikes of a neuron in a step", _sent(spiking.neuron)),
     ("reset of a neuron", spiking.neuron.reset),
     ("input over time", spiking.encoding),
     ("steps at the start that are not read out", spiking.delay),
   ]
   return f"{_WHAT}\n\n" + _table(("", ""), rows)
+
+
+def _sent(neuron):
+  if neuron.is_binary:
+    return "0 or 1"
+  if not neuron.signed:
+    return f"0 to {neuron.burst}"
+  return f"-{neuron.burst} to {neuron.burst}; it takes back no more than it has sent"
 
 
 def _inputs(description):

@@ -16,19 +16,21 @@ from tcljax.conversion.strict_json import LARGEST, from_json, to_json
 from tcljax.graph import Graph, Node
 from tcljax.graph.nodes import input_name
 from tcljax.graph.whole_numbers import Shape, check_shape
-from tcljax.maths.neurons import Neuron
+from tcljax.maths.spikes import Neuron
 from tcljax.maths.trees import Shapes, is_shape, thawed
 from tcljax.simulation.settings import SpikingConfig
 
-FORMAT = 7  # of the files; others than this and those below are refused
-_WEIGHTS_ALONE = 6  # a format that differs in having no other file than that of the weights
+FORMAT = 8  # of the files; others than this and those below are refused
+_BINARY = 7  # a format that differs in having binary neurons alone
+_WEIGHTS_ALONE = 6  # and in having no other file than that of the weights
 _ONE_ARRAY = 5  # and in having one input and one output alone
 WEIGHTS, STEP, CARD = "weights.safetensors", "step.stablehlo", "README.md"
 _DTYPE = "float32"
 _PART = 2**20  # bytes that are summed at a time
 _NODE = {"name": str, "op": str, "inputs": list, "settings": dict}
 _SPIKING = {"time_steps": int, "chunk": int, "neuron": dict, "delay": int, "encoding": str}
-_NEURON = {"reset": str, "surrogate": str, "width": float}
+_BINARY_NEURON = {"reset": str, "surrogate": str, "width": float}
+_NEURON = {**_BINARY_NEURON, "burst": int, "signed": bool}
 
 
 class Sum(NamedTuple):
@@ -157,7 +159,7 @@ def from_text(raw: bytes) -> Description:
   return Description(
     Graph(tuple(map(_node, tree["nodes"])), output, inputs),
     thawed(input_shape),
-    _spiking(tree["spiking"]),
+    _spiking(tree["spiking"], _BINARY_NEURON if found <= _BINARY else _NEURON),
     tree["metadata"],
     {name: _listed(name, entry) for name, entry in tree["arrays"].items()},
     {name: Sum(**about) for name, about in tree["files"].items()},
@@ -178,9 +180,9 @@ def _node(entry: Any) -> Node:
   return Node(entry["name"], entry["op"], tuple(entry["inputs"]), settings)
 
 
-def _spiking(entry: Any) -> SpikingConfig:
+def _spiking(entry: Any, neuron: Mapping[str, Any]) -> SpikingConfig:
   _check_fields("spiking", entry, _SPIKING)
-  _check_fields("neuron", entry["neuron"], _NEURON)
+  _check_fields("neuron", entry["neuron"], neuron)
   return SpikingConfig(**entry | {"neuron": Neuron(**entry["neuron"])})
 
 

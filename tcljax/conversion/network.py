@@ -40,6 +40,8 @@ from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
 class SpikingNetwork:
   """A converted network: affine maps with BatchNorm folded in, and IF neurons with V_th = tau.
 
+  Of neurons that send bursts, V_th = tau / burst.
+
   It equals itself alone, and has a hash. To compare two, compare their fields.
 
   Attributes:
@@ -222,6 +224,8 @@ def convert(
   **metadata: Any,
 ) -> SpikingNetwork:
   """Converts a network: traces what it computes, folds BatchNorm, sets V_th = tau.
+
+  Of neurons that send bursts, V_th = tau / burst.
 
   Args:
     model: any Flax module with a field `act`, called as `model(x)` for inference, whose operations

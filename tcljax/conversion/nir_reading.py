@@ -14,7 +14,7 @@ from tcljax.conversion.nir_layers import Reader
 from tcljax.conversion.strict_json import from_json
 from tcljax.files import checked_path
 from tcljax.frameworks.importing import framework
-from tcljax.maths.neurons import Neuron
+from tcljax.maths.spikes import Neuron
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 
 if TYPE_CHECKING:

@@ -60,6 +60,11 @@ def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "
   check_network(network)
   if path is not None:
     path = checked_path("path", path)
+  if not network.spiking.neuron.is_binary:
+    raise ValueError(
+      f"the network's neurons are {network.spiking.neuron.alphabet}, and NIR knows binary ones "
+      "alone: tune and convert it with Neuron(burst=1, signed=False)"
+    )
   graph, net = network.graph, Net()
   if not isinstance(graph.inputs, str) or not isinstance(network.input_shape, tuple):
     raise ValueError("the network takes several inputs, and readers of NIR give it one")

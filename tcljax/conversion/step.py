@@ -21,7 +21,7 @@ from tcljax.graph.whole_numbers import Shape
 from tcljax.kernels import convolution
 from tcljax.layers import collections
 from tcljax.layers.integrate_and_fire import IF
-from tcljax.maths.neurons import Neuron
+from tcljax.maths.spikes import Neuron
 from tcljax.maths.trees import Tree, is_shape
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -37,11 +37,14 @@ class _Neurons(IF):
     return False
 
   def _before(self, v: jax.Array, at_rest: jax.Array, step: jax.Array) -> jax.Array:
-    """The potentials that were carried; before the first step v_init * tau, whatever came."""
+    """The potentials that were carried; before the first step v_init * V_th, whatever came."""
     return jnp.where(step == 0, at_rest, v)
 
   def _run(self, *args: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """As of `IF`, with the spikes of each neuron, [K, B, ...], in place of their number."""
+    """As of `IF`, with the spikes of each neuron, [K, B, ...], in place of their number.
+
+    Those that take back others are below 0.
+    """
     spikes, v, _ = super()._run(*args)
     return spikes, v, spikes
 

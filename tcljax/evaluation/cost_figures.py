@@ -66,6 +66,8 @@ class Costs:
     layers: the costs of each layer, by the name of its node in the graph, in their order.
     neurons: how many each population has.
     spikes: of each population, the spikes fired in each step, [T].
+    active: of each population, the neurons that fired in each step, [T]; as many as spikes, unless
+      they come in bursts.
     footprint: bytes of weights, thresholds and initial potentials.
     connection_sparsity: share of the weights that are 0.
 
@@ -88,14 +90,15 @@ class Costs:
   layers: dict[str, LayerCosts]
   neurons: dict[str, int]
   spikes: dict[str, np.ndarray]
+  active: dict[str, np.ndarray]
   footprint: int
   connection_sparsity: float
 
   @property
   def activation_sparsity(self) -> float:
     """Share of all neurons, steps and images without a spike."""
-    fired = sum(spikes.sum() for spikes in self.spikes.values())
-    return float(1 - fired / (sum(self.neurons.values()) * self.time_steps))
+    active = sum(neurons.sum() for neurons in self.active.values())
+    return float(1 - active / (sum(self.neurons.values()) * self.time_steps))
 
   @property
   def synaptic_operations(self) -> np.ndarray:
@@ -220,8 +223,11 @@ class Costs:
       name: {field: plain(value) for field, value in vars(layer).items()}
       for name, layer in self.layers.items()
     }
-    spikes = {name: plain(value) for name, value in self.spikes.items()}
-    own = {"time_steps": self.time_steps, "neurons": self.neurons, "spikes": spikes}
+    own: dict[str, Any] = {"time_steps": self.time_steps, "neurons": self.neurons}
+    own |= {
+      field: {name: plain(value) for name, value in getattr(self, field).items()}
+      for field in ("spikes", "active")
+    }
     return {**own, "layers": layers, **self.summary()}
 
   def table(self) -> str:

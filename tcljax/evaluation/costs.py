@@ -25,8 +25,9 @@ from tcljax.evaluation.connections import (
   shapes_of,
 )
 from tcljax.evaluation.cost_figures import Costs, LayerCosts
-from tcljax.evaluation.counting import ACS, CONNECTIONS, MACS
-from tcljax.layers.collections import CLIPPING, PARAMS
+from tcljax.evaluation.counting import ACS, CONNECTIONS, HEIGHTS, MACS
+from tcljax.layers.collections import CLIPPING, PARAMS, thresholds_by_path
+from tcljax.maths.clipping import bounded
 from tcljax.maths.encoding import constant_inputs_of
 from tcljax.maths.trees import is_shape, paired, stand_in
 from tcljax.simulation.settings import SpikingConfig
@@ -45,9 +46,10 @@ def costs(
   """What a spiking network does for an image, on average, beside its ANN.
 
   A spike costs as many accumulates as it has outgoing connections whose weight is not 0; at the
-  border of an image these are fewer. A number that is no spike, as a pixel, costs multiply-
-  accumulates, unless all that a layer takes of an input are -1, 0 and 1. What an input that stays
-  the same makes of the first layer is computed in the first step and kept.
+  border of an image these are fewer. So does each spike of a burst, and a negative one. A number
+  that is no spike, as a pixel, costs multiply- accumulates, unless all that a layer takes of an
+  input are -1, 0 and 1. What an input that stays the same makes of the first layer is computed in
+  the first step and kept.
 
   Args:
     network: from `tcljax.convert` or `tcljax.load`; of a model and its variables make one first.
@@ -114,10 +116,11 @@ def costs_of_split(
   found = connections(graph, variables, network.input_shape)
   held = {name: variables[name] for name in (PARAMS, CLIPPING)}
   senders = (counting.of_spiking(where, found.nonzero), counting.of_ann(where, found.nonzero))
+  sent = {**held, HEIGHTS: _heights(network, spiking)}
   count = compiled(counting.counting, preprocess, graph, spiking)
   sums: Any = None
   for batch in evaluation_batches(split, min(batch_size, len(split)), everywhere=True):
-    more = count(*({**held, CONNECTIONS: of} for of in senders), batch, jax.random.key(seed))
+    more = count(*({**sent, CONNECTIONS: of} for of in senders), batch, jax.random.key(seed))
     more = counting.whole(jax.device_get(more))
     sums = more if sums is None else jax.tree.map(np.add, sums, more)
   if broken := int(sums.pop("broken")):
@@ -154,6 +157,7 @@ def costs_of_split(
     layers=layers,
     neurons=neurons,
     spikes={name: mean["fired"][name] for name in neurons},
+    active={name: mean["active"][name] for name in neurons},
     footprint=sum(np.asarray(a).nbytes for a in jax.tree.leaves(held)),
     connection_sparsity=float(zeros / max(1, sum(map(np.size, weights)))),
   )
@@ -167,6 +171,15 @@ def _check_shapes(network: SpikingNetwork, example: Any) -> None:
         f"{name} make inputs of shape {tuple(given.shape[1:])}, and the network takes "
         f"{tuple(wanted)}: give what it was converted for, or `preprocess`"
       )
+
+
+def _heights(network: SpikingNetwork, spiking: SpikingConfig) -> dict[str, jax.Array]:
+  """By population the height of one spike, a scalar or [C]."""
+  bounds: Any = {node.name: dict(node.settings).get("bound") for node in network.graph.nodes}
+  return {
+    name: bounded(held.tau, bounds[name]) / spiking.neuron.burst
+    for (name,), held in thresholds_by_path(network.variables).items()
+  }
 
 
 def _once(place: Place, spiking: SpikingConfig) -> bool:

@@ -16,12 +16,14 @@ from tcljax.graph.operations import find
 from tcljax.graph.record import Kind
 from tcljax.layers.activations import ReLU
 from tcljax.layers.collections import SPIKES, leave
+from tcljax.maths.clipping import per_channel_view
 from tcljax.maths.encoding import constant_input, time_first
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import simulate
 
-# A collection: for each sender, the connections of what it sends, by the place they lead to.
-CONNECTIONS = "connections"
+# Collections: for each sender, the connections of what it sends, by the place they lead to; and for
+# each population that sends bursts the height of one spike.
+CONNECTIONS, HEIGHTS = "connections", "heights"
 _ARRIVED = ":arrived"  # no population has a colon in its name
 _NUMBERS, _INPUT = "numbers", "input"
 _BLOCK = 1024
@@ -53,14 +55,20 @@ def whole(sums: dict[str, Any]) -> dict[str, Any]:
 
 
 class Counted(GraphNetwork):
-  """Leaves in the collection `spikes` what each node sends along its connections, `exact_sums`."""
+  """Leaves in the collection `spikes` what each node sends along its connections, `exact_sums`.
+
+  Attributes:
+    burst: the most spikes of a neuron in a step; of more than one there must be `heights`.
+  """
+
+  burst: int = 1
 
   def run(self, node: Node, inputs: list[jax.Array]) -> jax.Array:
     """The value of a node; what it sends is counted by the collection `connections`."""
     value = super().run(node, inputs)
     held = self.get_variable(CONNECTIONS, node.name, {})
     if find(node.op).kind is Kind.NEURONS:
-      sent = {place: _sum(value, there) for place, there in held.items()}
+      sent = {place: self._of_spikes(node.name, value, there) for place, there in held.items()}
     else:
       sent = {}
       for what, there in held.items():
@@ -73,6 +81,16 @@ class Counted(GraphNetwork):
     if sent:
       leave(self, SPIKES, node.name + _ARRIVED, sent)
     return value
+
+  def _of_spikes(self, population: str, value: jax.Array, connections: jax.Array) -> jax.Array:
+    """The connections of each neuron, as often as it has sent a spike."""
+    if self.burst == 1:
+      return _sum(value, connections)
+    height = self.get_variable(HEIGHTS, population)
+    count = jnp.abs(value) / per_channel_view(height, value.ndim)  # whole, to rounding
+    # One spike after the other, as sums of bursts may go beyond what is exact.
+    each = [_sum(count > k + 0.5, connections) for k in range(self.burst)]
+    return jnp.stack(each).sum(axis=0)
 
 
 def _sum(value, connections):
@@ -129,14 +147,20 @@ def counting(
 
     def observe(chunk):
       steps = len(jax.tree.leaves(chunk.logits)[0])
-      fired = {
-        name: jnp.where(mask[None], chunk.spikes[name]["count"], 0).astype(jnp.int32).sum(axis=1)
-        for name in graph.populations()
+
+      def of_neurons(what):
+        counts = {name: chunk.spikes[name][what] for name in graph.populations()}
+        shown = lambda count: jnp.where(mask[None], count, 0).astype(jnp.int32).sum(axis=1)
+        return jax.tree.map(shown, counts)
+
+      return {
+        "arrived": arrived(chunk.spikes, mask, steps),
+        "fired": of_neurons("count"),
+        "active": of_neurons("active"),
       }
-      return {"arrived": arrived(chunk.spikes, mask, steps), "fired": fired}
 
     done = simulate(
-      Counted(graph),
+      Counted(graph, burst=spiking.neuron.burst),
       variables,
       time_first(x, spiking.encoding),
       spiking,

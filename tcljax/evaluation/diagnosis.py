@@ -42,7 +42,7 @@ class Diagnosis:
   With m a neuron's mean input current, n the current that the model makes of the mean outputs of
   the activations before, relu the ANN's activation (with its `bound`), tau the threshold (no more
   than `bound`) and q the quantized clip (`tcljax.quantized_clip`), the
-  error of a rate is a sum of five:
+  error of a rate, the share of all the spikes that there can be, is a sum of five:
 
       rate * tau - relu(x) = [relu(n) - relu(x)] + [relu(m) - relu(n)] + [clip(m) - relu(m)]
                              + [q(m) - clip(m)] + [rate * tau - q(m)]
@@ -54,12 +54,13 @@ class Diagnosis:
       maximum of their means. Layers are linear otherwise, and m is n. Give the pooling to the
       activation, `max_pool=`; no number of steps mends it.
     clipping: what lies above the threshold; large where the threshold is too low.
-    quantization: of T + 1 levels; large where the threshold is too high for T.
+    quantization: of T + 1 levels, T * burst + 1 of neurons that send bursts; large where the
+      threshold is too high for T.
     unevenness: spikes fired too early or too late for their currents to balance, so that T * m is
       not what was counted; no threshold alone mends it, initial potentials and larger T do.
-    dead: share of the neurons that fired on none of the images; 1 of an activation that is silent,
-      whose threshold then does not matter.
-    saturated: share of all neurons and images in which the neuron fired at every step.
+    dead: share of the neurons that fired on none of the images, or took back all they sent; 1 of an
+      activation that is silent, whose threshold then does not matter.
+    saturated: share of all neurons and images in which the neuron sent all it can at every step.
 
   Examples:
     >>> import jax
@@ -161,21 +162,24 @@ class _Replayed(Clipped):
 
   Attributes:
     time_steps: T.
+    burst: the most spikes of a step.
   """
 
   time_steps: int = 1
+  burst: int = 1
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     tau, parts = self.thresholds(x)
     current, spikes = (self.get_variable("replayed", name) for name in Rates._fields)
-    fired = spikes * clipping.per_channel_view(tau, spikes.ndim)
+    height = clipping.per_channel_view(tau, spikes.ndim) / self.burst
+    fired = spikes * height
     v_init = parts[: self.time_steps].sum(axis=0)
     stages = [
       self.activate(self.pooled(x, CURRENTS)),
       self.activate(current),
       clipping.clip(current, tau),
-      clipping.quantized_clip(current, tau, self.time_steps, v_init),
+      clipping.quantized_clip(current, tau, self.time_steps, v_init, self.burst),
       fired,
     ]
     leave(self, "arrived", "stages", stages)
@@ -188,7 +192,7 @@ class Arrived(NamedTuple):
 
   Attributes:
     stages: the ANN's activation, what each part of the error makes of it, and rate * tau.
-    spikes: mean number in a step, the firing rate.
+    spikes: mean number in a step as a share of the most that there can be: the firing rate.
     thresholds: tau, in a shape that goes with these.
   """
 
@@ -219,7 +223,8 @@ def arrived(
   intermediates: dict[Path, Any] = traverse_util.flatten_dict(state["intermediates"])
   activations = {path[:-1]: value[0] for path, value in intermediates.items()}
   simulation = simulate(model, variables, simulated, spiking, rates=True, **options)
-  act = functools.partial(_Replayed, time_steps=spiking.time_steps)
+  burst = spiking.neuron.burst
+  act = functools.partial(_Replayed, time_steps=spiking.time_steps, burst=burst)
   _, state = with_activation(model, act).apply(
     {**variables, "replayed": simulation.rates}, x, mutable=["arrived"]
   )
@@ -227,7 +232,7 @@ def arrived(
   found = {}
   for path, (_, spikes) in rates_by_path(simulation.rates).items():
     stages, thresholds = (left[(*path, name)] for name in ("stages", "thresholds"))
-    found["/".join(path)] = Arrived([activations[path], *stages], spikes, thresholds)
+    found["/".join(path)] = Arrived([activations[path], *stages], spikes / burst, thresholds)
   return found, simulation
 
 

@@ -33,8 +33,8 @@ class Portrait:
     neurons: how many each layer has.
     diagnosis: where each layer's error comes from; empty of Poisson input, which has none.
     activations: of some neurons and images, the ANN's activation as a multiple of the threshold.
-    rates: the firing rates of these, spikes in a step.
-    neuron_rates: the mean firing rate of each neuron over all images.
+    rates: the firing rates of these: spikes in a step, as a share of the most there can be.
+    neuron_rates: the mean firing rate of each neuron over all images, by the same measure.
     answers: the mean output after each step, [T, images, classes]; None where the network answers
       with anything else than one array of classes.
   """

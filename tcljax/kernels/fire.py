@@ -1,4 +1,4 @@
-"""Integrate-and-fire neurons on GPUs: K steps of a layer in one pass over its arrays.
+"""Binary integrate-and-fire neurons on GPUs: K steps of a layer in one pass over its arrays.
 
 XLA computes the unrolled chain of potentials again for each step that reads it. Here a block of
 neurons stays in registers for all K steps: each current is read once, each spike is written once,
@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
 
-from tcljax.maths.neurons import Neuron, integrate
+from tcljax.maths.neurons import integrate
+from tcljax.maths.spikes import Neuron
 from tcljax.maths.surrogates import surrogate_derivative
 
 try:
@@ -36,9 +37,10 @@ _WARPS = 4
 _ROWS = 16  # of a block at most, where channels are many
 
 
-def serves(steps: int) -> bool:
-  """Whether the device at hand runs these kernels, for so many steps at a time."""
-  return steps <= MOST_STEPS and jax.default_backend() == "gpu" and _has_triton()
+def serves(steps: int, neuron: Neuron) -> bool:
+  """Whether the device at hand runs these kernels, for so many steps of such neurons at a time."""
+  fits = neuron.is_binary and steps <= MOST_STEPS
+  return fits and jax.default_backend() == "gpu" and _has_triton()
 
 
 def _has_triton() -> bool:
@@ -63,7 +65,7 @@ def fire(
   Args:
     currents: input currents, [K, B, ..., C], in the precision of the layers.
     v: potentials before the first step, [B, ..., C], float32.
-    threshold: tau > 0, [1] or [C], float32.
+    threshold: V_th > 0, [1] or [C], float32.
     charges: what is added to the currents of each step, [K, 1] or [K, C], float32.
     neuron: reset and surrogate gradient.
     unit: whether spikes have the height 1 in place of tau.

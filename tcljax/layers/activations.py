@@ -189,7 +189,8 @@ class Clipped(Activation):
   Attributes:
     per_channel: whether a fresh `init` makes one threshold a channel (the last axis) or a layer.
     threshold: tau of a fresh `init`, in activation units.
-    v_init: initial membrane potential of a fresh `init`, as a fraction of tau.
+    v_init: initial membrane potential of a fresh `init`, as a fraction of V_th: of tau, or of
+      tau / burst.
     instalments: in how many parts a fresh `init` has it delivered, see `clipping.instalments`.
   """
 
@@ -250,10 +251,12 @@ class Quantized(Clipped):
 
   Attributes:
     time_steps: T.
-    shift: initial potential as a fraction of tau; None for what the neurons' own add up to.
+    burst: the most spikes of a step, see `tcljax.Neuron`.
+    shift: initial potential as a fraction of V_th; None for what the neurons' own add up to.
   """
 
   time_steps: int = 8
+  burst: int = 1
   shift: float | None = None
 
   @nn.compact
@@ -261,4 +264,5 @@ class Quantized(Clipped):
     """Quantized activations of pre-activations, [B, ...], pooled."""
     threshold, v_init = self.thresholds(x)
     shift = v_init[: self.time_steps].sum(axis=0) if self.shift is None else self.shift
-    return self.pooled(clipping.quantized_clip(x, threshold, self.time_steps, shift))
+    count = self.time_steps, shift, self.burst
+    return self.pooled(clipping.quantized_clip(x, threshold, *count))

@@ -3,9 +3,9 @@
     params, batch_stats   weights, and the statistics of BatchNorm
     clipping              for each activation `raw_threshold` and `v_init`
     teacher               variables of the network whose answers are learned
-    membrane              for each activation `v`, `step`, and `sums` where it pools
+    membrane              for each activation `v`, `step`, `sums` (pooled), and `sent` (signed)
     totals                for each activation `current` and `spikes`, added up over all steps
-    spikes                for each activation `count`, of the steps of one call
+    spikes                for each activation `count` and `active`, of the steps of one call
 
 The first four are a network's variables, which an optimizer moves or freezes. The others are the
 state of a simulation and what it leaves behind.
@@ -39,7 +39,7 @@ class Thresholds(NamedTuple):
 
   Attributes:
     raw_threshold: what stands for tau, see `tcljax.threshold_from_raw`; a scalar or [C].
-    v_init: initial potential as a fraction of tau, in the shape of `raw_threshold`, or with one
+    v_init: initial potential as a fraction of V_th, in the shape of `raw_threshold`, or with one
       axis more in front where it comes in instalments, see `clipping.instalments`.
   """
 
@@ -53,7 +53,7 @@ class Thresholds(NamedTuple):
 
   @property
   def instalments(self) -> jax.Array:
-    """The parts of v_init as fractions of tau, [S] or [S, C]."""
+    """The parts of v_init as fractions of V_th, [S] or [S, C]."""
     return clipping.instalments(widened(self.v_init)[0], self.raw_threshold)
 
 
@@ -76,12 +76,14 @@ class Membrane(NamedTuple):
     step: how many steps were run.
     sums: what maxima are taken of, added up over all steps: spikes of each neuron, or currents
       before the pooling, [B, ...]; None where nothing is pooled.
+    sent: spikes of each neuron less those taken back, [B, ...]; None where they take none back.
   """
 
   running: bool
   v: nn.Variable
   step: nn.Variable
   sums: nn.Variable | None
+  sent: nn.Variable | None
 
 
 def check_variables(variables: Variables) -> None:
@@ -145,7 +147,7 @@ def new_thresholds(raw_threshold: jax.Array, v_init: float, instalments: int) ->
 
   Args:
     raw_threshold: a scalar or [C].
-    v_init: initial potential, or each of its parts, as a fraction of tau.
+    v_init: initial potential, or each of its parts, as a fraction of V_th.
     instalments: S, the number of parts.
   """
   parts = (instalments,) if instalments > 1 else ()
@@ -198,7 +200,7 @@ def thresholds_of(module: nn.Module, make: Callable[[], Thresholds]) -> Threshol
 
 
 def membrane_of(
-  module: nn.Module, start: Callable[[], jax.Array], pooled: tuple[int, ...] | None
+  module: nn.Module, start: Callable[[], jax.Array], pooled: tuple[int, ...] | None, signed: bool
 ) -> Membrane:
   """The state of the neurons that are being called, made where there is none.
 
@@ -206,32 +208,30 @@ def membrane_of(
     module: the activation.
     start: makes their potentials at rest, [B, ...].
     pooled: shape of what maxima are taken of, [B, ...]; None where nothing is pooled.
+    signed: whether the neurons take back what they have sent.
   """
   running = module.has_variable(MEMBRANE, "v")
   v = module.variable(MEMBRANE, "v", start)
   step = module.variable(MEMBRANE, "step", lambda: jnp.zeros((), jnp.int32))
   sums = module.variable(MEMBRANE, "sums", jnp.zeros, pooled, jnp.float32) if pooled else None
-  return Membrane(running, v, step, sums)
+  sent = module.variable(MEMBRANE, "sent", lambda: jnp.zeros_like(v.value)) if signed else None
+  return Membrane(running, v, step, sums, sent)
 
 
 def totals_of(module: nn.Module, like: jax.Array) -> dict[str, nn.Variable]:
-  """`current` and `spikes` of the neurons that are being called, where they are asked for.
+  """`current` and `spikes` of the neurons that are being called, by name, where they are asked for.
 
-  Args:
-    module: the activation.
-    like: an array in their shape, [B, ...]; totals begin at zero.
-
-  Returns:
-    Variables by name; none if the collection is not mutable.
+  They begin at zero, in the shape of `like`, [B, ...]. None if the collection is not mutable.
   """
   if not module.is_mutable_collection(TOTALS):
     return {}
   return {name: module.variable(TOTALS, name, jnp.zeros_like, like) for name in Rates._fields}
 
 
-def leave_spike_count(module: nn.Module, count: jax.Array) -> None:
-  """Leaves the spikes of each step and example, [K, B], where observers are given them."""
+def leave_spike_count(module: nn.Module, count: jax.Array, active: jax.Array) -> None:
+  """Leaves the spikes of each step and example, and how many neurons sent any, [K, B]."""
   leave(module, SPIKES, "count", count)
+  leave(module, SPIKES, "active", active)
 
 
 def leave(module: nn.Module, collection: str, name: str, value: Any) -> None:

@@ -10,30 +10,37 @@ from tcljax.layers.activations import Clipped
 from tcljax.layers.collections import leave_spike_count, membrane_of, totals_of
 from tcljax.maths import clipping, max_pooling
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
-from tcljax.maths.neurons import Neuron, integrate
+from tcljax.maths.neurons import integrate
+from tcljax.maths.spikes import Neuron
 
 
 class IF(Clipped):
   """Integrate-and-fire neurons over `chunk` time steps folded into the batch.
 
-  Takes input currents [K*B, ...], step-major, and gives spikes of height tau in the same shape.
+  Takes input currents [K*B, ...], step-major, and gives spikes of height V_th in the same shape.
+  V_th is tau, or tau / burst of neurons that send up to so many spikes in a step: tau is the clip,
+  and what a neuron sends in a step is never more.
+
   The potentials [B, ...] are carried in the collection `membrane`. A call that finds none there
-  only creates them, at v_init * tau, and runs no step; so the first call sets the state up and
+  only creates them, at v_init * V_th, and runs no step; so the first call sets the state up and
   every later one continues from it (`tcljax.simulate` does both). Where v_init comes in
   instalments, the first is the initial potential and each later one is added in its step.
 
   With `max_pool` of spikes the neurons gate: `max_pooling.running_maximum` of their spikes is
   passed on, [K*B, H', W', C]. What observers see are the spikes of all neurons, whether they pass
   or not. With `max_pool` of currents their input is `running_maximum` of the currents, and there is
-  one neuron for each window. The sums that it compares are carried beside the potentials.
+  one neuron for each window. The sums that it compares are carried beside the potentials. So is
+  what signed neurons have sent; where they gate, less may pass by a step than before it, too.
 
   If the collection `spikes` is mutable, the spikes of each step and example, summed over the
-  neurons, are left there as `count`, [K, B]. If the collection `totals` is mutable, the currents
-  and spikes of each neuron are added up there over all calls, as `current` and `spikes`, [B, ...].
+  neurons, are left there as `count`, [K, B], negative ones counted as others; and as `active` how
+  many neurons sent any. If the collection `totals` is mutable, the currents and spikes of each
+  neuron are added up there over all calls, as `current` and `spikes`, [B, ...], where negative
+  spikes are subtracted.
 
   Attributes:
     chunk: K.
-    neuron: its reset and surrogate gradient.
+    neuron: what it can send, its reset and surrogate gradient.
 
   Examples:
     >>> import jax
@@ -52,8 +59,9 @@ class IF(Clipped):
 
   @nn.compact
   def __call__(self, currents: jax.Array) -> jax.Array:
-    """Spikes of height tau from input currents, both [K*B, ...], those that pass the gate."""
-    threshold, v_init = self.thresholds(currents)
+    """Spikes of height V_th from input currents, both [K*B, ...], those that pass the gate."""
+    tau, v_init = self.thresholds(currents)
+    threshold = tau / self.neuron.burst
     dtype, rank = currents.dtype, currents.ndim
     charges = jax.vmap(lambda part: part * threshold)(v_init)
     charges = charges.reshape(len(v_init), *[1] * (rank - 1), -1)  # [S, 1, ..., 1, C]
@@ -64,24 +72,31 @@ class IF(Clipped):
       # In float32 whatever the precision of the layers: potentials are long sums.
       return jnp.zeros_like(self.pooled(unfolded[0], CURRENTS), jnp.float32) + charges[0]
 
-    membrane = membrane_of(self, at_rest, self.max_pool and unfolded.shape[1:])
+    pooled = self.max_pool and unfolded.shape[1:]
+    membrane = membrane_of(self, at_rest, pooled, self.neuron.signed)
     totals = totals_of(self, membrane.v.value)
     if not membrane.running:
       return self.pooled(currents)
     unfolded = self._passed(unfolded, CURRENTS, membrane.sums)
     step = membrane.step.value
-    # Whether spikes have the height 1: a kernel gives them that of tau, unless they are counted.
+    # Whether spikes have the height 1: a kernel gives them that of V_th, unless they are counted.
     unit = not self._has_kernel() or self.pools(SPIKES) or bool(totals)
     v = self._before(membrane.v.value, charges[0], step)
+    sent = None if membrane.sent is None else membrane.sent.value
     spikes, membrane.v.value, count = self._run(
-      unfolded, v, threshold, self._charges_from(charges, step), unit
+      unfolded, v, threshold, self._charges_from(charges, step), sent, unit
     )
+    if membrane.sent is not None:
+      membrane.sent.value = membrane.sent.value + spikes.sum(axis=0)
     membrane.step.value = step + self.chunk
     for name, total in totals.items():
       summed = {"current": unfolded, "spikes": spikes}[name].astype(jnp.float32).sum(axis=0)
       total.value = total.value + summed
     self.check_first_use(collections.SPIKES, "count")
-    leave_spike_count(self, count)
+    active = count
+    if self.neuron.burst > 1:
+      active = (spikes != 0).astype(jnp.float32).sum(axis=range(2, spikes.ndim))
+    leave_spike_count(self, count, active)
     spikes = self._passed(spikes, SPIKES, membrane.sums)
     spikes = spikes.reshape(-1, *spikes.shape[2:])
     return (spikes * threshold if unit else spikes).astype(dtype)
@@ -105,7 +120,7 @@ class IF(Clipped):
 
   def _has_kernel(self) -> bool:
     """Whether the neurons run in a kernel of the device at hand."""
-    return fire.serves(self.chunk)
+    return fire.serves(self.chunk, self.neuron)
 
   def _before(self, v: jax.Array, at_rest: jax.Array, step: jax.Array) -> jax.Array:
     """The potentials before a step, [B, ...]: those that were carried."""
@@ -118,13 +133,15 @@ class IF(Clipped):
     v: jax.Array,
     threshold: jax.Array,
     charges: jax.Array | None,
+    sent: jax.Array | None,
     unit: bool,
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Spikes [K, B, ...] of height 1 or tau, potentials, and counts by step and example, [K, B]."""
+    """Spikes [K, B, ...] of height 1 or V_th, potentials, and counts by step and example."""
     if self._has_kernel():
       flat = jnp.zeros((self.chunk, 1)) if charges is None else charges.reshape(self.chunk, -1)
       return fire.fire(currents, v, threshold.reshape(-1), flat, self.neuron, unit=unit)
     currents = currents.astype(jnp.float32)
     currents = currents if charges is None else currents + charges
-    spikes, v = integrate(currents, v, threshold, self.neuron)
-    return spikes, v, spikes.sum(axis=range(2, spikes.ndim))
+    spikes, v = integrate(currents, v, threshold, self.neuron, 0.0 if sent is None else sent)
+    fired = jnp.abs(spikes) if self.neuron.signed else spikes
+    return spikes, v, fired.sum(axis=range(2, spikes.ndim))

@@ -86,7 +86,7 @@ def per_channel_view(threshold: ArrayLike, ndim: int) -> jax.Array:
 
 
 def instalments(v_init: ArrayLike, threshold: ArrayLike) -> jax.Array:
-  """The parts in which neurons receive their initial potential, as fractions of tau.
+  """The parts in which neurons receive their initial potential, as fractions of V_th.
 
   Args:
     v_init: in the shape of `threshold`: all of it before the first step; or with one axis more in
@@ -143,25 +143,26 @@ def clip(x: jax.Array, threshold: ArrayLike) -> jax.Array:
 
 
 def quantized_clip(
-  x: jax.Array, threshold: ArrayLike, time_steps: int, v_init: ArrayLike = 0.5
+  x: jax.Array, threshold: ArrayLike, time_steps: int, v_init: ArrayLike = 0.5, burst: int = 1
 ) -> jax.Array:
   """What IF neurons make of a constant current x in T steps: the clipped, quantized activation.
 
   Args:
     x: pre-activations, [..., C].
-    threshold: tau > 0, a scalar or [C].
+    threshold: tau > 0, the clip, a scalar or [C].
     time_steps: T.
-    v_init: initial potential as a fraction of tau, a scalar or [C].
+    v_init: initial potential as a fraction of V_th, a scalar or [C].
+    burst: the most spikes of a step, see `tcljax.Neuron`; V_th = tau / burst is the height of one.
 
   Returns:
-    tau / T * floor(clip(T x / tau + v_init, 0, T)), in the shape of `x`, computed in float32 at
-    least. The gradient takes `floor` for the identity (as Bu et al., ICLR 2022, train): to `x` 1
-    between the bounds of the clip and 0 elsewhere; to tau 1 above them and, between, what rounding
-    added to x / tau.
+    tau / L * floor(clip(L x / tau + v_init, 0, L)), with L = T * burst spikes at most, in the shape
+    of `x`, computed in float32 at least. That is also what signed neurons make of it. The gradient
+    takes `floor` for the identity (as Bu et al., ICLR 2022, train): to `x` 1 between the bounds of
+    the clip and 0 elsewhere; to tau 1 above them and, between, what rounding added to x / tau.
 
   Raises:
     ValueError: if the threshold or v_init is neither a scalar nor [C], a threshold is not positive,
-      v_init is not finite, or T is below 1.
+      v_init is not finite, or T or `burst` is below 1.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -172,6 +173,7 @@ def quantized_clip(
   """
   x = jnp.asarray(as_numbers("x", x))
   check_count("time_steps", time_steps, 1)
+  check_count("burst", burst, 1)
   check_per_channel("threshold", threshold, x)
   check_per_channel("v_init", v_init, x)
   check_threshold(threshold)
@@ -179,6 +181,7 @@ def quantized_clip(
   views = [per_channel_view(a, x.ndim) for a in (threshold, v_init)]
   dtype = floating_type(x, *views)
   x, threshold, v_init = widened(x, *views)
-  count = jnp.clip(time_steps * x / threshold + v_init, 0, time_steps)
+  levels = time_steps * burst
+  count = jnp.clip(levels * x / threshold + v_init, 0, levels)
   count = jnp.floor(count) + (count - jax.lax.stop_gradient(count))
-  return (threshold * count / time_steps).astype(dtype)
+  return (threshold * count / levels).astype(dtype)

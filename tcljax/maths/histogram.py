@@ -95,17 +95,17 @@ def percentile_threshold(activations: Histogram, percentile: float) -> np.ndarra
 
 
 def least_squares_threshold(
-  activations: Histogram, time_steps: int, v_init: float = 0.5, candidates: int = 128
+  activations: Histogram, levels: int, v_init: float = 0.5, candidates: int = 128
 ) -> np.ndarray:
-  """Thresholds whose T-step quantized activation is nearest to the ReLU in mean square.
+  """Thresholds whose quantized activation is nearest to the ReLU in mean square.
 
   Minimises the sum over activations of (a - quantized_clip(a))^2: what is lost to clipping above
-  tau and to rounding below it. The fewer steps, the lower the best threshold.
+  tau and to rounding below it. The fewer levels, the lower the best threshold.
 
   Args:
     activations: what was observed.
-    time_steps: T.
-    v_init: initial potential as a fraction of tau.
+    levels: how many spikes a neuron can send in all: T, or T * burst.
+    v_init: initial potential as a fraction of the height of one.
     candidates: thresholds tried, spaced evenly in logarithm from 1/64 of the maximum up to it.
 
   Returns:
@@ -128,7 +128,7 @@ def least_squares_threshold(
   def errors(fractions):
     def error(fraction):
       # One channel at a time: a threshold of its own over all bins.
-      quantized = jax.vmap(lambda tau: clipping.quantized_clip(centres, tau, time_steps, v_init))(
+      quantized = jax.vmap(lambda tau: clipping.quantized_clip(centres, tau, levels, v_init))(
         fraction * scale
       )
       return (weights * jnp.square(centres[None] - quantized)).sum(axis=1)

@@ -9,7 +9,8 @@ after every step
 
     spikes passed so far = maximum over the window of the spikes fired so far,
 
-exactly, and as a neuron fires at most once a step, what passes is 0 or 1 in each.
+exactly, and as a binary neuron fires at most once a step, what passes is 0 or 1 in each. Of neurons
+that send bursts it may be more, and of neurons that take spikes back less than 0.
 
 Of input currents it is the same: the maximum of each step's currents has a mean that lies above
 the maximum of their means, and stays there however many steps there are. So what passes is by how
@@ -241,12 +242,12 @@ def running_maximum(x: jax.Array, sums: jax.Array, pool: MaxPool) -> tuple[jax.A
   """By how much the largest sum of each window grows in each step.
 
   Args:
-    x: what is added up: spikes of 0 and 1, or input currents, [K, B, H, W, C].
+    x: what is added up: numbers of spikes, or input currents, [K, B, H, W, C].
     sums: its sums before these steps, [B, H, W, C].
     pool: the windows.
 
   Returns:
-    What passes in each step, [K, B, H', W', C], 0 or 1 of spikes, and the sums after these steps.
+    What passes in each step, [K, B, H', W', C], and the sums after these steps.
     Added up over all steps so far, what passed is `max_pool` of the sums. The gradient to `x` is
     that of this difference of maxima.
 

@@ -9,10 +9,10 @@ With soft reset the number of spikes obeys the identity that all of ANN-to-SNN c
     spikes = (v[0] - v[T] + sum of currents) / threshold
 
 so that at a constant current x, started at v_init * threshold with v_init from 0 to 1, the count is
-floor(T * x / threshold + v_init), between 0 and T.
+floor(T * x / threshold + v_init), between 0 and T, or T * burst of neurons that send bursts. What
+neurons can send is in `maths.spikes`.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -20,58 +20,21 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from tcljax.checks import check_choice, must_be
 from tcljax.maths.inputs import as_numbers
 from tcljax.maths.shapes import check_axes, check_broadcasts, check_shape
-from tcljax.maths.surrogates import (
-  check_surrogate,
-  differentiable_spike,
-  surrogate_derivative,
+from tcljax.maths.spikes import (
+  Neuron,
+  check_neuron,
+  derivative_of,
+  differentiable_spikes_of,
+  spikes_of,
 )
+from tcljax.maths.surrogates import check_surrogate, differentiable_spike
 from tcljax.maths.values import check_threshold, check_v_init, floating_type, widened
 
-RESETS = ("soft", "hard")
 # So few steps are one pass over the neurons where the loop is unrolled. Of more XLA for CPUs makes
 # passes that are slower than a loop of single steps.
 _STEPS_IN_ONE_PASS = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Neuron:
-  """How a neuron is reset, and what stands in for the derivative of its spike.
-
-  Attributes:
-    reset: "soft" subtracts the threshold from a neuron that fired, "hard" sets it to zero.
-    surrogate: shape of the surrogate gradient, see `surrogate_derivative`.
-    width: its width in units of the threshold.
-
-  Raises:
-    ValueError: naming the field, its value and the remedy.
-
-  Examples:
-    >>> import jax.numpy as jnp
-    >>> import tcljax
-    >>> hard = tcljax.Neuron(reset="hard")
-    >>> spikes, _ = tcljax.integrate_and_fire(jnp.full((8, 1), 0.75), 1.0, 0.0, hard)
-    >>> int(spikes.sum())  # soft reset keeps what is above the threshold and fires 6 times
-    4
-  """
-
-  reset: str = "soft"
-  surrogate: str = "triangle"
-  width: float = 1.0
-
-  def __post_init__(self) -> None:
-    check_choice("reset", self.reset, RESETS)
-    check_surrogate(self.surrogate, self.width)
-    # NumPy's numbers become Python's, which JSON can hold.
-    object.__setattr__(self, "width", float(self.width))
-
-
-def check_neuron(neuron: Neuron) -> None:
-  """Raises ValueError if this is not a `Neuron`."""
-  if not isinstance(neuron, Neuron):
-    raise ValueError(must_be("neuron", neuron, "a tcljax.Neuron, such as Neuron(reset='hard')"))
 
 
 def spike(
@@ -111,18 +74,22 @@ def if_step(
   current: jax.Array,
   threshold: ArrayLike,
   neuron: Neuron = Neuron(),
+  sent: ArrayLike = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
   """One time step: integrate, fire, reset.
 
   Args:
     v: membrane potential before the step, [B, ...], in activation units.
     current: input current of the step, [B, ...].
-    threshold: firing threshold > 0, broadcastable to `v`.
-    neuron: its reset, and the surrogate gradient of its spikes.
+    threshold: firing threshold > 0, broadcastable to `v`; the height of one spike.
+    neuron: what it can send, its reset, and the surrogate gradient of its spikes.
+    sent: of a signed neuron the spikes that it has sent before this step, less those it has taken
+      back, broadcastable to `v`; others do not look at it.
 
   Returns:
-    The potential after the step, float32 at least, and the spikes (0 or 1) in the dtype of
-    `current` (float32 for integers), both [B, ...].
+    The potential after the step, float32 at least, and the spikes (0 or 1; of bursts up to their
+    number, of signed neurons below zero too) in the dtype of `current` (float32 for integers), both
+    [B, ...].
 
   Raises:
     ValueError: if `neuron` is not a `Neuron`, shapes do not fit, or a threshold is not positive.
@@ -138,14 +105,16 @@ def if_step(
   v, current = as_numbers("v", v), as_numbers("current", current)
   check_shape("current", current, jnp.shape(v), "v")
   check_broadcasts("threshold", threshold, jnp.shape(v), "v")
+  check_broadcasts("sent", sent, jnp.shape(v), "v")
   check_threshold(threshold)
-  v, spikes = _step(neuron, *widened(v, current, threshold))
+  wide, *others = widened(v, current, threshold, sent)
+  v, spikes = _step(neuron, wide, *others)
   return v, spikes.astype(floating_type(current))
 
 
-def _step(neuron, v, current, threshold):
+def _step(neuron, v, current, threshold, sent):
   v = v + current
-  spikes = differentiable_spike(v, threshold, neuron.surrogate, neuron.width)
+  spikes = differentiable_spikes_of(v, threshold, sent, neuron)
   return v - spikes * threshold if neuron.reset == "soft" else v * (1.0 - spikes), spikes
 
 
@@ -154,6 +123,7 @@ def integrate(
   v: ArrayLike,
   threshold: ArrayLike,
   neuron: Neuron = Neuron(),
+  sent: ArrayLike = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
   """Runs neurons from a given potential over all steps of `currents`.
 
@@ -164,10 +134,12 @@ def integrate(
     v: potential before the first step, broadcastable to [B, ...], in activation units.
     threshold: firing threshold > 0, broadcastable to [B, ...].
     neuron: as in `if_step`.
+    sent: as in `if_step`, before the first step; broadcastable to [B, ...].
 
   Returns:
-    Spikes [T, B, ...] of 0 and 1, and the potential after the last step [B, ...], typed as those of
-    `if_step`. Running T1 and then T2 steps from the potential left behind equals T1 + T2 steps.
+    Spikes [T, B, ...], and the potential after the last step [B, ...], as those of `if_step`.
+    Running T1 and then T2 steps from the potential left behind, of signed neurons also with the
+    spikes of the T1 added to `sent`, equals T1 + T2 steps.
 
   Raises:
     ValueError: as `if_step` does.
@@ -182,73 +154,78 @@ def integrate(
   check_neuron(neuron)
   currents, v = as_numbers("currents", currents), as_numbers("v", v)
   check_axes("currents", currents, 1, "[T, B, ...]")
-  for name, value in (("v", v), ("threshold", threshold)):
+  for name, value in (("v", v), ("threshold", threshold), ("sent", sent)):
     check_broadcasts(name, value, jnp.shape(currents)[1:], "one step of currents")
   check_threshold(threshold)
-  wide, *others = widened(currents, v, threshold)
-  fired: Any = _integrate(wide, *(jnp.broadcast_to(a, wide.shape[1:]) for a in others), neuron)
+  wide, *others = widened(currents, v, threshold, sent)
+  v, threshold, sent = (jnp.broadcast_to(a, wide.shape[1:]) for a in others)
+  fired: Any = _integrate(wide, v, threshold, sent if neuron.signed else None, neuron)
   return fired[0].astype(floating_type(currents)), fired[1]
 
 
-def _compared(currents, v, threshold, neuron):
-  """The potentials that are compared with the threshold, in each step, and the last potential."""
+def _compared(currents, v, threshold, sent, neuron):
+  """In each step the potentials that make spikes and what was sent before, and the last potential.
 
-  def step(v, current):
-    return _step(neuron, v, current, threshold)[0], v + current
+  What was sent is None of neurons that are not signed.
+  """
 
-  v, compared = jax.lax.scan(step, v, currents, unroll=len(currents) <= _STEPS_IN_ONE_PASS)
-  return compared, v
+  def step(carry, current):
+    v, sent = carry
+    after, spikes = _step(neuron, v, current, threshold, sent)
+    return (after, sent if sent is None else sent + spikes), (v + current, sent)
 
-
-def _fired(compared, threshold):
-  return (compared >= threshold[None]).astype(compared.dtype)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _integrate(currents, v, threshold, neuron):
-  compared, v = _compared(currents, v, threshold, neuron)
-  return _fired(compared, threshold), v
+  unroll = len(currents) <= _STEPS_IN_ONE_PASS
+  (v, _), (compared, sent) = jax.lax.scan(step, (v, sent), currents, unroll=unroll)
+  return compared, sent, v
 
 
-def _integrate_forward(currents, v, threshold, neuron):
-  compared, v = _compared(currents, v, threshold, neuron)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _integrate(currents, v, threshold, sent, neuron):
+  compared, sent, v = _compared(currents, v, threshold, sent, neuron)
+  return spikes_of(compared, threshold[None], sent, neuron), v
+
+
+def _integrate_forward(currents, v, threshold, sent, neuron):
+  compared, sent, v = _compared(currents, v, threshold, sent, neuron)
   # Kept as it is. The compiler would keep the currents, and spikes and potentials beside them.
-  compared = jax.lax.optimization_barrier(compared)
-  return (_fired(compared, threshold), v), (compared, threshold)
+  compared, sent = jax.lax.optimization_barrier((compared, sent))
+  spikes = spikes_of(compared, threshold[None], sent, neuron)
+  return (spikes, v), (compared, sent, threshold)
 
 
 def _integrate_backward(neuron, residuals, cotangents):
   """The gradient of the scan of `if_step`, with one array a step kept in place of six.
 
-  What that saves is memory traffic, which is what neurons cost: the gradient of a ResNet-20 through
-  8 steps takes a quarter less time on a CPU. Tests hold it against the scan's own gradient.
+  Two of signed neurons. What that saves is memory traffic, which is what neurons cost: the gradient
+  of a ResNet-20 through 8 steps takes a quarter less time on a CPU. Tests hold it against the
+  scan's own gradient.
   """
-  compared, threshold = residuals
+  compared, sent, threshold = residuals
   from_spikes, from_last = cotangents
   per_threshold = 1.0 / threshold  # a division for each step would cost more than all the rest
+  soft = neuron.reset == "soft"
 
   def step(carry, at):
     to_v, to_threshold = carry  # gradient to the potential after this step
-    v, to_spike = at
-    fired = v >= threshold
-    ratio = v * per_threshold
-    # The spike acts on the output and on the potential it resets.
-    to_spike = to_spike - to_v * (threshold if neuron.reset == "soft" else v)
-    derivative = surrogate_derivative(ratio - 1.0, neuron.surrogate, neuron.width)
-    slope = to_spike * derivative * per_threshold
+    v, sent, to_spikes = at
+    spikes, ratio = spikes_of(v, threshold, sent, neuron), v * per_threshold
+    # The spikes act on the output and on the potential they reset.
+    to_spikes = to_spikes - to_v * (threshold if soft else v)
+    slope = to_spikes * derivative_of(ratio, sent, neuron) * per_threshold
     to_threshold = to_threshold - slope * ratio
-    if neuron.reset == "soft":
-      to_threshold = to_threshold - jnp.where(fired, to_v, 0.0)
+    if soft:
+      to_threshold = to_threshold - spikes * to_v
       to_v = to_v + slope
     else:
-      to_v = jnp.where(fired, 0.0, to_v) + slope
+      to_v = jnp.where(spikes > 0, 0.0, to_v) + slope
     return (to_v, to_threshold), to_v
 
   # Not unrolled: each step's gradient is used three times, so that no pass takes several of them.
   (to_v, to_threshold), to_currents = jax.lax.scan(
-    step, (from_last, jnp.zeros_like(threshold)), (compared, from_spikes), reverse=True
+    step, (from_last, jnp.zeros_like(threshold)), (compared, sent, from_spikes), reverse=True
   )
-  return to_currents, to_v, to_threshold
+  to_sent = None if sent is None else jnp.zeros_like(threshold)  # it is counted, and none moves it
+  return to_currents, to_v, to_threshold, to_sent
 
 
 _integrate.defvjp(_integrate_forward, _integrate_backward)
@@ -271,7 +248,7 @@ def integrate_and_fire(
 
   Returns:
     What `integrate` returns. With soft reset and `currents` constant in time at x, the spikes add
-    up to clip(floor(T * x / threshold + v_init), 0, T).
+    up to clip(floor(T * x / threshold + v_init), 0, T * burst).
 
   Raises:
     ValueError: as `if_step` does, or if v_init is not finite.

@@ -58,22 +58,30 @@ def surrogate_derivative(
   return _SURROGATES[surrogate](jnp.asarray(as_numbers("u", u)) / width) / width
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
 def differentiable_spike(
-  v: jax.Array, threshold: jax.Array, surrogate: str, width: float
+  v: jax.Array, threshold: jax.Array, surrogate: str, width: float, edge: float = 1.0
 ) -> jax.Array:
-  """`tcljax.spike` of arguments that are checked already and of one type."""
+  """`tcljax.spike` of arguments that are checked already and of one type.
+
+  Args:
+    v: as in `tcljax.spike`.
+    threshold: as in `tcljax.spike`.
+    surrogate: as in `tcljax.spike`.
+    width: as in `tcljax.spike`.
+    edge: at which multiple of the threshold the neuron fires.
+  """
   del surrogate, width  # they shape the derivative alone
-  return (v >= threshold).astype(v.dtype)
+  return (v >= edge * threshold).astype(v.dtype)
 
 
 @differentiable_spike.defjvp
-def _spike_jvp(surrogate, width, primals, tangents):
+def _spike_jvp(surrogate, width, edge, primals, tangents):
   v, threshold = primals
   v_dot, threshold_dot = tangents
-  spikes = differentiable_spike(v, threshold, surrogate, width)
+  spikes = differentiable_spike(v, threshold, surrogate, width, edge)
   # The spike depends on v / threshold alone; differentiating that ratio keeps the surrogate exact
   # under a change of units: scaling v and the threshold together leaves the spike where it is.
   ratio_dot = v_dot / threshold - threshold_dot * v / jnp.square(threshold)
-  slope = surrogate_derivative(v / threshold - 1.0, surrogate, width)
+  slope = surrogate_derivative(v / threshold - edge, surrogate, width)
   return spikes, (slope * ratio_dot).astype(spikes.dtype)

@@ -76,7 +76,7 @@ def rates_against_activations(portrait: Portrait) -> Drawn:
   for axes in panels[max(0, len(names) - _COLUMNS) : len(names)]:
     axes.tick_params(labelbottom=True)
   figure.supxlabel("activation of the ANN / threshold", fontsize=9, y=0.06 / height)
-  figure.supylabel("firing rate (spikes in a step)", fontsize=9, x=0.0)
+  figure.supylabel("firing rate (share of the most spikes)", fontsize=9, x=0.0)
   alt = (
     f"Firing rate against the ANN's activation in {len(names)} layers; a faithful layer lies on "
     "the dashed line, which rises to 1 at the threshold."
@@ -108,7 +108,7 @@ def distributions(
   names = _some([*thresholds], MOST_LAYERS)
   kinds = [("thresholds (units of the activation)", thresholds, VERMILLION)]
   if rates is not None:
-    kinds.append(("firing rates (spikes in a step)", rates, BLUE))
+    kinds.append(("firing rates (share of the most spikes)", rates, BLUE))
   figure = new_figure(1.0 + 0.2 * len(names))
   panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
   data = {}

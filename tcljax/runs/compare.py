@@ -117,8 +117,9 @@ def compare(
     validation: whether those images are the ones set aside; their figures have files of their own.
 
   Returns:
-    `images`, `ann` (accuracy in percent) and `rows` of `method`, `T` and `accuracy`: what is in
-    compare.json of the workdir, beside compare.png, or in validation.json and .png.
+    `images`, `ann` (accuracy in percent), `neurons` (what they can send, by name) and `rows` of
+    `method`, `T` and `accuracy`: what is in compare.json of the workdir, beside compare.png, or in
+    validation.json and .png.
 
   Raises:
     CheckpointError: if a checkpoint or the results so far cannot be read, or these are of another
@@ -179,7 +180,7 @@ class _Ledger:
 
   def __init__(self, path: pathlib.Path, experiment: Experiment, variables: Variables) -> None:
     self.path, images = path, len(experiment.dataset.test)
-    self.results = self._read()
+    self.results, neurons = self._read(), experiment.spiking.neuron.alphabet
     if self.results and self.results.get("images") != images:
       raise CheckpointError(
         f"{path} holds figures of {self.results.get('images')} images, asked "
@@ -193,7 +194,7 @@ class _Ledger:
         batch_size=experiment.eval.batch_size,
         preprocess=experiment.preprocess_for_ann,
       )
-      self.results = {"images": images, "ann": round(ann, 4), "rows": []}
+      self.results = {"images": images, "ann": round(ann, 4), "neurons": neurons, "rows": []}
       say(f"ANN: {ann:.2f} % of {images} images")
 
   def _read(self) -> dict[str, Any]:
@@ -206,7 +207,7 @@ class _Ledger:
       raise CheckpointError(f"{error}; {remedy}") from error
     if not _are_results(found):
       raise CheckpointError(f"{self.path} cannot be read: it holds other things; {remedy}")
-    return found
+    return {"neurons": "binary", **found}  # which is not named where there were no others yet
 
   def lacking(self, method: str, time_steps: Sequence[int]) -> list[int]:
     """Those T that the method was not measured at."""
@@ -224,11 +225,12 @@ class _Ledger:
 
 def _are_results(found: Any) -> bool:
   """Whether this has the form of what `_Ledger` writes."""
-  if not isinstance(found, dict) or set(found) != {"images", "ann", "rows"}:
+  if not isinstance(found, dict) or set(found) - {"neurons"} != {"images", "ann", "rows"}:
     return False
   rows = found["rows"]
   return (
     isinstance(found["images"], int)
+    and isinstance(found.get("neurons", ""), str)
     and isinstance(found["ann"], float)
     and isinstance(rows, list)
     and all(isinstance(row, dict) and set(row) == {"method", "T", "accuracy"} for row in rows)
@@ -259,7 +261,8 @@ def _quantized(
   experiment: Experiment, variables: Variables, time_steps: Sequence[int]
 ) -> dict[int, float]:
   def at(t):
-    network = with_activation(experiment.model, functools.partial(Quantized, time_steps=t))
+    act = functools.partial(Quantized, time_steps=t, burst=experiment.snn.burst)
+    network = with_activation(experiment.model, act)
     return accuracy(
       network,
       variables,
@@ -285,5 +288,5 @@ def _report(experiment: Experiment, path: pathlib.Path, results: dict[str, Any])
     tables.plot_curves(picture, curves(results), results["ann"], experiment.name)
   say(
     f"\n{tables.curve_table(curves(results))}\n\nANN {results['ann']:.2f} %, on "
-    f"{results['images']} images; written: {path}, {picture.name}"
+    f"{results['images']} images, {results['neurons']} neurons; written: {path}, {picture.name}"
   )

@@ -48,7 +48,8 @@ def clipped_ann(experiment: Experiment) -> nn.Module:
   """
   act = TCL
   if experiment.joint.through == "quantized":
-    act = functools.partial(Quantized, time_steps=experiment.snn.time_steps, shift=0.5)
+    snn = experiment.snn
+    act = functools.partial(Quantized, time_steps=snn.time_steps, burst=snn.burst, shift=0.5)
   return with_activation(experiment.ann, act)
 
 

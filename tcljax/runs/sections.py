@@ -6,7 +6,7 @@ An error names the field of the section; `tcljax.runs.config.named` puts the sec
 import dataclasses
 
 from tcljax.checks import check_choice, check_count, check_finite, check_least, check_widths
-from tcljax.maths.neurons import Neuron
+from tcljax.maths.spikes import Neuron
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.training.calibration import METHODS, check_calibration
 from tcljax.training.objectives import OBJECTIVES
@@ -81,6 +81,8 @@ class SnnConfig:
     reset: soft or hard.
     surrogate: shape of the surrogate gradient.
     width: its width in units of the threshold.
+    burst: the most spikes of a neuron in a step; 1 is binary.
+    signed: whether neurons take back what they have sent.
     delay: time steps at the start that the readout leaves out.
     encoding: constant or poisson; frames for sets of events.
     readout: membrane, or rate, where the outputs are spiking neurons too.
@@ -91,6 +93,8 @@ class SnnConfig:
   reset: str = Neuron.reset
   surrogate: str = Neuron.surrogate
   width: float = Neuron.width
+  burst: int = Neuron.burst
+  signed: bool = Neuron.signed
   delay: int = SpikingConfig.delay
   encoding: str = SpikingConfig.encoding
   readout: str = "membrane"
@@ -101,13 +105,8 @@ class SnnConfig:
 
   def spiking(self) -> SpikingConfig:
     """How the network is simulated."""
-    return SpikingConfig(
-      time_steps=self.time_steps,
-      chunk=self.chunk,
-      neuron=Neuron(self.reset, self.surrogate, self.width),
-      delay=self.delay,
-      encoding=self.encoding,
-    )
+    neuron = Neuron(self.reset, self.surrogate, self.width, self.burst, self.signed)
+    return SpikingConfig(self.time_steps, self.chunk, neuron, self.delay, self.encoding)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tcljax.checks import check_choice, check_count, must_be
 from tcljax.maths.encoding import ENCODINGS
-from tcljax.maths.neurons import Neuron, check_neuron
+from tcljax.maths.spikes import Neuron, check_neuron
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,8 @@ class SpikingConfig:
     time_steps: T, the number of time steps.
     chunk: K, the steps folded into one batch; it divides T. 1 takes the least memory, T makes the
       largest matrix products; 0 chooses, see `simulate`. It does not change results.
-    neuron: reset and surrogate gradient, a `Neuron` or a dictionary of its fields.
+    neuron: what neurons can send, their reset and surrogate gradient, a `Neuron` or a dictionary of
+      its fields.
     delay: steps at the start that the readout leaves out: after t > delay steps the answer is the
       mean output of steps delay + 1 to t, before that the mean of all. Every step counts in T; what
       is left out are outputs from before the last layers had their input.
@@ -98,6 +99,11 @@ class SpikingConfig:
   def steps_per_chunk(self, largest: int) -> int:
     """K: the largest divisor of T up to `largest`."""
     return max(k for k in range(1, min(self.time_steps, largest) + 1) if self.time_steps % k == 0)
+
+  @property
+  def levels(self) -> int:
+    """The most spikes of a neuron in T steps."""
+    return self.time_steps * self.neuron.burst
 
   @property
   def one_chunk(self) -> ChunkConfig:

@@ -202,7 +202,7 @@ def with_chunk(
   if spiking.chunk:
     return spiking
   largest = on_cpus if jax.default_backend() == "cpu" else LARGEST_CHUNK
-  largest = on_gpus if fire.serves(on_gpus) else largest
+  largest = on_gpus if fire.serves(on_gpus, spiking.neuron) else largest
   fitting = _fitting_steps(model, variables, of_one_step(x, spiking.encoding), largest)
   return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(fitting))
 

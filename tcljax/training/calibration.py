@@ -112,7 +112,8 @@ def calibrate(
       integers and booleans are taken as float32. Where `spiking` has encoding="frames", each is
       [T, B, ...], and the activations are those of the mean of the T frames. Of a network that
       takes several arrays, each batch is a tuple or dictionary of them.
-    spiking: the simulation that the thresholds are for; "least_squares" knows its T.
+    spiking: the simulation that the thresholds are for; "least_squares" knows its T and
+      how many spikes a neuron sends in a step.
     method: the threshold of "least_squares" error of the T-step quantized activation, the
       "percentile" of the activations (Rueckauer et al., 2017), or their "maximum" (Diehl et al.,
       2015). A percentile that is zero (a layer seldom active) becomes the maximum. "delivered"
@@ -124,7 +125,7 @@ def calibrate(
       never was active takes the threshold of its whole layer, and a layer that never was the
       largest of all layers, or its `bound`: as that of LeakyReLU's negative side, on data without
       negative numbers. `tcljax.diagnose` tells which ones are `dead`.
-    v_init: initial membrane potential as a fraction of the threshold, or each of its parts. One
+    v_init: initial membrane potential as a fraction of V_th, or each of its parts. One
       half in one part rounds to nearest, the best for a constant current; less waits for more of a
       current that varies. "delivered" chooses it.
     instalments: S: `v_init` gets parts that are added before each of the first S steps, see
@@ -211,7 +212,7 @@ def calibrate(
       return percentile_threshold(activations, percentile)
     if method == "maximum":
       return np.asarray(activations.maximum, np.float64)
-    return least_squares_threshold(activations, spiking.time_steps, v_init)
+    return least_squares_threshold(activations, spiking.levels, v_init)
 
   chosen = {}
   for path, activations in totals.items():

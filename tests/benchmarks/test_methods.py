@@ -74,6 +74,7 @@ def test_it_can_be_had_in_parts(tmp_path, benchmark, monkeypatch):
     found = {
       "ann": 90.0,
       "images": int(given["images"]),
+      "neurons": f"burst-{given['config.snn.burst']}",
       "rows": [
         {"method": method, "T": int(t), "accuracy": 50.0 + int(t)}
         for method in given["methods"].split(",")

@@ -34,7 +34,8 @@ def test_it_says_what_is_known(network, tmp_path):
   assert "license" not in front and '- "digits"\n' in front
   for words in (
     "# digits\n",
-    "| time steps T | 6; another T can be asked for |\n| reset of a neuron | hard |",
+    "| time steps T | 6; another T can be asked for |\n| spikes of a neuron in a step | 0 or 1 |\n"
+    "| reset of a neuron | hard |",
     "| `x` | `[B, 8, 8, 3]` |",
     "with scale 0.00392157,\nmean 0.5 and std 0.25",
     "So inputs are\nfrom -2 to 2.",
@@ -46,6 +47,16 @@ def test_it_says_what_is_known(network, tmp_path):
     '"trained_by": "us"',
   ):
     assert words in body
+
+
+@pytest.mark.parametrize(
+  "fields, words",
+  [({"burst": 4}, "0 to 4 |"), ({"signed": True}, "-1 to 1; it takes back no more")],
+)
+def test_it_says_what_neurons_can_send(network, tmp_path, fields, words):
+  spiking = tcljax.SpikingConfig(4, neuron=tcljax.Neuron(**fields))
+  text = text_of(dataclasses.replace(network, spiking=spiking), tmp_path)
+  assert f"| spikes of a neuron in a step | {words}" in text
 
 
 def test_it_says_what_is_not_known(network, tmp_path):

@@ -31,6 +31,7 @@ def network(vgg, images):
   "spiking",
   [
     {"chunk": 4, "delay": 5},
+    {"chunk": 4, "neuron": tcljax.Neuron(burst=2, signed=True)},
     *[
       pytest.param(one, marks=pytest.mark.slow)
       for one in ({}, {"delay": 3}, {"chunk": 4}, {"encoding": "poisson"})

@@ -209,3 +209,12 @@ def test_a_path_that_cannot_be_written_is_told(tmp_path, network):
     tcljax.to_nir(network, 7)
   with pytest.raises(ValueError, match="network"):
     tcljax.to_nir("network.nir")
+
+
+@pytest.mark.parametrize("fields, name", [({"burst": 4}, "burst-4"), ({"signed": True}, "signed")])
+def test_neurons_that_nir_does_not_know_are_refused(fields, name, tmp_path):
+  made = hand_made([_FIRST], {}, output="a")
+  spiking = tcljax.SpikingConfig(4, neuron=tcljax.Neuron(**fields))
+  with pytest.raises(ValueError, match=f"the network's neurons are {name}, and NIR knows binary"):
+    tcljax.to_nir(dataclasses.replace(made, spiking=spiking), tmp_path / "net.nir")
+  assert not [*tmp_path.iterdir()]

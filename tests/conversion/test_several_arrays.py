@@ -50,7 +50,7 @@ def test_it_answers_as_its_model_is_simulated(parted):
 
 def test_what_is_stored_names_inputs_and_outputs_and_loads_the_same(stored):
   about = json.loads((stored / "network.json").read_text())
-  assert about["format"] == 7 and about["input_shape"] == {"image": [6, 6, 1], "vector": [3]}
+  assert about["format"] == 8 and about["input_shape"] == {"image": [6, 6, 1], "vector": [3]}
   assert about["output"].keys() == KINDS.keys()
   loaded = tcljax.load(stored)
   assert (loaded.graph, loaded.input_shape) == (converted().graph, SHAPES)
@@ -92,15 +92,19 @@ def test_descriptions_of_others_are_refused(stored, tmp_path, fields, message):
   assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("number", (5, 6))
+@pytest.mark.parametrize("number", (5, 6, 7))
 def test_a_network_of_the_format_before_loads_the_same(network, tmp_path, number):
   path = tcljax.save(network, tmp_path / "net", step=False)
-  (path / "README.md").unlink()
   tree = json.loads((path / "network.json").read_text()) | {"format": number}
-  del tree["files"]["README.md"]
+  for field in ("burst", "signed"):  # which came with format 8
+    del tree["spiking"]["neuron"][field]
+  if number < 7:
+    (path / "README.md").unlink()
+    del tree["files"]["README.md"]
   (path / "network.json").write_text(json.dumps(tree | {"sha256": digest(tree)}))
   loaded = tcljax.load(path)
   assert (loaded.graph, loaded.input_shape) == (network.graph, network.input_shape)
+  assert loaded.spiking == network.spiking
 
 
 @pytest.mark.parametrize(

@@ -73,24 +73,29 @@ def hard():
   return dataclasses.replace(converted(), spiking=spiking), inputs(6)
 
 
-# Instalments, bounds, thresholds by channel and maxima of both kinds are in the first.
-NETWORKS = {"soft": lambda: everything(time_steps=6), "hard, several arrays": hard}
+# Instalments, bounds, thresholds by channel and maxima of both kinds are in all but the second.
+NETWORKS = {
+  "soft": lambda: everything(time_steps=6),
+  "hard, several arrays": hard,
+  "signed bursts": lambda: everything(time_steps=6, neuron=tcljax.Neuron(burst=3, signed=True)),
+}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_program_has_the_spikes_of_the_simulation(name):
   network, x = NETWORKS[name]()
-  total, fired = 0.0, 0.0
+  total, fired, least = 0.0, 0.0, 0
   pairs = zip(of_program(network, x, 6), of_simulation(network, x, 6), strict=True)
   for t, ((output, spikes), (answer, expected)) in enumerate(pairs, 1):
     assert set(spikes) == set(expected)
     for population in expected:
       np.testing.assert_array_equal(spikes[population], expected[population])
       fired += spikes[population].sum()
+      least = min(least, spikes[population].min())
     total = output if t == 1 else jax.tree.map(np.add, total, output)
     mean = jax.tree.map(functools.partial(np.multiply, 1 / t), total)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), mean, answer)
-  assert fired > 100
+  assert fired > 100 and (least < 0) == network.spiking.neuron.signed
 
 
 def test_an_example_whose_potentials_are_not_finite_has_no_answer():

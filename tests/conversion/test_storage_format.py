@@ -27,7 +27,8 @@ class Reader:
 
   def run(self, x, time_steps):
     """The mean output, and how often the neurons of each population have fired, by step."""
-    self.v, self.counts, self.sums, spiking = {}, {}, {}, self.about["spiking"]
+    self.v, self.counts, self.sent, self.sums = {}, {}, {}, {}
+    spiking = self.about["spiking"]
     outputs, fired = [], []
     for step in range(time_steps):
       values = {
@@ -37,7 +38,7 @@ class Reader:
       for node in self.about["nodes"]:
         inputs = [values[name] for name in node["inputs"]]
         if node["op"] == "neurons":
-          value = self.neurons(node, inputs[0], step, spiking["neuron"]["reset"])
+          value = self.neurons(node, inputs[0], step, spiking["neuron"])
         else:
           arrays = [f"params/{node['name']}/{key}" for key in ("kernel", "scale", "bias", "shift")]
           arrays = [self.arrays[name] for name in arrays if name in self.arrays]
@@ -48,26 +49,31 @@ class Reader:
     means = [np.mean(of_steps, axis=0) for of_steps in zip(*outputs[spiking["delay"] :])]
     return filled(self.about["output"], iter(means)), fired
 
-  def neurons(self, node, current, step, reset):
+  def neurons(self, node, current, step, neuron):
     name = node["name"]
     raw, v_init = (self.arrays[f"clipping/{name}/{key}"] for key in ("raw_threshold", "v_init"))
     tau = np.logaddexp(raw, np.float32(0))
     parts = v_init if v_init.ndim > raw.ndim else v_init[None]
     pool = dict(node["settings"])
     tau = np.minimum(tau, np.float32(pool.pop("bound", np.inf)))
+    height = tau / np.float32(neuron["burst"])
     of = pool.pop("of", None)
     if of == "currents":
       current = self.growth(name, current, pool)
     if step == 0:
-      self.v[name] = np.broadcast_to(parts[0] * tau, current.shape)
-      self.counts[name] = np.zeros(current.shape, np.float32)
+      self.v[name] = np.broadcast_to(parts[0] * height, current.shape)
+      self.counts[name] = self.sent[name] = np.zeros(current.shape, np.float32)
     elif step < len(parts):
-      current = current + parts[step] / np.float32(len(parts)) * tau
-    v = self.v[name] + current
-    spikes = (v >= tau).astype(np.float32)
-    self.v[name] = v - spikes * tau if reset == "soft" else v * (1 - spikes)
-    self.counts[name] = self.counts[name] + spikes
-    return (self.growth(name, spikes, pool) if of == "spikes" else spikes) * tau
+      current = current + parts[step] / np.float32(len(parts)) * height
+    v, spikes = self.v[name] + current, np.zeros(current.shape, np.float32)
+    for k in map(np.float32, range(1, neuron["burst"] + 1)):
+      spikes += v >= k * height
+      if neuron["signed"]:
+        spikes -= (v < (1 - k) * height) & (self.sent[name] >= k)
+    self.v[name] = v - spikes * height if neuron["reset"] == "soft" else v * (1 - spikes)
+    self.sent[name] = self.sent[name] + spikes
+    self.counts[name] = self.counts[name] + np.abs(spikes)
+    return (self.growth(name, spikes, pool) if of == "spikes" else spikes) * height
 
   def growth(self, name, x, pool):
     before = self.sums.get(name, np.zeros_like(x))
@@ -189,8 +195,12 @@ def spikes_of(network, images, time_steps):
 
 @pytest.mark.parametrize(
   "settings",
-  [{"delay": 1}, {"neuron": tcljax.Neuron(reset="hard"), "encoding": "frames"}],
-  ids=["soft", "hard, frames"],
+  [
+    {"delay": 1},
+    {"neuron": tcljax.Neuron(reset="hard"), "encoding": "frames"},
+    {"neuron": tcljax.Neuron(burst=3, signed=True)},
+  ],
+  ids=["soft", "hard, frames", "signed bursts"],
 )
 def test_a_reader_that_knows_the_page_alone_finds_the_same_spikes(tmp_path, settings):
   network, images = everything(time_steps=6, **settings)

@@ -25,7 +25,9 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("residual", "poi
 
 
 @pytest.mark.filterwarnings("ignore:the model takes a maximum")
-@pytest.mark.parametrize("name", ["plain", "traced", "everything", "frames", "two", *SLOW])
+@pytest.mark.parametrize(
+  "name", ["plain", "traced", "everything", "bursts", "frames", "two", *SLOW]
+)
 def test_operations_are_those_of_every_spike_times_every_connection(name, plain):
   network, x, found = plain if name == "plain" else (*made(name), None)
   keys = None
@@ -44,6 +46,18 @@ def test_operations_are_those_of_every_spike_times_every_connection(name, plain)
     np.testing.assert_array_equal(own, [spikes, numbers], err_msg=node)
   assert not any(counts.any() for counts in [*accumulates.values(), *macs.values()])
   assert found.synaptic_operations[-1] > 0
+
+
+def test_spikes_of_bursts_count_each_and_neurons_once():
+  """By the potentials of a simulation: a step without a spike leaves what came in it."""
+  network, x = made("bursts")
+  found = tcljax.costs(network, x)
+  *_, last = brute_force.values_of_steps(network, x, network.spiking)
+  height = brute_force.heights_of(network, 3)["last"]
+  sent = np.rint(np.abs(last["last"]) / height)
+  assert found.spikes["last"][-1] == pytest.approx(sent.sum() / 3)
+  assert found.active["last"][-1] == pytest.approx((sent > 0).sum() / 3)
+  assert sent.max() > 1 and 0 < found.activation_sparsity < 1
 
 
 def by_hand(first, second, x, encoding="frames", tau=1.0):

@@ -190,3 +190,29 @@ def test_errors(vgg, images):
     tcljax.diagnose(model, variables, images[:0], tcljax.SpikingConfig())
   with pytest.raises(ValueError, match="encoding='poisson': a diagnosis takes constant input"):
     tcljax.diagnose(model, variables, images, tcljax.SpikingConfig(encoding="poisson"))
+
+
+def test_bursts_have_more_levels_and_the_same_clip():
+  # T = 4 and bursts of 2, so 8 levels of 1/8: 0.7 gives floor(8 * 0.7 + 0.5) = 6 of them, 2.0 all.
+  model, variables = network(1.0, 1.0, [0.0, 0.0, 0.0])
+  x = np.array([[0.7, 2.0, -1.0]], np.float32)
+  spiking = tcljax.SpikingConfig(time_steps=4, neuron=tcljax.Neuron(burst=2))
+  b = tcljax.diagnose(model, variables, x, spiking)["b"]
+  size = np.sqrt(0.7**2 + 2.0**2)
+  np.testing.assert_allclose(
+    [b.total, b.inherited, b.clipping, b.quantization, b.unevenness],
+    [np.hypot(0.05, 1.0) / size, 0, 1 / size, 0.05 / size, 0],
+    atol=1e-6,
+  )
+  np.testing.assert_allclose([b.dead, b.saturated], [1 / 3, 1 / 3], rtol=1e-6)
+
+
+def test_spikes_that_came_too_early_can_be_taken_back():
+  # a: currents 3, -1, 3, -1 and tau 4, from 2: binary it fires at steps 1 and 3, one too many.
+  model, variables = network(1.0, 1.0, [-1.0, 2.0, 0.0], v_init=0.5)
+  x = np.array([[0.5, 0.25, 0.0]], np.float32)
+  binary, signed = (
+    tcljax.diagnose(model, variables, x, tcljax.SpikingConfig(8, neuron=neuron))["a"]
+    for neuron in (tcljax.Neuron(), tcljax.Neuron(signed=True))
+  )
+  assert binary.unevenness > 0 and signed.unevenness == 0

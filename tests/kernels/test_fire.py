@@ -10,7 +10,7 @@ import pytest
 from tcljax import SpikingConfig, calibrate, simulate
 from tcljax.kernels import fire
 from tcljax.layers.collections import CLIPPING, spike_counts
-from tcljax.maths.neurons import Neuron
+from tcljax.maths.spikes import Neuron
 from tcljax.models import CNN
 from tcljax.models.pooling import POOLINGS
 
@@ -114,7 +114,7 @@ def test_a_network_gives_the_same_with_kernels(pooling, rates, monkeypatch):
 
   fire_alone = fire.fire
   monkeypatch.setattr(fire, "fire", interpreted)
-  monkeypatch.setattr(fire, "serves", lambda steps: True)
+  monkeypatch.setattr(fire, "serves", lambda steps, neuron: True)
   (_, found), gradient = run_compiled()
   # One for each activation; the height of spikes is 1 where they are counted.
   assert calls == [rates or pooling == "gate", rates]
@@ -146,15 +146,17 @@ def test_cuda_gets_kernels_and_other_platforms_the_reference():
 
 
 def test_kernels_serve_gpus_that_have_triton(monkeypatch):
-  assert not fire.serves(8)  # on CPUs
+  assert not fire.serves(8, Neuron())  # on CPUs
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
 
-  def serves(steps, **attributes):
+  def serves(steps, neuron=Neuron(), **attributes):
     device = type("Device", (), attributes)()
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
-    return fire.serves(steps)
+    return fire.serves(steps, neuron)
 
   assert serves(8, compute_capability="9.0") and serves(32, compute_capability="10.0")
+  for neuron in (Neuron(burst=2), Neuron(signed=True)):  # which have no kernels
+    assert not serves(8, neuron, compute_capability="9.0")
   assert not serves(8, compute_capability="7.5")
   assert not serves(8, compute_capability="gfx90a")
   assert not serves(8)

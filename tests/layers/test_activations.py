@@ -202,3 +202,63 @@ def test_potentials_stay_in_float32(net_and_variables):
   scoped = {"clipping": variables["clipping"]["hidden"], "membrane": state["membrane"]["hidden"]}
   spikes, after = neurons.apply(scoped, jnp.ones((2, 6), jnp.bfloat16), mutable=["membrane"])
   assert spikes.dtype == jnp.bfloat16 and after["membrane"]["v"].dtype == jnp.float32
+
+
+class Pooled(nn.Module):
+  of: str
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return self.act(name="only", max_pool=tcljax.MaxPool(2, of=self.of))(x)
+
+
+MORE = pytest.mark.parametrize(
+  "neuron",
+  [tcljax.Neuron(burst=4), tcljax.Neuron(signed=True), tcljax.Neuron(burst=3, signed=True)],
+  ids=lambda neuron: neuron.alphabet,
+)
+
+
+@MORE
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_tau_is_the_clip_whatever_neurons_can_send(rng, neuron, per_channel):
+  """At a constant current a rate times tau is the quantized clip, and with T the clip."""
+  x = jnp.asarray(rng.uniform(-1, 3, size=(50, 3)), jnp.float32)
+  act = functools.partial(TCL, per_channel=per_channel, threshold=1.5)
+  variables = Neurons(act=act).init(jax.random.key(0), x)
+  for steps in (1, 5, 64):
+    spiking = tcljax.SpikingConfig(time_steps=steps, neuron=neuron)
+    found = tcljax.simulate(Neurons(), variables, x, spiking).logits
+    assert spiking.levels == steps * neuron.burst
+    act = functools.partial(Quantized, time_steps=steps, burst=neuron.burst)
+    expected = Neurons(act=act).apply(variables, x)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert len(np.unique(np.round(expected / 1.5, 4))) <= 1 + spiking.levels
+  np.testing.assert_allclose(found, Neurons(act=TCL).apply(variables, x), atol=1.5 / 64)
+
+
+@MORE
+@pytest.mark.parametrize("of", ["spikes", "currents"])
+def test_what_passes_a_gate_is_the_maximum_of_what_was_sent(rng, neuron, of):
+  """Of signed neurons too, where it may shrink; and it does not depend on the chunk."""
+  frames = jnp.asarray(rng.normal(0.3, 1, size=(6, 5, 4, 4, 2)), jnp.float32)
+  variables = Pooled(of, act=TCL).init(jax.random.key(0), frames[0])
+
+  def run(chunk):
+    spiking = tcljax.SpikingConfig(6, chunk, neuron, encoding="frames")
+    observe = lambda chunk: (chunk.logits, chunk.spikes["only"])
+    return tcljax.simulate(Pooled(of), variables, frames, spiking, observe=observe, rates=True)
+
+  whole, parts = run(6), run(2)
+  jax.tree.map(np.testing.assert_array_equal, whole.observed, parts.observed)
+  sent = whole.rates["only"]["spikes"] / neuron.burst
+  assert sent.min() >= 0
+  if of == "spikes":
+    sent = sent.reshape(5, 2, 2, 2, 2, 2).max(axis=(2, 4))
+  np.testing.assert_allclose(whole.logits, sent, atol=1e-6)
+  answers, spikes = whole.observed
+  passed = np.diff(answers * np.arange(1, 7).reshape(6, 1, 1, 1, 1), axis=0)
+  assert (passed < -1e-3).any() == neuron.signed
+  assert (spikes["count"] >= spikes["active"]).all()
+  assert (spikes["count"] > spikes["active"]).any() == (neuron.burst > 1)

@@ -9,7 +9,7 @@ import pytest
 
 import tcljax
 from tcljax.maths import neurons, surrogates
-from tcljax.maths.neurons import Neuron
+from tcljax.maths.spikes import RESETS, Neuron
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "jitted"])
@@ -114,7 +114,7 @@ def test_soft_reset_conserves_charge(rng):
 def test_matches_a_loop_in_numpy(rng):
   currents = rng.normal(0.3, 1, (15, 4, 6)).astype(np.float32)
   threshold = rng.uniform(0.5, 2, (1, 6)).astype(np.float32)
-  for reset in neurons.RESETS:
+  for reset in RESETS:
     v = np.broadcast_to(0.25 * threshold, (4, 6)).copy()
     expected = []
     for current in currents:
@@ -174,7 +174,7 @@ def test_gradient_through_two_steps_by_hand():
   np.testing.assert_allclose(to_threshold, -0.5625 + 0.5 * (0.5625 - 1.5), rtol=1e-6)
 
 
-@pytest.mark.parametrize("reset", neurons.RESETS)
+@pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("surrogate", surrogates.SURROGATES)
 def test_gradient_is_that_of_the_steps_one_after_another(rng, reset, surrogate, maybe_jit):
   """The gradient of `integrate` is written by hand; that of a loop over `if_step` is not."""

@@ -55,7 +55,9 @@ def made_up(of_network, /, **changes):
     "class_names": CLASSES,
     "network": of_network,
     "operations": f"operation  fate\n{HOSTILE}  affine\n",
-    "costs": Costs(9, T, {"conv:1": layer}, {"act1_1": 64}, {"act1_1": np.ones(T)}, 400, 0.1),
+    "costs": Costs(
+      9, T, {"conv:1": layer}, {"act1_1": 64}, *[{"act1_1": np.ones(T)}] * 2, 400, 0.1
+    ),
     "portrait": Portrait(
       images=9,
       time_steps=T,

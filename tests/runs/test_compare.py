@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from running import DIGITS, TINY, complaint
@@ -11,7 +12,7 @@ from states import experiment_of
 
 import tcljax
 from tcljax.commands import compare as command
-from tcljax.runs import compare, config_forms, resume, stages
+from tcljax.runs import compare, config_forms, joint, resume, stages
 from tcljax.runs.experiment import make_experiment
 
 
@@ -164,3 +165,41 @@ def test_bad_input_is_told_before_anything_is_written(tmp_path, capsys, argument
   assert run(tmp_path / "run", "--time_steps=2", argument) == 2
   assert message in complaint(capsys)
   assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_tables_name_what_neurons_can_send(tmp_path, compared, capsys):
+  only = ("--time_steps=2", "--methods=least_squares,quantized_all", "--images=64")
+  bursts = ("--config.snn.burst=4", "--config.snn.signed=True")
+  assert run(compared, *only, *bursts) == 2  # never in a table with others
+  assert "holds another config (snn.burst" in complaint(capsys)
+  assert run(tmp_path / "bursts", *only, *bursts) == 0
+  found = json.loads((tmp_path / "bursts" / "compare.json").read_text())
+  assert found["neurons"] == "signed burst-4" and "64 images, signed burst-4 neurons" in (
+    capsys.readouterr().out
+  )
+  binary = compare.curves(json.loads((compared / "compare.json").read_text()))
+  assert compare.curves(found)["least_squares"][2] > binary["least_squares"][2]
+
+
+def test_figures_without_a_name_are_of_binary_neurons(tmp_path):
+  text = json.dumps({"images": 2, "ann": 50.0, "rows": []})
+  (tmp_path / "compare.json").write_text(text)
+  made = SimpleNamespace(dataset=SimpleNamespace(test=[0, 1]), spiking=tcljax.SpikingConfig())
+  assert compare._Ledger(tmp_path / "compare.json", made, {}).results["neurons"] == "binary"
+
+
+def test_quantized_networks_have_the_levels_of_the_neurons(monkeypatch):
+  made = SimpleNamespace(
+    model=tcljax.CNN(num_classes=2),
+    ann=tcljax.CNN(num_classes=2),
+    snn=SimpleNamespace(time_steps=2, burst=3),
+    joint=SimpleNamespace(through="quantized"),
+    dataset=SimpleNamespace(test=None),
+    eval=SimpleNamespace(batch_size=1),
+    tune=SimpleNamespace(per_channel=True),
+    preprocess_for_ann=None,
+  )
+  monkeypatch.setattr(compare, "accuracy", lambda network, *_, **__: network.act.keywords)
+  assert compare._quantized(made, {}, [2]) == {2: {"time_steps": 2, "burst": 3}}
+  assert joint.clipped_ann(made).act.keywords == {"time_steps": 2, "burst": 3, "shift": 0.5}

@@ -22,7 +22,10 @@ def test_automatic_chunk_divides(steps, chunk):
     ({"delay": -1}, "delay=-1 must be at least 0"),
     ({"delay": 0.5}, "delay=0.5 must be an integer"),
     ({"neuron": {"reset": "x"}}, "reset='x' is unknown: choose one of soft, hard"),
-    ({"neuron": {"reset": "hard", "leak": 0.5}}, "neuron has no field 'leak', only reset, surr"),
+    (
+      {"neuron": {"reset": "hard", "leak": 0.5}},
+      "neuron has no field 'leak', only burst, reset, signed, surr",
+    ),
     ({"neuron": "hard"}, "neuron='hard' must be a tcljax.Neuron"),
     ({"encoding": "x"}, "encoding='x' is unknown: choose one of constant, poisson, frames"),
     ({"neuron": {"width": 0.0}}, "width=0.0 must be positive"),

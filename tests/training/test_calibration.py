@@ -58,6 +58,12 @@ def test_least_squares_knows_the_steps(inputs):
   assert np.all(calibrate(inputs, 1) < calibrate(inputs, 64))
 
 
+def test_least_squares_knows_what_a_neuron_can_send(inputs):
+  bursts = tcljax.SpikingConfig(4, neuron=tcljax.Neuron(burst=3))
+  found = tcljax.calibrate(Net(), VARIABLES, [inputs], bursts)
+  np.testing.assert_array_equal(tcljax.thresholds(found)["only"], calibrate(inputs, 12, batches=1))
+
+
 class BoundedNet(Net):
   @nn.compact
   def __call__(self, x):
