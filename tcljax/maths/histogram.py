@@ -5,6 +5,7 @@ at most 0.8 % wide relative to its value at any scale from 6e-8 to 1.7e7, one pa
 largest activation need not be known beforehand), and memory does not grow with the data.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -123,17 +124,22 @@ def least_squares_threshold(
   maximum = np.asarray(activations.maximum, np.float64)
   # A dead channel has no threshold to find; any positive one keeps the division defined.
   scale = jnp.asarray(np.where(maximum > 0, maximum, 1.0), jnp.float32)
+  errors = _errors(
+    jnp.asarray(fractions, jnp.float32), scale, centres, weights, int(levels), float(v_init)
+  )
+  return fractions[np.asarray(errors).argmin(axis=0)] * maximum
 
-  @jax.jit
-  def errors(fractions):
-    def error(fraction):
-      # One channel at a time: a threshold of its own over all bins.
-      quantized = jax.vmap(lambda tau: clipping.quantized_clip(centres, tau, levels, v_init))(
-        fraction * scale
-      )
-      return (weights * jnp.square(centres[None] - quantized)).sum(axis=1)
 
-    return jax.lax.map(error, fractions)
+# By itself, so that layers of equally many channels are compiled once.
+@functools.partial(jax.jit, static_argnames=("levels", "v_init"))
+def _errors(fractions, scale, centres, weights, levels, v_init):
+  """Mean square errors of thresholds, fractions [F] of scale [C]: [F, C]."""
 
-  best = np.asarray(errors(jnp.asarray(fractions, jnp.float32))).argmin(axis=0)
-  return fractions[best] * maximum
+  def error(fraction):
+    # One channel at a time: a threshold of its own over all bins.
+    quantized = jax.vmap(lambda tau: clipping.quantized_clip(centres, tau, levels, v_init))(
+      fraction * scale
+    )
+    return (weights * jnp.square(centres[None] - quantized)).sum(axis=1)
+
+  return jax.lax.map(error, fractions)

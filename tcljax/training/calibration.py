@@ -177,7 +177,7 @@ def calibrate(
     return for_delivered_currents(model, first, examples, spiking, per_channel, instalments)
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
 
-  @functools.partial(jax.jit, compiler_options=xla_options.saving_memory())
+  @xla_options.Jitted
   def observe(variables, x):
     x = as_floats("batches", x)
     x = constant_input(x, spiking.encoding, time_axis=0)

@@ -139,9 +139,7 @@ def within(
   Returns:
     The phase, the same on every host.
   """
-  of_step = jax.jit(
-    gradient(phase.objective, phase.optimizers), compiler_options=xla_options.saving_memory()
-  )
+  of_step = xla_options.Jitted(gradient(phase.objective, phase.optimizers))
   variables = parallel.replicate(mesh, variables)
   with contextlib.closing(training_batches(split, phase.batch_size, phase.seed)) as batches:
     batch = parallel.shard(mesh, next(batches))

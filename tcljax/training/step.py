@@ -99,11 +99,7 @@ def train_step(
     A function of state, batch and the run's key to the next state and metrics `loss`,
     `gradient_norm`, `update_norm` and those of the objective. The state given is consumed.
   """
-  return jax.jit(
-    _step(objective, transformation, trained),
-    donate_argnums=0,
-    compiler_options=xla_options.saving_memory(),
-  )
+  return xla_options.Jitted(_step(objective, transformation, trained), donate_argnums=0)
 
 
 def train_steps(

@@ -76,6 +76,17 @@ def test_least_squares_is_the_best_of_a_fine_search(rng, steps, v_init):
   assert error(found) <= 1.03 * best  # bins are 0.8 % wide, candidates 3 % apart
 
 
+def test_layers_of_equally_many_channels_are_compiled_once(rng, monkeypatch):
+  traced, clip = [], clipping.quantized_clip
+  monkeypatch.setattr(clipping, "quantized_clip", lambda *of: traced.append(of) or clip(*of))
+  x = np.maximum(rng.normal(size=(500, 7)), 0).astype(np.float32)
+  small = least_squares_threshold(observed(x, per_channel=True), 5, 0.375)
+  once = len(traced)
+  large = least_squares_threshold(observed(4 * x, per_channel=True), 5, 0.375)
+  assert len(traced) == once > 0
+  np.testing.assert_allclose(large, 4 * small)
+
+
 def test_fewer_steps_want_lower_thresholds(rng):
   x = observed(np.maximum(rng.normal(0, 1, (20_000, 1)), 0))
   found = [least_squares_threshold(x, steps)[0] for steps in (2, 8, 32, 128)]
