@@ -47,7 +47,7 @@ def costs(
 
   A spike costs as many accumulates as it has outgoing connections whose weight is not 0; at the
   border of an image these are fewer. So does each spike of a burst, and a negative one. A number
-  that is no spike, as a pixel, costs multiply- accumulates, unless all that a layer takes of an
+  that is no spike, as a pixel, costs multiply-accumulates, unless all that a layer takes of an
   input are -1, 0 and 1. What an input that stays the same makes of the first layer is computed in
   the first step and kept.
 

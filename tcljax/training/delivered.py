@@ -41,7 +41,7 @@ EXAMPLES = 256  # the most that thresholds are chosen on
 _SAMPLED = 4096  # neurons of a channel whose rates are compared, of each batch
 _LARGEST = 2**27  # currents of one layer that are held at a time: half a GiB
 # What is tried: thresholds as powers of two times the first ones, initial potentials, and how much
-# of these is held back until half of the steps are over, both as fractions of the threshold. The
+# of these is held back until half of the steps are over, both as fractions of V_th. The
 # nearest to the first thresholds come first, as they win where all are equally good.
 _CANDIDATES = sorted(
   itertools.product(
@@ -93,23 +93,23 @@ def _fired(neurons: IF, variables: Variables, currents: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames="neuron")
-def _errors(currents, activations, taus, parts, neuron):
-  """Sums of squares of rate * tau - activation of each candidate, [G, C].
+def _errors(currents, activations, heights, parts, neuron):
+  """Sums of squares of rate * V_th - activation of each candidate, [G, C].
 
   Args:
     currents: [T, N, C].
     activations: of the ANN, [N, C].
-    taus: thresholds, [G, C].
-    parts: of the initial potential as fractions of tau, added before each step, [G, T].
+    heights: V_th, the height of a spike, [G, C].
+    parts: of the initial potential as fractions of V_th, added before each step, [G, T].
     neuron: how it fires.
   """
 
   def of(candidate):
-    tau, charges = candidate[0][None], candidate[1][:, None, None] * candidate[0][None, None]
-    spikes, _ = integrate(currents + charges, jnp.zeros_like(tau), tau, neuron)
-    return jnp.square(spikes.mean(axis=0) * tau - activations).sum(axis=0)
+    height, charges = candidate[0][None], candidate[1][:, None, None] * candidate[0][None, None]
+    spikes, _ = integrate(currents + charges, jnp.zeros_like(height), height, neuron)
+    return jnp.square(spikes.mean(axis=0) * height - activations).sum(axis=0)
 
-  return jax.lax.map(of, (taus, parts))
+  return jax.lax.map(of, (heights, parts))
 
 
 class _Search:
@@ -162,7 +162,8 @@ class _Search:
     taus = np.minimum(self.factors[:, None] * tau, np.inf if bound is None else bound)
     given = jnp.zeros((len(taus), self.time_steps)).at[:, : self.parts.shape[1]].set(self.parts)
     wanted = activations[taken].astype(jnp.float32)
-    errors = np.asarray(_errors(sampled, wanted, taus, given, self.neuron), np.float64)
+    heights = taus / self.neuron.burst
+    errors = np.asarray(_errors(sampled, wanted, heights, given, self.neuron), np.float64)
     self._errors[path] = errors = self._errors.get(path, 0.0) + errors
     if not self.per_channel:
       taus, errors = taus[:, 0], errors.sum(axis=1)

@@ -80,7 +80,9 @@ def test_a_deep_network_loses_less():
   assert error(method="delivered") < 0.6 * before
 
 
-@pytest.mark.parametrize("neuron", [{}, {"reset": "hard"}])
+@pytest.mark.parametrize(
+  "neuron", [{}, {"reset": "hard"}, {"burst": 3}, {"signed": True}, {"burst": 2, "signed": True}]
+)
 def test_the_first_layer_takes_the_best_of_all(chain, neuron):
   """Tried one by one, channel by channel, by steps of single neurons."""
   model, variables, images = chain
@@ -89,20 +91,22 @@ def test_the_first_layer_takes_the_best_of_all(chain, neuron):
     model, variables, [images[:64]], spiking, method="least_squares", v_init=0.5, instalments=1
   )
   found = calibrated(model, variables, images[:64], spiking, instalments=3)["clipping"]["act0"]
-  dense = variables["params"]["Dense_0"]
+  dense, burst = variables["params"]["Dense_0"], spiking.neuron.burst
   current = images[:64] @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])
   for channel, first in enumerate(tcljax.thresholds(start)["act0"]):
     errors = []
     for power, potential, held in delivered._CANDIDATES:
-      tau = 2**power * first
-      v, spikes = np.full(64, potential - held) * tau, np.zeros(64)
+      height = 2**power * first / burst
+      v, sent = np.full(64, potential - held) * height, np.zeros(64)
       for step in range(4):
-        v = v + current[:, channel] + (held * tau if step == 2 else 0)
-        fires = v >= tau
-        spikes += fires
-        v = np.where(fires, v - tau if spiking.neuron.reset == "soft" else 0, v)
+        v = v + current[:, channel] + (held * height if step == 2 else 0)
+        spikes = np.clip(np.floor(v / height), 0, burst)
+        if spiking.neuron.signed:
+          spikes -= np.minimum(np.clip(np.ceil(-v / height), 0, burst), sent)
+        v = v - spikes * height if spiking.neuron.reset == "soft" else v * (spikes == 0)
+        sent += spikes
       activation = np.maximum(current[:, channel], 0)
-      errors.append(np.square(spikes * tau / 4 - activation).sum())
+      errors.append(np.square(sent * height / 4 - activation).sum())
     power, potential, held = delivered._CANDIDATES[int(np.argmin(errors))]
     tau = float(tcljax.threshold_from_raw(found["raw_threshold"][channel]))
     np.testing.assert_allclose(tau, 2**power * first, rtol=1e-5)
