@@ -132,6 +132,51 @@ def accuracy_in_words(ann: float, snn: np.ndarray, time_steps: int) -> str:
   return text
 
 
+def is_far(ann: float, snn: float) -> bool:
+  """Whether an accuracy in percent is so far below that of the ANN that a user should be told."""
+  return ann - snn > _NEAR
+
+
+def far_in_words(ann: float, snn: float, time_steps: int) -> str:
+  """That it is so, of percents after T steps."""
+  return f"T = {time_steps} is far from the ANN: {snn:.2f} % where that has {ann:.2f} %."
+
+
+def shortfall_in_words(
+  ann: float, snn: float, quantized: float, time_steps: int, worst: Sequence[str], encoding: str
+) -> str:
+  """What a spiking network that is far from its ANN loses, where, and what helps.
+
+  Args:
+    ann: percent.
+    snn: percent after T steps.
+    quantized: percent if every spike came in time.
+    time_steps: T.
+    worst: sentences on the layers that add most, from `worst_in_words`.
+    encoding: of the input.
+  """
+  why = (
+    "most is lost to spikes that come too early or too late"
+    if quantized - snn > ann - quantized
+    else f"most is lost as {steps(time_steps)} have too few levels"
+  )
+  more = "recordings binned into more frames" if encoding == "frames" else "more time steps"
+  return "\n".join(
+    [
+      f"{far_in_words(ann, snn, time_steps)} If every spike came in time it would be "
+      f"{quantized:.2f} %, so {why}.",
+      *(
+        ["The error of the firing rates:", *(f"  {sentence}" for sentence in worst)]
+        if worst
+        else []
+      ),
+      f"What helps: {more}; tuning with more steps; tune.calibration='delivered', which chooses "
+      "thresholds layer by layer; training the weights too, joint.through='snn'; neurons that send "
+      "bursts, snn.burst.",
+    ]
+  )
+
+
 def energy_in_words(snn: float, ann: float, int8: float, time_steps: int) -> str:
   """The energy of an image after T steps against that of the ANN, of 32 bits and of 8."""
   return (

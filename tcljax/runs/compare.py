@@ -5,7 +5,6 @@ comparison that was stopped goes on where it was.
 """
 
 import dataclasses
-import functools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -20,13 +19,13 @@ from tcljax.distributed.checkpoints import CheckpointError
 from tcljax.evaluation.accuracy import accuracy
 from tcljax.evaluation.diagnosis import diagnose
 from tcljax.files import FileError, read_json, write_text, writing
-from tcljax.layers.activations import Quantized, with_activation
 from tcljax.layers.collections import Variables
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
 from tcljax.runs import stages
 from tcljax.runs.config import ConfigError, RunConfig, named
 from tcljax.runs.experiment import Experiment, with_time_steps
+from tcljax.runs.shortfall import quantized_accuracy, shortfall
 from tcljax.training.calibration import DELIVERED
 
 # One set of thresholds for every T, as published: a threshold for each layer, potentials that start
@@ -149,16 +148,19 @@ def compare(
       start = stages.calibrate_as_configured(one, variables)
       tuned = stages.tune_thresholds(one, _directory(workdir, f"T{t}"), mesh, start)
       if TUNED_EACH in methods and ledger.lacking(TUNED_EACH, [t]):
-        ledger.add(TUNED_EACH, _measure(one, tuned, [t]))
+        found = _measure(one, tuned, [t])
+        ledger.add(TUNED_EACH, found)
+        if told := shortfall(one, tuned, ledger.results["ann"], found[t]):
+          say(told)
       if QUANTIZED_EACH in methods and ledger.lacking(QUANTIZED_EACH, [t]):
-        ledger.add(QUANTIZED_EACH, _quantized(one, tuned, [t]))
+        ledger.add(QUANTIZED_EACH, {t: quantized_accuracy(one, tuned, t)})
   if {TUNED_ALL, QUANTIZED_ALL} & set(methods):
     start = stages.calibrate_as_configured(experiment, variables)
     tuned = stages.tune_thresholds(experiment, _directory(workdir, "all"), mesh, start)
     if TUNED_ALL in methods and (lacking := ledger.lacking(TUNED_ALL, time_steps)):
       ledger.add(TUNED_ALL, _measure(longest, tuned, lacking))
     if QUANTIZED_ALL in methods and (lacking := ledger.lacking(QUANTIZED_ALL, time_steps)):
-      ledger.add(QUANTIZED_ALL, _quantized(experiment, tuned, lacking))
+      ledger.add(QUANTIZED_ALL, {t: quantized_accuracy(experiment, tuned, t) for t in lacking})
     found = diagnose(
       experiment.model,
       tuned,
@@ -255,23 +257,6 @@ def _measure(
     experiment, experiment.model, variables, experiment.reference(variables)
   ).snn
   return {t: float(found[t - 1]) for t in time_steps}
-
-
-def _quantized(
-  experiment: Experiment, variables: Variables, time_steps: Sequence[int]
-) -> dict[int, float]:
-  def at(t):
-    act = functools.partial(Quantized, time_steps=t, burst=experiment.snn.burst)
-    network = with_activation(experiment.model, act)
-    return accuracy(
-      network,
-      variables,
-      experiment.dataset.test,
-      batch_size=experiment.eval.batch_size,
-      preprocess=experiment.preprocess_for_ann,
-    )
-
-  return {t: at(t) for t in time_steps}
 
 
 def curves(results: dict[str, Any]) -> dict[str, dict[int, float]]:

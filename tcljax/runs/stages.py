@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.evaluation.accuracy import Evaluation, accuracy, evaluate_split
+from tcljax.evaluation.scores import is_measured
 from tcljax.layers.collections import CLIPPING, PARAMS, Variables, has_clipping
 from tcljax.maths.encoding import time_first
 from tcljax.reporting import tables
@@ -20,6 +21,7 @@ from tcljax.reporting.progress import say
 from tcljax.runs.experiment import Experiment, calibration_images
 from tcljax.runs.joint import train_jointly
 from tcljax.runs.reports import report_training
+from tcljax.runs.shortfall import shortfall
 from tcljax.runs.workdir import (
   ANN,
   CALIBRATED,
@@ -90,6 +92,12 @@ def train_and_evaluate(
     f"written to {workdir}: results.json, accuracy.png, metrics.jsonl"
     f"{', report/index.html' * report}"
   )
+  last, found = stages[results["stage"]], evaluations[results["stage"]]
+  at = min(experiment.spiking.time_steps, len(found.snn))
+  if is_measured(found.ann) and (
+    told := shortfall(experiment, last, found.ann, float(found.snn[at - 1]), look=report)
+  ):
+    say(f"\n{told}")
   return results
 
 

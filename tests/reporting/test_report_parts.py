@@ -135,6 +135,18 @@ def test_accuracy_in_words():
   )
 
 
+def test_why_a_network_is_far_from_its_ann():
+  assert verdicts.is_far(93.0, 90.9) and not verdicts.is_far(93.0, 91.1)
+  told = verdicts.shortfall_in_words(93.0, 60.0, 85.0, 4, ["Layer a adds most."], "constant")
+  assert told.startswith(
+    "T = 4 is far from the ANN: 60.00 % where that has 93.00 %. If every spike came in time it "
+    "would be 85.00 %, so most is lost to spikes that come too early or too late.\n"
+    "The error of the firing rates:\n  Layer a adds most.\nWhat helps: more time steps; tuning"
+  )
+  told = verdicts.shortfall_in_words(93.0, 60.0, 65.0, 4, [], "frames")
+  assert "65.00 %, so most is lost as 4 steps have too few levels.\nWhat helps: recordings" in told
+
+
 def test_long_names_are_cut_in_the_middle():
   assert drawing.label("a" * 22) == "a" * 22
   cut = drawing.label("stage1_block1.activation_of_it")
