@@ -149,7 +149,8 @@ def counting(
       steps = len(jax.tree.leaves(chunk.logits)[0])
 
       def of_neurons(what):
-        counts = {name: chunk.spikes[name][what] for name in graph.populations()}
+        held = {name: chunk.spikes[name] for name in graph.populations()}
+        counts = {name: of.get(what, of["count"]) for name, of in held.items()}
         shown = lambda count: jnp.where(mask[None], count, 0).astype(jnp.int32).sum(axis=1)
         return jax.tree.map(shown, counts)
 

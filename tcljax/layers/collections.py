@@ -5,7 +5,7 @@
     teacher               variables of the network whose answers are learned
     membrane              for each activation `v`, `step`, `sums` (pooled), and `sent` (signed)
     totals                for each activation `current` and `spikes`, added up over all steps
-    spikes                for each activation `count` and `active`, of the steps of one call
+    spikes                for each activation `count`, and `active` of bursts, of one call
 
 The first four are a network's variables, which an optimizer moves or freezes. The others are the
 state of a simulation and what it leaves behind.
@@ -228,10 +228,11 @@ def totals_of(module: nn.Module, like: jax.Array) -> dict[str, nn.Variable]:
   return {name: module.variable(TOTALS, name, jnp.zeros_like, like) for name in Rates._fields}
 
 
-def leave_spike_count(module: nn.Module, count: jax.Array, active: jax.Array) -> None:
-  """Leaves the spikes of each step and example, and how many neurons sent any, [K, B]."""
+def leave_spike_count(module: nn.Module, count: jax.Array, active: jax.Array | None) -> None:
+  """Leaves the spikes of each step and example, and of bursts how many neurons sent any, [K, B]."""
   leave(module, SPIKES, "count", count)
-  leave(module, SPIKES, "active", active)
+  if active is not None:
+    leave(module, SPIKES, "active", active)
 
 
 def leave(module: nn.Module, collection: str, name: str, value: Any) -> None:

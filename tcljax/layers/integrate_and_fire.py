@@ -33,10 +33,10 @@ class IF(Clipped):
   what signed neurons have sent; where they gate, less may pass by a step than before it, too.
 
   If the collection `spikes` is mutable, the spikes of each step and example, summed over the
-  neurons, are left there as `count`, [K, B], negative ones counted as others; and as `active` how
-  many neurons sent any. If the collection `totals` is mutable, the currents and spikes of each
-  neuron are added up there over all calls, as `current` and `spikes`, [B, ...], where negative
-  spikes are subtracted.
+  neurons, are left there as `count`, [K, B], negative ones counted as others; of bursts also, as
+  `active`, how many neurons sent any. If the collection `totals` is mutable, the currents and
+  spikes of each neuron are added up there over all calls, as `current` and `spikes`, [B, ...],
+  where negative spikes are subtracted.
 
   Attributes:
     chunk: K.
@@ -93,7 +93,7 @@ class IF(Clipped):
       summed = {"current": unfolded, "spikes": spikes}[name].astype(jnp.float32).sum(axis=0)
       total.value = total.value + summed
     self.check_first_use(collections.SPIKES, "count")
-    active = count
+    active = None
     if self.neuron.burst > 1:
       active = (spikes != 0).astype(jnp.float32).sum(axis=range(2, spikes.ndim))
     leave_spike_count(self, count, active)

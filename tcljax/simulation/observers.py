@@ -16,8 +16,8 @@ class Chunk(NamedTuple):
     logits: the answer after each of these steps, [K, B, ...]: the mean output so far, without the
       steps that `SpikingConfig.delay` leaves out; a tree where the network returns one.
     spikes: the collection `spikes`: for each activation, `count`, the spikes of all its neurons in
-      each step and example, negative ones included, and `active`, how many neurons sent any; both
-      [K, B].
+      each step and example, negative ones included, [K, B]; of neurons that send bursts also
+      `active`, how many of them sent any.
 
   Examples:
     >>> import jax
