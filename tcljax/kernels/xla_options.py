@@ -13,7 +13,7 @@ Options = dict[str, str | int | bool]
 # made long before they are used: the gradient through time then takes twice the memory, in the same
 # time. And its newer way to write a fused loop keeps some 0.9 MiB for each of them until all are
 # compiled, more than a gigabyte for a VGG-16 through time. But it writes equal ones once: a network
-# of many equal layers compiles in a third of the time, see benchmarks/compiling.py.
+# of many equal layers compiles in a third of the time, see benchmarks/compile_time.py.
 _ON_CPUS: Options = {
   "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
   "xla_cpu_use_fusion_emitters": False,

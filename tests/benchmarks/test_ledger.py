@@ -106,8 +106,9 @@ def test_places_are_written_by_their_variables(ledger, monkeypatch):
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_results_are_those_of_a_script_and_its_table(ledger, path):
   found = json.loads(path.read_text())
-  script = load_benchmark(path.stem)
-  assert found["command"].split()[:2] == ["python", f"benchmarks/{path.stem}.py"]
+  name = path.stem.partition("-")[0]  # what follows says of which network or neurons it is
+  script = load_benchmark(name)
+  assert found["command"].split()[:2] == ["python", f"benchmarks/{name}.py"]
   assert path.with_suffix(".md").read_text() == ledger.document(found, script.markdown)
 
 

@@ -12,7 +12,7 @@ from states import experiment_of
 
 import tcljax
 from tcljax.commands import compare as command
-from tcljax.runs import compare, config_forms, joint, resume, stages
+from tcljax.runs import compare, config_forms, joint, resume, shortfall, stages
 from tcljax.runs.experiment import make_experiment
 
 
@@ -200,6 +200,6 @@ def test_quantized_networks_have_the_levels_of_the_neurons(monkeypatch):
     tune=SimpleNamespace(per_channel=True),
     preprocess_for_ann=None,
   )
-  monkeypatch.setattr(compare, "accuracy", lambda network, *_, **__: network.act.keywords)
-  assert compare._quantized(made, {}, [2]) == {2: {"time_steps": 2, "burst": 3}}
+  monkeypatch.setattr(shortfall, "accuracy", lambda network, *_, **__: network.act.keywords)
+  assert shortfall.quantized_accuracy(made, {}, 2) == {"time_steps": 2, "burst": 3}
   assert joint.clipped_ann(made).act.keywords == {"time_steps": 2, "burst": 3, "shift": 0.5}

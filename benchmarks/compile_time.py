@@ -1,6 +1,6 @@
 """Processor seconds until a deep network is calibrated, and tuned for two steps, nothing compiled.
 
-    python benchmarks/compiling.py
+    python benchmarks/compile_time.py
 
 ResNet-20 and ResNet-44 at random weights, 128 images of 32x32, in processes of their own without a
 cache of compiled programs: calibration, and two steps of tuning with a batch of 32 for T = 8. In
@@ -35,14 +35,14 @@ _EVENT = "/jax/core/compile/backend_compile_duration"
 
 def main(argv=None):
   """Runs the benchmark; with --one a part of it, whose figures are printed as JSON."""
-  flags = parser(__doc__, "compiling")
+  flags = parser(__doc__, "compile_time")
   flags.add_argument("--one", default="", help=argparse.SUPPRESS)
   args = flags.parse_args(argv)
   if args.one:
     print(json.dumps(measure(*args.one.split(","))))
     return 0
   os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
-  ledger = Ledger(args.output, command_of("compiling", flags, args), markdown)
+  ledger = Ledger(args.output, command_of("compile_time", flags, args), markdown)
   rows = []
   for model in _MODELS:
     for what in _WHAT:

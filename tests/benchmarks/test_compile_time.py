@@ -9,7 +9,7 @@ from tcljax.kernels import xla_options
 @pytest.fixture
 def benchmark(monkeypatch):
   monkeypatch.setattr(xla_options, "_REPEATS", xla_options._REPEATS)  # which a part may change
-  return load_benchmark("compiling")
+  return load_benchmark("compile_time")
 
 
 @pytest.mark.full
