@@ -66,14 +66,14 @@ class Blocks(nn.Module):
 
 
 def test_a_deep_network_loses_less():
-  images = np.random.default_rng(0).normal(size=(96, 8, 8, 3)).astype(np.float32)
+  images = np.random.default_rng(0).normal(size=(64, 6, 6, 3)).astype(np.float32)
   model, spiking = Blocks(), tcljax.SpikingConfig(8)
   variables = model.init(jax.random.key(0), images)
-  wanted = model.apply(variables, images[64:])
+  wanted = model.apply(variables, images[32:])
 
   def error(**options):
-    found = tcljax.calibrate(model, variables, [images[:64]], spiking, **options)
-    logits = tcljax.simulate(model, found, images[64:], spiking).logits
+    found = tcljax.calibrate(model, variables, [images[:32]], spiking, **options)
+    logits = tcljax.simulate(model, found, images[32:], spiking).logits
     return float(jnp.linalg.norm(logits - wanted))
 
   before = error(method="least_squares", v_init=0.5, instalments=1)
