@@ -219,12 +219,12 @@ def _check_fields(what: str, entry: Any, fields: Mapping[str, Any]) -> None:
   """Raises ValueError unless this is an object of exactly these fields, of these types."""
   if not isinstance(entry, dict) or set(entry) != set(fields):
     found = sorted(entry) if isinstance(entry, dict) else entry
-    raise ValueError(f"{what} must have the fields {', '.join(fields)} and has {found!r}")
+    raise ValueError(f"{what} must have the fields {', '.join(fields)} and has {in_a_line(found)}")
   for field, wanted in fields.items():
     kinds = wanted if isinstance(wanted, tuple) else (wanted,)
     if type(entry[field]) not in kinds:  # not isinstance, as true and false are integers too
       names = " or ".join(kind.__name__ for kind in kinds)
-      raise ValueError(f"{field}={entry[field]!r} of {what} must be of type {names}")
+      raise ValueError(f"{field}={in_a_line(entry[field])} of {what} must be of type {names}")
 
 
 def _tuples(value: Any) -> Any:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tcljax.checks import check_choice, must_be
 from tcljax.maths.surrogates import check_surrogate, differentiable_spike, surrogate_derivative
@@ -71,8 +72,9 @@ class Neuron:
     # NumPy's numbers become Python's, which JSON can hold.
     object.__setattr__(self, "width", float(self.width))
     object.__setattr__(self, "burst", _burst(self.burst))
-    if not isinstance(self.signed, bool):
+    if not isinstance(self.signed, (bool, np.bool_)):
       raise ValueError(must_be("signed", self.signed, "True or False"))
+    object.__setattr__(self, "signed", bool(self.signed))
     if self.reset == "hard" and not self.is_binary:
       raise ValueError(
         f"reset='hard' forgets what is left of a potential, with burst={self.burst} and "

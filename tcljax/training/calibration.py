@@ -172,9 +172,7 @@ def calibrate(
       v_init=0.5,
       instalments=1,
     )
-    axis = int(spiking.encoding == "frames")
-    examples = jax.tree.map(lambda *parts: np.concatenate(parts, axis), *kept)
-    return for_delivered_currents(model, first, examples, spiking, per_channel, instalments)
+    return for_delivered_currents(model, first, kept, spiking, per_channel, instalments)
   network = with_activation(model, functools.partial(_Observed, per_channel=per_channel))
 
   @xla_options.Jitted

@@ -9,7 +9,7 @@ so that its firing rates come as near as they can to the activations of the ANN.
 
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -33,7 +33,7 @@ from tcljax.maths import clipping, max_pooling
 from tcljax.maths.encoding import constant_input, inputs_of_steps, of_one_step
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.maths.neurons import integrate
-from tcljax.maths.trees import Tree, count, without_batch
+from tcljax.maths.trees import Tree, count, is_shape, without_batch
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import count_neurons
 
@@ -185,7 +185,7 @@ class _Search:
 def for_delivered_currents(
   model: nn.Module,
   variables: Variables,
-  examples: Tree,
+  batches: Iterable[Tree],
   spiking: SpikingConfig,
   per_channel: bool,
   instalments: int,
@@ -194,12 +194,13 @@ def for_delivered_currents(
 
   One pass over the layers: each tries multiples of its first threshold and initial potentials on
   the currents that arrive, and passes on the spikes of the best. Where memory is too small for all
-  examples at once, there is a pass for each part of them, and the errors of all parts so far count.
+  examples at once, or they are of several shapes, there is a pass for each part of them, and the
+  errors of all parts so far count.
 
   Args:
     model: a network with a field `act`.
     variables: its variables with first thresholds.
-    examples: inputs, [B, ...], in floating point; of encoding="frames" [T, B, ...].
+    batches: inputs, each [B, ...], in floating point; of encoding="frames" [T, B, ...].
     spiking: the simulation that the thresholds are for.
     per_channel: whether each channel has its own.
     instalments: in how many parts the initial potential comes.
@@ -210,15 +211,29 @@ def for_delivered_currents(
   search = _Search(thresholds_by_path(variables), spiking, per_channel, instalments)
   network = with_activation(model, functools.partial(_Delivered, search=search))
   weights = without(variables, CLIPPING)
-  axis = int(spiking.encoding == "frames")
-  one = of_one_step(examples, spiking.encoding)
-  neurons = count_neurons(model, variables, without_batch(one))
-  largest = max(1, _LARGEST // (max(neurons.values()) * (spiking.time_steps + 1)))
-  keys, begin = jax.random.split(jax.random.key(0), count(one)), jnp.zeros((), jnp.int32)
-  for start in range(0, count(one), largest):
-    part = slice(start, start + largest)
-    x = jax.tree.map(lambda a, part=part: a[(slice(None),) * axis + (part,)], examples)
-    steps = inputs_of_steps(x, keys[part], begin, spiking.time_steps, spiking.encoding)
-    mean = constant_input(x, spiking.encoding, time_axis=0)
-    network.apply(weights, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), steps, mean))
+  axis, key = int(spiking.encoding == "frames"), jax.random.key(0)
+  begin = jnp.zeros((), jnp.int32)
+  for examples in _by_shape(batches, axis):
+    one = of_one_step(examples, spiking.encoding)
+    neurons = count_neurons(model, variables, without_batch(one))
+    largest = max(1, _LARGEST // (max(neurons.values()) * (spiking.time_steps + 1)))
+    keys = jax.random.split(key, count(one))
+    for start in range(0, count(one), largest):
+      part = slice(start, start + largest)
+      x = jax.tree.map(lambda a, part=part: a[(slice(None),) * axis + (part,)], examples)
+      steps = inputs_of_steps(x, keys[part], begin, spiking.time_steps, spiking.encoding)
+      mean = constant_input(x, spiking.encoding, time_axis=0)
+      network.apply(weights, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), steps, mean))
   return with_thresholds(variables, search.chosen)
+
+
+def _by_shape(batches: Iterable[Tree], axis: int) -> list[Tree]:
+  """The batches, those whose examples have the same shapes joined along `axis`."""
+  alike: dict[Any, list[Tree]] = {}
+  for batch in batches:
+    shapes = jax.tree.map(lambda a: a.shape[:axis] + a.shape[axis + 1 :], batch)
+    leaves, structure = jax.tree.flatten(shapes, is_leaf=is_shape)
+    alike.setdefault((structure, *leaves), []).append(batch)
+  return [
+    jax.tree.map(lambda *parts: np.concatenate(parts, axis), *same) for same in alike.values()
+  ]

@@ -64,6 +64,7 @@ def test_what_is_stored_names_inputs_and_outputs_and_loads_the_same(stored):
   [
     ({"format": 5, "output": "dense:4"}, "input_shape=.* must be of type list"),
     ({"format": 5, "input_shape": [3]}, "output=.* must be of type str"),
+    ({"metadata": "x" * 10000}, r"metadata='x+\.\.\. of the description must be of type dict"),
     ({"output": {}}, "output holds an empty object"),
     ({"output": {"class": []}}, "output holds an empty list"),
     ({"output": {"class": 3}}, "output holds 3, which stands for no array"),

@@ -1,5 +1,8 @@
 """Neurons that send bursts, or take back what they have sent: by hand, and by what they come to."""
 
+import dataclasses
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -176,6 +179,14 @@ def test_neurons_that_cannot_be_are_refused_in_one_line(fields, message):
   with pytest.raises(ValueError, match=message) as told:
     Neuron(**fields)
   assert "\n" not in str(told.value)
+
+
+def test_numbers_of_numpy_become_those_of_python():
+  """Which JSON can hold, as they are written with a network."""
+  given = Neuron(width=np.float32(0.5), burst=np.int64(4), signed=np.bool_(True))
+  assert json.dumps(dataclasses.asdict(given)) == json.dumps(
+    {"reset": "soft", "surrogate": "triangle", "width": 0.5, "burst": 4, "signed": True}
+  )
 
 
 def test_sent_has_the_shape_of_the_neurons():

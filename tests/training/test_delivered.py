@@ -161,6 +161,22 @@ def test_examples_in_parts(chain, monkeypatch):
   np.testing.assert_array_equal(first, other)  # nothing comes before it
 
 
+def test_batches_of_several_shapes(chain):
+  """As other methods take them: those of one shape make a part, and the errors of all count."""
+  rows = chain[2][:256].reshape(8, 32, 8)
+  model = Chain(2)
+  variables = model.init(jax.random.key(0), rows)
+
+  def first_layer(*batches):
+    spiking = tcljax.SpikingConfig(4)
+    found = tcljax.calibrate(model, variables, batches, spiking, method="delivered")
+    return found["clipping"]["act0"]  # to which it is the same how its inputs lie
+
+  whole, parts = first_layer(rows), first_layer(rows[:4], rows[4:].reshape(8, 16, 8))
+  for name, values in whole.items():
+    np.testing.assert_allclose(parts[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
 def test_one_for_each_layer(chain):
   model, variables, images = chain
   found = calibrated(
