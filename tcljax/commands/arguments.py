@@ -158,8 +158,8 @@ class Command:
     with self._held:
       if self._is_process:
         self.hold(stopping.watching(self.name))
-        sys.excepthook = _of_the_main_thread
-        sys.unraisablehook = _unraisable_of_the_main_thread
+        sys.excepthook = _of_the_main_thread(sys.__excepthook__)
+        sys.unraisablehook = _of_the_main_thread(sys.__unraisablehook__)
       try:
         status = self._run(prepare)
         sys.stdout.flush()
@@ -248,16 +248,17 @@ def _failed_import(error: BaseException) -> str:
   )
 
 
-def _of_the_main_thread(*error: Any) -> None:
-  """Shows what nobody has caught, but for what TensorStore's threads say after a failed write."""
-  if threading.current_thread() is threading.main_thread():
-    sys.__excepthook__(*error)
+def _of_the_main_thread(show: Callable[..., object]) -> Callable[..., None]:
+  """A hook for errors that nobody catches, or that cannot be raised, which shows them by `show`.
 
+  But for what TensorStore's threads say after a failed write.
+  """
 
-def _unraisable_of_the_main_thread(unraisable: Any) -> None:
-  """Shows what could not be raised, but for what TensorStore's threads say after a failed write."""
-  if threading.current_thread() is threading.main_thread():
-    sys.__unraisablehook__(unraisable)
+  def hook(*error: Any) -> None:
+    if threading.current_thread() is threading.main_thread():
+      show(*error)
+
+  return hook
 
 
 def _write_to_nowhere() -> None:

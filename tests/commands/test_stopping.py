@@ -18,7 +18,6 @@ from tensorboardX.event_file_writer import EventsWriter
 
 from tcljax import files
 from tcljax.commands import convert
-from tcljax.commands.arguments import Command
 from tcljax.conversion import storage
 
 EVERY_STEP = "--config.log_every=1"
@@ -146,37 +145,6 @@ def test_a_limit_of_a_files_size_is_told_in_one_line(tmp_path, limit):
   assert run_train(run, EVERY_STEP, "--config.train.steps=6") == 0
 
 
-_FAILING_BEYOND_REACH = """
-import threading
-from tcljax.commands.arguments import Command
-
-class Failing:
-  def __del__(self):
-    raise RuntimeError(threading.current_thread().name)
-
-def let_go():
-  Failing()
-
-def work():
-  thread = threading.Thread(target=let_go, name="of TensorStore")
-  thread.start()
-  thread.join()
-  let_go()
-  raise ValueError("the one line") from OSError()
-
-raise SystemExit(Command("train", None, None).run(lambda: work))
-"""
-
-
-def test_what_other_threads_cannot_raise_is_not_told():
-  """TensorStore's threads find no event loop any more after a failed write."""
-  done = subprocess.run(
-    [sys.executable, "-c", _FAILING_BEYOND_REACH], capture_output=True, text=True, check=False
-  )
-  assert done.returncode == 2 and done.stderr.endswith("train: the one line\n"), done.stderr
-  assert "RuntimeError: MainThread" in done.stderr and "TensorStore" not in done.stderr
-
-
 @pytest.fixture
 def to_be_tuned(workdir, tmp_path):
   """A run that lacks its last steps and its report."""
@@ -236,22 +204,6 @@ def test_a_full_disk_while_a_network_is_written(workdir, tmp_path, capsys, monke
     complaint(capsys) == f"convert: output {output} cannot be written: No space left on device\n"
   )
   assert list(tmp_path.iterdir()) == []
-
-
-def test_a_package_that_is_not_whole_is_named(tmp_path, capsys, monkeypatch):
-  (tmp_path / "halved.py").write_text("raise OSError('libhalved.so: cannot open it')\n")
-  monkeypatch.syspath_prepend(tmp_path)
-
-  def prepare():
-    import halved  # pyright: ignore
-
-    return halved
-
-  assert Command("train", None, ["train.py"]).run(prepare) == 2
-  assert complaint(capsys) == (
-    "train: the installed package halved cannot be imported: libhalved.so: cannot open it; install "
-    "it again, or remove it\n"
-  )
 
 
 def test_two_runs_in_one_workdir_or_output(workdir, tmp_path, capsys):

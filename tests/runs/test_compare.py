@@ -99,6 +99,19 @@ def test_what_is_known_is_not_measured_again(compared, capsys, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_tuned_network_far_from_its_ann_is_told(compared, tmp_path, capsys, monkeypatch):
+  copy = tmp_path / "run"
+  shutil.copytree(compared, copy)
+  results = json.loads((copy / "compare.json").read_text())
+  results["rows"] = [row for row in results["rows"] if row["method"] != "tuned"]
+  (copy / "compare.json").write_text(json.dumps(results))
+  monkeypatch.setattr(compare, "shortfall", lambda one, _, ann, snn: f"told {ann} {snn:.2f}")
+  assert run(copy, "--time_steps=2", "--images=64", "--methods=tuned") == 0
+  [tuned] = compare.curves(json.loads((copy / "compare.json").read_text()))["tuned"].values()
+  assert f"told {results['ann']} {tuned:.2f}\n" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_a_damaged_file_is_told_and_kept(compared, tmp_path, capsys):
   shutil.copytree(compared, tmp_path / "run")
   for text in ("{", "[1, 2]"):

@@ -1,8 +1,11 @@
 """What a user is told of a network far from its ANN, held against the library's own calls."""
 
 import functools
+import json
+import shutil
 
 import numpy as np
+from running import run_train
 from states import ended_with, experiment_of
 
 import tcljax
@@ -43,3 +46,14 @@ def test_near_the_ann_nothing_is_said_and_nothing_measured(workdir):
 def test_without_a_look_it_is_the_figures_alone(workdir):
   told = shortfall(experiment_of(workdir), {}, 99.0, 20.0, look=False)
   assert told == "T = 4 is far from the ANN: 20.00 % where that has 99.00 %."
+
+
+def test_train_says_it_with_the_figures_of_its_results(workdir, tmp_path, capsys):
+  copy = tmp_path / "copy"
+  shutil.copytree(workdir, copy)
+  assert run_train(copy) == 0
+  results = json.loads((copy / "results.json").read_text())
+  ann, snn = results["ann"], results["snn"]["4"]
+  assert ann - snn > 2  # so short was its training
+  last = capsys.readouterr().out.rstrip().splitlines()[-1]
+  assert last == f"T = 4 is far from the ANN: {snn:.2f} % where that has {ann:.2f} %."
