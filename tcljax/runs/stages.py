@@ -31,7 +31,7 @@ from tcljax.runs.workdir import (
   tuning_steps,
 )
 from tcljax.training.calibration import calibrate, thresholds
-from tcljax.training.objectives import ann_objective, snn_objective
+from tcljax.training.objectives import ann_objective, tuning_objective
 from tcljax.training.phase import Phase, fitting_steps, within
 
 _CALIBRATION_BATCH = 128
@@ -199,7 +199,7 @@ def tune_thresholds(
     name=TUNED,
     steps=steps or tune.steps,
     batch_size=tune.batch_size,
-    objective=snn_objective(
+    objective=tuning_objective(
       experiment.model,
       preprocess if tune.augment else lambda images, key: preprocess(images),
       experiment.spiking,

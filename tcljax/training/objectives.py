@@ -8,7 +8,7 @@ learned; they are never trained.
 
 A network with a single output is a binary classifier: `cross_entropy` and `distillation` are then
 those of the two classes with the logits 0 and z (`simulation.outputs`), which is the binary
-cross-entropy of sigmoid(z), and the divergence of two Bernoulli distributions.
+cross-entropy of sigmoid(z), and the divergence of two Bernoulli distributions (`training.losses`).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -29,62 +28,20 @@ from tcljax.layers.collections import BATCH_STATS, Variables, teacher_of, thresh
 from tcljax.maths.encoding import constant_input, time_first
 from tcljax.maths.trees import Tree, count, present
 from tcljax.maths.trees import at as part_at
-from tcljax.simulation.outputs import answers, class_logits
+from tcljax.simulation.outputs import answers
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import LARGEST_CHUNK, simulate, with_chunk
+from tcljax.training.losses import (
+  cross_entropy,
+  distillation,
+  geometric_mean,
+  relative_error,
+  squared_error,
+)
+from tcljax.training.rates import rate_error
 
 Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], Variables]]]
 OBJECTIVES = ("distillation", "cross_entropy", "squared_error")
-NEGLIGIBLE = 1e-6  # a loss, in nats, that is not worth making smaller
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-  """Mean cross-entropy of logits [B, ..., C] with class numbers [B, ...], smoothed to uniform.
-
-  Of logits [B, ..., 1] the binary cross-entropy of their sigmoid.
-  """
-  logits = class_logits(logits)
-  targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-  return optax.softmax_cross_entropy(logits, targets).mean()
-
-
-def distillation(logits: jax.Array, teacher: jax.Array) -> jax.Array:
-  """Mean Kullback-Leibler divergence of softmax(logits) from softmax(teacher), both [B, ..., C].
-
-  Over all examples and positions. Hinton et al. (2015) at temperature 1; zero where the two agree.
-  Of [B, ..., 1] the divergence of Bernoulli distributions with the sigmoids as their means.
-  """
-  logits, teacher = class_logits(logits), class_logits(jax.lax.stop_gradient(teacher))
-  return optax.kl_divergence(jax.nn.log_softmax(logits), jax.nn.softmax(teacher)).mean()
-
-
-def squared_error(outputs: jax.Array, teacher: jax.Array) -> jax.Array:
-  """Mean square of outputs - teacher, both [B, ...]: for outputs that are quantities, not logits.
-
-  A softmax or sigmoid of such outputs may be sure whatever their errors.
-  """
-  return jnp.mean(jnp.square(outputs - jax.lax.stop_gradient(teacher)))
-
-
-def relative_error(outputs: jax.Array, teacher: jax.Array) -> jax.Array:
-  """`squared_error` as a share of the teacher's mean square.
-
-  So it has no unit, and goes into a sum with the losses of other outputs.
-  """
-  scale = jnp.mean(jnp.square(jax.lax.stop_gradient(teacher)))
-  return squared_error(outputs, teacher) / jnp.maximum(scale, jnp.finfo(scale.dtype).tiny)
-
-
-def geometric_mean(losses: jax.Array) -> jax.Array:
-  """Of losses at several numbers of steps, [N].
-
-  What counts is by which factor each of them falls. At T = 4 a loss may be ten times that at
-  T = 16, and would be nearly all of their sum. One that has come down to nothing has no gradient
-  any more.
-  """
-  if len(losses) == 1:  # to the bit, and with no limit to how small it may become
-    return losses[0]
-  return jnp.exp(jnp.mean(jnp.log(jnp.maximum(losses, NEGLIGIBLE))))
 
 
 def _metrics(outputs: Tree, labels: Tree) -> dict[str, jax.Array]:
@@ -190,7 +147,7 @@ def snn_objective(
   at: Sequence[int] = (),
   smoothing: float = 0.0,
 ) -> Objective:
-  """The loss of the T-step spiking network, with gradients through all steps: phase 2.
+  """The loss of the T-step spiking network, with gradients through all steps.
 
   BatchNorm runs on its running statistics and nothing but the loss leaves the simulation.
 
@@ -212,33 +169,97 @@ def snn_objective(
   Raises:
     ValueError: on an unknown kind, or a number of steps outside 1 to T.
   """
-  for one in [kind] if isinstance(kind, str) else kind:
-    check_choice("objective", one, OBJECTIVES)
+  run = _simulation(model, spiking, mesh, at, rates=False)
+  loss_of = _answer_loss(model, spiking, kind, teacher, smoothing)
+
+  def objective(variables, batch, key):
+    x, keys = _examples(preprocess, batch, key)
+    logits, _ = run(variables, x, keys)
+    loss, metrics = loss_of(variables, x, batch.get("label"), logits)
+    return loss, (metrics, {})
+
+  return objective
+
+
+def tuning_objective(
+  model: nn.Module,
+  preprocess: Callable[..., jax.Array],
+  spiking: SpikingConfig,
+  mesh: Mesh,
+  kind: str | Sequence[str] = "distillation",
+  teacher: nn.Module | None = None,
+  at: Sequence[int] = (),
+) -> Objective:
+  """The loss of phase 2: of the answers, and of all firing rates on the way to them.
+
+  It is the geometric mean of `snn_objective` and of the error of the rates (`training.rates`). Each
+  counts by the factor it falls by, whatever its unit. Their metrics are `answer_loss` and
+  `rate_error`.
+
+  Args:
+    model: as in `snn_objective`.
+    preprocess: as in `snn_objective`.
+    spiking: as in `snn_objective`.
+    mesh: as in `snn_objective`.
+    kind: as in `snn_objective`.
+    teacher: as in `snn_objective`. Rates are compared with the activations of `model` with ReLU.
+    at: as in `snn_objective`; rates are those of all T steps.
+
+  Raises:
+    ValueError: as `snn_objective` does.
+  """
+  run = _simulation(model, spiking, mesh, at, rates=True)
+  loss_of = _answer_loss(model, spiking, kind, teacher)
+
+  def objective(variables, batch, key):
+    x, keys = _examples(preprocess, batch, key)
+    logits, rates = run(variables, x, keys)
+    loss, metrics = loss_of(variables, x, batch.get("label"), logits)
+    seen = constant_input(x, spiking.encoding)
+    error = rate_error(model, variables, seen, rates, spiking.neuron.burst)
+    metrics |= {"answer_loss": loss, "rate_error": error}
+    return geometric_mean(jnp.stack([loss, error])), (metrics, {})
+
+  return objective
+
+
+def _examples(preprocess, batch, key):
+  """The inputs of a batch, and a key for each of them."""
+  augment_key, input_key = jax.random.split(key)
+  x = preprocessed(preprocess, batch["image"], augment_key)
+  return x, jax.random.split(input_key, count(x))
+
+
+def _simulation(model, spiking, mesh, at, rates):
+  """A function of variables, inputs and keys to answers after steps, [N, B, ...], and rates."""
   check_at(at, spiking.time_steps)
   taken = np.asarray(sorted(at) or [spiking.time_steps]) - 1
-  loss_of = _loss(kind, teacher or with_activation(model, ReLU), smoothing)
 
   def run(variables, x, keys):
     x = time_first(x, spiking.encoding)
-    observed = simulate(
+    simulation = simulate(
       model,
       variables,
       x,
       with_chunk(model, variables, x, spiking, LARGEST_CHUNK, LARGEST_CHUNK),
       keys=keys,
       observe=lambda chunk: chunk.logits,
-    ).observed
-    return jax.tree.map(lambda a: a[taken], observed)
+      rates=rates,
+    )
+    return jax.tree.map(lambda a: a[taken], simulation.observed), simulation.rates
 
-  run = parallel.over_data(mesh, run, P(None, "data"))
+  return parallel.over_data(mesh, run, (P(None, "data"), P("data")))
 
-  def objective(variables, batch, key):
-    augment_key, input_key = jax.random.split(key)
-    x = preprocessed(preprocess, batch["image"], augment_key)
-    logits = run(variables, x, jax.random.split(input_key, count(x)))
-    labels, seen = batch.get("label"), constant_input(x, spiking.encoding)
+
+def _answer_loss(model, spiking, kind, teacher, smoothing=0.0):
+  """A function of variables, inputs, labels and answers [N, B, ...] to their loss and metrics."""
+  for one in [kind] if isinstance(kind, str) else kind:
+    check_choice("objective", one, OBJECTIVES)
+  loss_of = _loss(kind, teacher or with_activation(model, ReLU), smoothing)
+
+  def of_answers(variables, x, labels, logits):
+    seen = constant_input(x, spiking.encoding)
     loss = geometric_mean(jax.vmap(loss_of(variables, seen, labels))(logits))
-    last = jax.tree.map(lambda a: a[-1], logits)
-    return loss, (_metrics(last, labels), {})
+    return loss, _metrics(jax.tree.map(lambda a: a[-1], logits), labels)
 
-  return objective
+  return of_answers

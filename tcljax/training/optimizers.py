@@ -7,7 +7,8 @@ import jax
 import optax
 
 from tcljax.checks import check_choice, check_count, check_finite
-from tcljax.layers.collections import COLLECTIONS, Variables
+from tcljax.layers.collections import COLLECTIONS, RAW_THRESHOLD, Variables
+from tcljax.maths import clipping
 
 OPTIMIZERS = ("sgd", "adamw")
 
@@ -70,6 +71,28 @@ class OptimizerConfig:
       )
     limit = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity()
     return optax.chain(limit, update)
+
+
+def on_logarithms(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+  """An optimizer that moves log(tau) where it would move the number that stands for tau.
+
+  It is given the gradients to log(tau), and what it adds is added to log(tau), to first order. So a
+  learning rate is a share of the threshold, and a network whose activations reach 3,000 is tuned
+  like one whose activations reach 3. Initial potentials are shares of V_th as they are.
+  """
+
+  def scaled(path, a, held):
+    """A gradient or a step times d raw_threshold / d log(tau)."""
+    if path[-1].key != RAW_THRESHOLD:
+      return a
+    return (a * clipping.threshold_from_raw(held) / jax.nn.sigmoid(held)).astype(a.dtype)
+
+  def update(updates, state, params=None):
+    gradients = jax.tree_util.tree_map_with_path(scaled, updates, params)
+    updates, state = transformation.update(gradients, state, params)
+    return jax.tree_util.tree_map_with_path(scaled, updates, params), state
+
+  return optax.GradientTransformation(transformation.init, update)
 
 
 def train_only(trained: Mapping[str, optax.GradientTransformation]) -> optax.GradientTransformation:

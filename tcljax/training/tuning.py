@@ -27,7 +27,8 @@ from tcljax.maths.trees import map_by_path, stand_in, without_batch
 from tcljax.simulation.outputs import check_kinds, outputs_of_model
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.training.loop import Hooks
-from tcljax.training.objectives import NEGLIGIBLE, OBJECTIVES, snn_objective
+from tcljax.training.losses import NEGLIGIBLE
+from tcljax.training.objectives import OBJECTIVES, tuning_objective
 from tcljax.training.optimizers import OptimizerConfig
 from tcljax.training.phase import ENOUGH_STEPS, Phase, fitting_steps, run_phase, within
 
@@ -52,6 +53,10 @@ def tune(
 ) -> Variables:
   """Trains thresholds and initial potentials; the weights stay as they are, to the bit.
 
+  What is minimised is the geometric mean of the loss in the answers and of the error of all firing
+  rates (`training.objectives.tuning_objective`). The optimizer moves log(tau), so that its learning
+  rate is a share of each threshold.
+
   A network with a single output z is taken for a binary classifier with the classes 0 and 1, whose
   answer is 1 where z > 0: distillation is then the divergence of two Bernoulli distributions with
   the means sigmoid(z), and cross-entropy that of sigmoid(z). Of maps, [B, ..., C], each loss is the
@@ -59,8 +64,9 @@ def tune(
   sees the error: say outputs="quantities", and distillation is the squared error. Of several
   outputs the losses are added up, squared errors as shares of the ANN's mean square.
 
-  Warns (UserWarning) if nothing was learned, because the loss was nothing from the start or the
-  optimizer moved nothing, or if so few steps fit into `minutes` that they hardly move a threshold.
+  Warns (UserWarning) if nothing was learned, because the loss in the answers was nothing from the
+  start or the optimizer moved nothing, or if so few steps fit into `minutes` that they hardly move
+  a threshold.
 
   Args:
     model: a network with a field `act` whose output is an array, [B, ...], or a tree of arrays.
@@ -87,7 +93,8 @@ def tune(
     preprocess: a function of JAX that makes inputs [B, ...], of sequences [B, T, ...], of each
       batch of images and a random key.
     seed: of the order of the images and everything else random.
-    on_metrics: called after each step with its number and metrics, such as `loss` and `accuracy`.
+    on_metrics: called after each step with its number and metrics: `loss`, its parts `answer_loss`
+      and `rate_error`, norms, and `accuracy` where there are labels.
 
   Returns:
     The variables with a new collection `clipping`.
@@ -147,20 +154,20 @@ def tune(
   check_convertible(model, variables, without_batch(example))
   variables = with_float_clipping(unfreeze(dict(variables)))
   mesh = parallel.data_mesh()
-  loss = snn_objective(model, preprocess, spiking, mesh, kinds, at=at)
+  loss = tuning_objective(model, preprocess, spiking, mesh, kinds, at=at)
   phase = Phase("tune", steps, batch_size, loss, {CLIPPING: optimizer}, int(seed))
   if minutes:
     phase = within(phase, minutes, variables, split, mesh)
     if phase.steps < ENOUGH_STEPS:
       warnings.warn(fitting_steps(phase.steps, minutes), stacklevel=2)
-  largest = {"loss": 0.0, "update_norm": 0.0}
+  largest = {"answer_loss": 0.0, "update_norm": 0.0}
 
   def take(step, metrics):
     largest.update({name: max(value, metrics[name]) for name, value in largest.items()})
     on_metrics(step, metrics)
 
   tuned = run_phase(phase, lambda: variables, split, mesh, Hooks(on_metrics=take))
-  if reason := _nothing_learned(kinds, largest["loss"], largest["update_norm"]):
+  if reason := _nothing_learned(kinds, largest["answer_loss"], largest["update_norm"]):
     warnings.warn(f"nothing was learned: {reason}", stacklevel=2)
   return tuned
 

@@ -13,22 +13,22 @@ import tcljax
 from tcljax.distributed import parallel
 from tcljax.layers.activations import TCL, Quantized, with_activation
 from tcljax.simulation.settings import SpikingConfig
-from tcljax.training import objectives
+from tcljax.training import losses, objectives
 
 
 def test_cross_entropy_and_distillation_by_hand():
   logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
-  np.testing.assert_allclose(objectives.cross_entropy(logits, jnp.array([0])), np.log(2), rtol=1e-6)
+  np.testing.assert_allclose(losses.cross_entropy(logits, jnp.array([0])), np.log(2), rtol=1e-6)
   # smoothing 0.3: targets 0.8, 0.1, 0.1
   np.testing.assert_allclose(
-    objectives.cross_entropy(logits, jnp.array([0]), 0.3),
+    losses.cross_entropy(logits, jnp.array([0]), 0.3),
     0.8 * np.log(2) + 0.2 * np.log(4),
     rtol=1e-6,
   )
   teacher = jnp.log(jnp.array([[0.25, 0.25, 0.5]]))
-  np.testing.assert_allclose(objectives.distillation(logits, teacher), 0.25 * np.log(2), rtol=1e-5)
-  np.testing.assert_allclose(objectives.distillation(logits, logits + 3), 0, atol=1e-6)
-  to_teacher = jax.grad(objectives.distillation, argnums=1)(logits, teacher)
+  np.testing.assert_allclose(losses.distillation(logits, teacher), 0.25 * np.log(2), rtol=1e-5)
+  np.testing.assert_allclose(losses.distillation(logits, logits + 3), 0, atol=1e-6)
+  to_teacher = jax.grad(losses.distillation, argnums=1)(logits, teacher)
   np.testing.assert_array_equal(to_teacher, 0)
 
 
@@ -36,18 +36,18 @@ def test_the_losses_of_one_output_by_hand():
   """Of logits whose sigmoids are 1/2 and 3/4, where the teacher's are 3/4 and 1/4."""
   z, teacher = jnp.log(jnp.array([[1.0], [3.0]])), jnp.log(jnp.array([[3.0], [1 / 3]]))
   np.testing.assert_allclose(
-    objectives.cross_entropy(z, jnp.array([1, 0])), (np.log(2) + np.log(4)) / 2, rtol=1e-6
+    losses.cross_entropy(z, jnp.array([1, 0])), (np.log(2) + np.log(4)) / 2, rtol=1e-6
   )
   first = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
   second = 0.25 * np.log(0.25 / 0.75) + 0.75 * np.log(0.75 / 0.25)
-  np.testing.assert_allclose(objectives.distillation(z, teacher), (first + second) / 2, rtol=1e-5)
+  np.testing.assert_allclose(losses.distillation(z, teacher), (first + second) / 2, rtol=1e-5)
   # d/dz of the divergence is sigmoid(z) - sigmoid(teacher); the mean is over two examples
-  gradient = jax.grad(objectives.distillation)(z, teacher)
+  gradient = jax.grad(losses.distillation)(z, teacher)
   np.testing.assert_allclose(gradient, [[-0.125], [0.25]], rtol=1e-5)
   np.testing.assert_allclose(
-    objectives.squared_error(z, teacher), (np.log(3) ** 2 + np.log(9) ** 2) / 2, rtol=1e-6
+    losses.squared_error(z, teacher), (np.log(3) ** 2 + np.log(9) ** 2) / 2, rtol=1e-6
   )
-  np.testing.assert_array_equal(jax.grad(objectives.squared_error, argnums=1)(z, teacher), 0)
+  np.testing.assert_array_equal(jax.grad(losses.squared_error, argnums=1)(z, teacher), 0)
 
 
 @pytest.mark.slow
@@ -74,7 +74,7 @@ def test_the_loss_is_the_geometric_mean_over_the_steps_asked_for(case):
 
 
 def test_a_loss_of_nothing_among_several_leaves_the_others_their_gradient():
-  value, gradient = jax.value_and_grad(objectives.geometric_mean)(jnp.array([0.0, 0.5, 2.0]))
+  value, gradient = jax.value_and_grad(losses.geometric_mean)(jnp.array([0.0, 0.5, 2.0]))
   assert value > 0 and gradient[0] == 0
   np.testing.assert_allclose(gradient[1:], value / 3 / np.array([0.5, 2.0]), rtol=1e-5)
 

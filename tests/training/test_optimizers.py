@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from tcljax.maths.clipping import raw_from_threshold, threshold_from_raw
 from tcljax.training import optimizers
 
 
@@ -37,6 +38,21 @@ def test_weight_decay_spares_biases_norms_and_thresholds():
     updates, _ = transformation.update(zero, transformation.init(tree), tree)
     assert np.all(updates["params"]["kernel"] < 0), name
     np.testing.assert_array_equal(updates["params"]["bias"], 0)
+
+
+def test_a_learning_rate_of_thresholds_is_a_share_of_them():
+  taus = np.float32([0.01, 1, 30, 3000])
+  held = {"act": {"raw_threshold": raw_from_threshold(taus), "v_init": np.full(4, 0.5, np.float32)}}
+  for name, gradient in [("sgd", 1 / taus), ("adamw", np.float32([1, 2, 3, 4]))]:
+    config = optimizers.OptimizerConfig(name, learning_rate=0.01, momentum=0.0)
+    transformation = optimizers.on_logarithms(config.transformation(1000))
+    slope = -jnp.expm1(-taus)  # of tau = softplus(raw)
+    gradients = {"act": {"raw_threshold": gradient * slope, "v_init": np.ones(4, np.float32)}}
+    updates, _ = transformation.update(gradients, transformation.init(held), held)
+    moved = jax.tree.map(jnp.add, held, updates)["act"]
+    shares = threshold_from_raw(moved["raw_threshold"]) / taus
+    np.testing.assert_allclose(shares, 0.99, rtol=1e-3)
+    np.testing.assert_allclose(moved["v_init"], 0.49, rtol=1e-3)
 
 
 def test_schedule_warms_up_and_decays():

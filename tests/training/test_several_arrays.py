@@ -60,7 +60,7 @@ def test_losses_of_all_outputs_are_added_up_each_by_its_kind():
   p, q = softmax(ann), softmax(logits)
   divergence = np.mean(np.sum(p * np.log(p / q), axis=-1))
   before, after = shares(variables), shares(tuned)
-  np.testing.assert_allclose(seen[0]["loss"], divergence + before["box"], rtol=1e-4)
+  np.testing.assert_allclose(seen[0]["answer_loss"], divergence + before["box"], rtol=1e-4)
   np.testing.assert_allclose(seen[0]["accuracy"], 100 * np.mean(logits.argmax(-1) == LABELS))
   assert after["class"] < before["class"] and after["box"] < before["box"]
 

@@ -12,6 +12,8 @@ from small_networks import Dense, calibrated, inputs
 from states import bits
 
 import tcljax
+from tcljax.layers.collections import thresholds_by_path, with_thresholds
+from tcljax.maths.clipping import raw_from_threshold
 from tcljax.simulation.settings import SpikingConfig
 
 
@@ -54,6 +56,29 @@ def test_tuning_moves_thresholds_and_nothing_else(case, to_tune):
   assert [step for step, _ in seen] == list(range(1, 21))
   losses = [loss for _, loss in seen]
   assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_tuning_knows_no_unit():
+  """A network whose activations are 1,024 times as large is tuned in the same way."""
+  model = Dense(width=3)
+  variables = calibrated(model)
+  first, last = sorted(variables["params"])
+  layers = variables["params"]
+  large = {
+    first: jax.tree.map(lambda a: 1024 * a, layers[first]),
+    last: {**layers[last], "kernel": layers[last]["kernel"] / 1024},
+  }
+  held = thresholds_by_path(variables)[("act1",)]
+  raised = held._replace(raw_threshold=raw_from_threshold(1024 * held.tau))
+  taus = {}
+  for scale, given in [
+    (1, variables),
+    (1024, with_thresholds({**variables, "params": large}, {("act1",): raised})),
+  ]:
+    tuned = tcljax.tune(model, given, inputs(), None, SpikingConfig(4), steps=20, batch_size=16)
+    taus[scale] = thresholds_by_path(tuned)[("act1",)].tau / scale
+  assert np.abs(taus[1] / held.tau - 1).max() > 0.05
+  np.testing.assert_allclose(taus[1024], taus[1], rtol=0.01)
 
 
 def test_frozen_dicts_are_taken(case):
@@ -183,7 +208,8 @@ class TestMapsAndQuantities:
       on_metrics=lambda step, metrics: seen.append(metrics),
     )
     assert bits(tuned["clipping"]) != bits(variables["clipping"])
-    assert min(metrics["loss"] for metrics in seen) < 0.95 * seen[0]["loss"]
+    for loss in ("loss", "answer_loss"):
+      assert min(metrics[loss] for metrics in seen) < 0.95 * seen[0][loss]
     return model, variables, seen
 
   def first_outputs(self, model, variables):
@@ -195,7 +221,7 @@ class TestMapsAndQuantities:
     model, variables, seen = self.run()
     snn, ann = (np.asarray(jax.nn.log_softmax(z)) for z in self.first_outputs(model, variables))
     divergence = np.sum(np.exp(ann) * (ann - snn), axis=-1).mean()
-    np.testing.assert_allclose(seen[0]["loss"], divergence, rtol=1e-4)
+    np.testing.assert_allclose(seen[0]["answer_loss"], divergence, rtol=1e-4)
     assert "accuracy" not in seen[0]
 
   def test_labels_of_maps_are_learned_and_counted_at_each_position(self):
@@ -203,14 +229,14 @@ class TestMapsAndQuantities:
     model, variables, seen = self.run(labels, objective="cross_entropy")
     snn, _ = self.first_outputs(model, variables)
     picked = np.take_along_axis(np.asarray(jax.nn.log_softmax(snn)), labels[..., None], axis=-1)
-    np.testing.assert_allclose(seen[0]["loss"], -picked.mean(), rtol=1e-4)
+    np.testing.assert_allclose(seen[0]["answer_loss"], -picked.mean(), rtol=1e-4)
     np.testing.assert_allclose(seen[0]["accuracy"], 100 * np.mean(snn.argmax(-1) == labels))
 
   @pytest.mark.parametrize("objective", ["distillation", "squared_error"])
   def test_quantities_learn_the_squared_error(self, objective):
     model, variables, seen = self.run(outputs="quantities", objective=objective)
     snn, ann = self.first_outputs(model, variables)
-    np.testing.assert_allclose(seen[0]["loss"], np.mean((snn - ann) ** 2), rtol=1e-4)
+    np.testing.assert_allclose(seen[0]["answer_loss"], np.mean((snn - ann) ** 2), rtol=1e-4)
     assert "accuracy" not in seen[0]
 
   def test_targets_of_quantities_are_looked_at_by_nothing(self):

@@ -1,0 +1,90 @@
+"""The error of firing rates: by hand, its gradient, and its part in the loss of tuning."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from running import calibrate_plainly
+from small_networks import inputs
+
+import tcljax
+from tcljax.distributed import parallel
+from tcljax.layers.activations import ReLU
+from tcljax.training import objectives
+from tcljax.training.rates import rate_error
+
+
+class Pooling(nn.Module):
+  """A bounded activation and one whose maximum is taken, by spikes or currents."""
+
+  of: str = "spikes"
+  act: object = ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.Conv(4, (1, 1))(x.reshape(-1, 2, 3, 1))
+    x = self.act(name="first", bound=0.5)(x)
+    pool = tcljax.MaxPool((2, 1), of=self.of)
+    x = self.act(name="second", max_pool=pool)(nn.Conv(5, (1, 1))(x))
+    return nn.Dense(3)(x.mean(axis=(1, 2)))
+
+
+@pytest.fixture(scope="module", params=["spikes", "currents"])
+def network(request):
+  model = Pooling(of=request.param)
+  variables = model.init(jax.random.key(2), inputs())
+  return model, calibrate_plainly(model, variables, inputs(), method="maximum")
+
+
+def error_of(model, variables, spiking, x):
+  rates = tcljax.simulate(model, variables, x, spiking, rates=True).rates
+  return rate_error(model, variables, x, rates, spiking.neuron.burst)
+
+
+@pytest.mark.parametrize("neuron", [{}, {"burst": 3}, {"signed": True}])
+def test_the_error_is_the_mean_of_the_shares_of_all_activations(network, neuron):
+  model, variables = network
+  x, spiking = inputs(), tcljax.SpikingConfig(4, neuron=neuron)
+  found = tcljax.diagnose(model, variables, x, spiking)
+  assert min(one.total for one in found.values()) > 0.01
+  expected = np.mean([one.total**2 for one in found.values()])
+  np.testing.assert_allclose(error_of(model, variables, spiking, x), expected, rtol=1e-4)
+
+
+def test_an_activation_that_is_silent_has_no_share(network):
+  model, variables = network
+  params = variables["params"]
+  silent = {**params["Conv_1"], "bias": params["Conv_1"]["bias"] - 100}
+  dead = {**variables, "params": {**params, "Conv_1": silent}}
+  spiking = tcljax.SpikingConfig(4)
+  of_first = tcljax.diagnose(model, dead, inputs(), spiking)["first"].total
+  error, gradient = jax.value_and_grad(
+    lambda c: error_of(model, {**dead, "clipping": c}, spiking, inputs())
+  )(dead["clipping"])
+  np.testing.assert_allclose(error, of_first**2 / 2, rtol=1e-4)
+  assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+
+
+def test_the_loss_of_tuning_is_the_geometric_mean_of_both(network):
+  model, variables = network
+  spiking, mesh = tcljax.SpikingConfig(4), parallel.data_mesh()
+  batch, as_it_is = {"image": inputs()}, lambda x, key: x
+
+  def run(make):
+    objective = make(model, as_it_is, spiking, mesh)
+    of = lambda c: objective({**variables, "clipping": c}, batch, jax.random.key(0))
+    (loss, (metrics, _)), gradient = jax.value_and_grad(of, has_aux=True)(variables["clipping"])
+    return loss, metrics, gradient
+
+  answers, _, of_answers = run(objectives.snn_objective)
+  loss, metrics, gradient = run(objectives.tuning_objective)
+  error, of_rates = jax.value_and_grad(
+    lambda c: error_of(model, {**variables, "clipping": c}, spiking, inputs())
+  )(variables["clipping"])
+  np.testing.assert_allclose(metrics["answer_loss"], answers, rtol=1e-5)
+  np.testing.assert_allclose(metrics["rate_error"], error, rtol=1e-5)
+  np.testing.assert_allclose(loss, jnp.sqrt(answers * error), rtol=1e-5)
+  expected = jax.tree.map(lambda a, b: loss / 2 * (a / answers + b / error), of_answers, of_rates)
+  for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
