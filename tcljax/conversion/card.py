@@ -17,6 +17,7 @@ from tcljax.checks import in_a_line
 from tcljax.conversion.checking import Forms
 from tcljax.conversion.description import STEP, Description
 from tcljax.graph.nodes import NEURONS
+from tcljax.graph.pipeline import depth
 from tcljax.maths.trees import is_shape, leaves_by_path, name_of
 
 _TAGS = ("spiking-neural-network", "ann-to-snn-conversion", "jax", "stablehlo")
@@ -131,6 +132,7 @@ def _what(description, forms):
     ("numbers in its arrays", f"{sum(map(math.prod, description.arrays.values())):,}"),
     ("operations between them", ", ".join(f"{n} {op}" for op, n in sorted(counted.items())) or "0"),
     ("time steps T", f"{spiking.time_steps}; another T can be asked for"),
+    ("steps where each layer takes one", f"T + {depth(description.graph)}"),
     ("spikes of a neuron in a step", _sent(spiking.neuron)),
     ("reset of a neuron", spiking.neuron.reset),
     ("input over time", spiking.encoding),

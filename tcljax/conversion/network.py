@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from tcljax.checks import in_a_line, must_be
 from tcljax.conversion.checking import check_weights
 from tcljax.conversion.strict_json import to_json
-from tcljax.graph import Fate, Graph, GraphNetwork, fates_of, folded, read_model
+from tcljax.graph import Fate, Graph, GraphNetwork, depth, fates_of, folded, read_model
 from tcljax.graph.comparison import check_same
 from tcljax.layers.activations import ReLU, check_model, with_activation
 from tcljax.layers.collections import (
@@ -99,6 +99,11 @@ class SpikingNetwork:
   def model(self) -> nn.Module:
     """The network as a Flax module with a field `act`, for all that works on modules."""
     return GraphNetwork(self.graph)
+
+  @property
+  def depth(self) -> int:
+    """Steps that come on top of T where each layer takes one; see `tcljax.graph.pipeline`."""
+    return depth(self.graph)
 
   def __call__(self, x: Any, time_steps: int | None = None, keys: jax.Array | None = None) -> Any:
     """Simulates the network; compiled once for each shape of `x`, whatever T.

@@ -6,6 +6,7 @@ from tcljax.graph.fold import folded
 from tcljax.graph.model import check_convertible, read_model, trace_model
 from tcljax.graph.network import GraphNetwork
 from tcljax.graph.nodes import Graph, Node
+from tcljax.graph.pipeline import depth
 from tcljax.graph.trace import Traced, explain, trace
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
   "Node",
   "Traced",
   "check_convertible",
+  "depth",
   "explain",
   "fates_of",
   "folded",

@@ -46,6 +46,8 @@ def lead(found: Findings) -> list[str]:
     snn = float(plain["snn"][last - 1])
     numbers.append(("energy of an image", f"{snn:.3g} µJ"))
     said.append(verdicts.energy_in_words(snn, plain["ann"], plain["ann_int8"], last))
+  if found.network is not None:
+    said.append(verdicts.latency_in_words(found.network.depth, found.time_steps))
   verdict = f'<p class="verdict">{page.escaped(" ".join(said))}</p>' if said else ""
   return [f'<p class="data">{page.escaped(found.data)}</p>', page.tiles(numbers), verdict]
 

@@ -177,6 +177,20 @@ def shortfall_in_words(
   )
 
 
+def latency_in_words(depth: int, time_steps: int | None = None) -> str:
+  """When an answer comes on hardware, of a network as deep as `SpikingNetwork.depth` says.
+
+  Args:
+    depth: steps that come on top of T.
+    time_steps: T; None to say it of every T.
+  """
+  at = f", that of {time_steps} after {time_steps + depth}" if time_steps else ""
+  return (
+    "On hardware that takes a step for each layer, the answer of T steps comes after "
+    f"T + {depth}{at}."
+  )
+
+
 def energy_in_words(snn: float, ann: float, int8: float, time_steps: int) -> str:
   """The energy of an image after T steps against that of the ANN, of 32 bits and of 8."""
   return (

@@ -21,7 +21,7 @@ from tcljax.graph import explain
 from tcljax.layers.collections import Variables
 from tcljax.maths.encoding import time_first
 from tcljax.models.precision import in_float32
-from tcljax.reporting import tables
+from tcljax.reporting import tables, verdicts
 from tcljax.reporting.progress import say
 from tcljax.runs.converted import measure_costs, spiking_network
 from tcljax.runs.experiment import Experiment, calibration_images
@@ -110,6 +110,7 @@ def convert_and_verify(
   populations = loaded.graph.populations()
   say(
     f"{explain(network)}\n\n{len(populations)} populations of neurons: {', '.join(populations)}\n"
+    f"{verdicts.latency_in_words(loaded.depth, loaded.spiking.time_steps)}\n"
     f"\n{tables.accuracy_table(results)}\n{tables.energy_lines(results['costs'])}\n\n"
     f"verified: {output} read back is the same network, to the bit; folding moved the accuracy by "
     f"at most {moved:.2f} points at any T\n"

@@ -20,6 +20,8 @@ def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys, mo
   # What became of each operation of the model.
   assert re.search(r"conv_general_dilated +affine +\S+/conv1_1 +.*conv:1", out)
   assert re.search(r"neurons +population +\S+/act1_1 +.*act1_1", out)
+  # Of its three populations each takes a step.
+  assert "the answer of T steps comes after T + 3, that of 4 after 7.\n" in out
   assert "verified" in out and "spikes/neuron" in out and "agrees with ANN %" in out
   converted = json.loads((output / "results.json").read_text())
   trained = json.loads((workdir / "results.json").read_text())

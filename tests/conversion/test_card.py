@@ -34,8 +34,9 @@ def test_it_says_what_is_known(network, tmp_path):
   assert "license" not in front and '- "digits"\n' in front
   for words in (
     "# digits\n",
-    "| time steps T | 6; another T can be asked for |\n| spikes of a neuron in a step | 0 or 1 |\n"
-    "| reset of a neuron | hard |",
+    "| time steps T | 6; another T can be asked for |\n"
+    f"| steps where each layer takes one | T + {len(network.graph.populations())} |\n"
+    "| spikes of a neuron in a step | 0 or 1 |\n| reset of a neuron | hard |",
     "| `x` | `[B, 8, 8, 3]` |",
     "with scale 0.00392157,\nmean 0.5 and std 0.25",
     "So inputs are\nfrom -2 to 2.",

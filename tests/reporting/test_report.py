@@ -168,6 +168,11 @@ def test_each_figure_has_its_files(whole):
   assert [round(layer["share"]) for layer in error] == [25, 75]
 
 
+def test_the_verdict_says_when_hardware_has_the_answer(whole):
+  verdict = whole[1].partition('<p class="verdict">')[2].partition("</p>")[0]
+  assert "the answer of T steps comes after T + 2, that of 8 after 10." in verdict
+
+
 def test_the_worst_layer_comes_first(whole):
   _, text, _ = whole
   assert "Stage 2, layer 1 adds 75 % of it: activations are cut off at the threshold" in text

@@ -135,6 +135,12 @@ def test_accuracy_in_words():
   )
 
 
+def test_latency_in_words():
+  told = "On hardware that takes a step for each layer, the answer of T steps comes after T + 5"
+  assert verdicts.latency_in_words(5) == f"{told}."
+  assert verdicts.latency_in_words(5, 8) == f"{told}, that of 8 after 13."
+
+
 def test_why_a_network_is_far_from_its_ann():
   assert verdicts.is_far(93.0, 90.9) and not verdicts.is_far(93.0, 91.1)
   told = verdicts.shortfall_in_words(93.0, 60.0, 85.0, 4, ["Layer a adds most."], "constant")
