@@ -11,10 +11,11 @@ The network is one that `tcljax.load_pretrained` reads. Data, preprocessing and 
 beside ours: COMMAND takes --recipe, --passes, --steps and --images and prints, as its last line,
 JSON with `images` and `accuracy_at_T`.
 
-Writes OUTPUT.json, .md and .png. The whole takes hours on a CPU and can be had in parts, by
---time_steps and --methods: figures that OUTPUT.json holds from the same command are kept and added
-to, those of the rival also from another one on the same network and images. Remove the file to
-measure anew.
+Writes OUTPUT.json, .md and .png, and OUTPUT-thresholds.png: mean thresholds against T, of methods
+that have others for each T (`tcljax.runs.standings`). The whole takes hours on a CPU and can be
+had in parts, by --time_steps and --methods: figures that OUTPUT.json holds from the same command
+are kept and added to, those of the rival also from another one on the same network and images.
+Remove the file to measure anew.
 """
 
 import json
@@ -28,7 +29,7 @@ from ledger import ROOT, Ledger, parser, portable
 from tcljax.commands import compare as command
 from tcljax.maths.spikes import Neuron
 from tcljax.reporting import tables
-from tcljax.runs import compare
+from tcljax.runs import standings
 
 PEER_METHODS = {
   "max norm": ["--recipe=Max"],
@@ -37,10 +38,10 @@ PEER_METHODS = {
   "local threshold balancing, 200 passes": ["--recipe=ltb", "--passes=200"],
 }
 _CURVES = [
-  *(("tcljax", method) for method in compare.METHODS),
+  *(("tcljax", method) for method in standings.METHODS),
   *(("SpikingJelly", method) for method in PEER_METHODS),
 ]
-_NOT_DRAWN = (compare.QUANTIZED_EACH, compare.QUANTIZED_ALL, "max norm")
+_NOT_DRAWN = (standings.QUANTIZED_EACH, standings.QUANTIZED_ALL, "max norm")
 _STEPS = "4,8,16,32,64"
 
 
@@ -73,7 +74,7 @@ def main(argv=None):
   measured = " ".join(["python benchmarks/methods.py", *map(portable, [*deciding, *rest])])
   ledger = Ledger(args.output, measured, markdown, key=_key, order=_order)
   ledger.take_known(_decides)
-  asked = [method for method in args.methods.split(",") if method] or compare.METHODS
+  asked = [method for method in args.methods.split(",") if method] or standings.METHODS
   steps = {int(t) for t in args.time_steps.split(",") if t.isdecimal()}
   lacking = [
     method for method in asked if not steps or _lacks(ledger.rows, "tcljax", method, steps)
@@ -99,9 +100,17 @@ def main(argv=None):
     results = json.loads((workdir / "compare.json").read_text())
     ledger.shared = {"ann": round(results["ann"], 2), "neurons": results["neurons"]}
     ledger.add(
-      _row("tcljax", method, args.model, t, results["images"], curve[t])
-      for method, curve in compare.curves(results).items()
-      for t in steps & set(curve)
+      _row(
+        "tcljax",
+        row["method"],
+        args.model,
+        row["T"],
+        results["images"],
+        row[standings.ACCURACY],
+        row.get(standings.THRESHOLD),
+      )
+      for row in results["rows"]
+      if row["T"] in steps
     )
     _write(ledger, measured)
   images = ledger.rows[0]["images"]
@@ -116,15 +125,16 @@ def main(argv=None):
   return 0
 
 
-def _row(system, method, model, t, images, accuracy):
-  return {
+def _row(system, method, model, t, images, accuracy, threshold=None):
+  row = {
     "system": system,
     "method": method,
     "model": model,
     "T": t,
     "images": images,
-    "accuracy": round(accuracy, 2),
+    standings.ACCURACY: round(accuracy, 2),
   }
+  return row if threshold is None else row | {standings.THRESHOLD: round(threshold, 2)}
 
 
 def _key(row):
@@ -144,16 +154,18 @@ def _decides(row, flag):
 
 
 def _lacks(rows, system, method, steps):
-  return not steps <= {
-    row["T"] for row in rows if (row["system"], row["method"]) == (system, method)
-  }
+  """Whether a figure is lacking at a step: an accuracy, or of some of ours a mean threshold."""
+  ours = system == "tcljax" and method in standings.FOR_EACH_T
+  figure = standings.THRESHOLD if ours else standings.ACCURACY
+  return not steps <= {*curves(rows, figure).get((system, method), ())}
 
 
-def curves(rows):
-  """From systems and methods to accuracy by T."""
+def curves(rows, figure=standings.ACCURACY):
+  """From systems and methods to a figure by T, of those that have it."""
   found = {}
   for row in rows:
-    found.setdefault((row["system"], row["method"]), {})[row["T"]] = row["accuracy"]
+    if figure in row:
+      found.setdefault((row["system"], row["method"]), {})[row["T"]] = row[figure]
   return found
 
 
@@ -163,6 +175,7 @@ def _write(ledger, command):
   parts += ["--spikingjelly=COMMAND"] * any(row["system"] != "tcljax" for row in ledger.rows)
   ledger.command = " ".join([command, *parts])
   ledger.write()
+  model = ledger.rows[0]["model"]
   tables.plot_curves(
     ledger.output.with_suffix(".png"),
     {
@@ -170,9 +183,16 @@ def _write(ledger, command):
       for (system, method), curve in reversed(curves(ledger.rows).items())
       if method not in _NOT_DRAWN
     },
-    ledger.shared["ann"],
-    ledger.rows[0]["model"],
+    model,
+    ann=ledger.shared["ann"],
   )
+  if shares := curves(ledger.rows, standings.THRESHOLD):
+    tables.plot_curves(
+      ledger.output.with_name(f"{ledger.output.name}-thresholds.png"),
+      {method: curve for (_, method), curve in shares.items()},
+      model,
+      tables.MEAN_THRESHOLD,
+    )
 
 
 def _ask(peer, flags, images):
@@ -189,27 +209,43 @@ def _ask(peer, flags, images):
 
 
 def markdown(found):
-  """The table."""
+  """The table, and that of mean thresholds below it."""
   rows = found["rows"]
-  steps = sorted({row["T"] for row in rows})
   lines = [
     f"# Accuracy against T: {rows[0]['model']}",
     "",
     f"In percent of {rows[0]['images']} test images; the ANN has {found['ann']:.2f}. Weights "
     f"untouched, {found.get('neurons', 'binary')} integrate-and-fire neurons, every step counted.",
     "",
-    "| system | method | " + " | ".join(f"T={t}" for t in steps) + " |",
-    "|---|---|" + "---|" * len(steps),
-  ]
-  for (system, method), curve in curves(rows).items():
-    cells = [f"{curve[t]:.2f}" if t in curve else "" for t in steps]
-    lines.append(f"| {system} | {method} | {' | '.join(cells)} |")
-  lines += [
+    *_table(curves(rows)),
     "",
     "The quantized ANN is no spiking network: it is what the same thresholds would "
     "give if no spike came too early or too late.",
   ]
+  if shares := curves(rows, standings.THRESHOLD):
+    lines += [
+      "",
+      "## Mean threshold",
+      "",
+      "In percent of the largest activation of a channel on the images of calibration: the "
+      "geometric mean over all channels.",
+      "",
+      *_table(shares),
+    ]
   return "\n".join(lines)
+
+
+def _table(found):
+  """Lines of Markdown: a row for each curve, a column for each T."""
+  steps = sorted({t for curve in found.values() for t in curve})
+  lines = [
+    "| system | method | " + " | ".join(f"T={t}" for t in steps) + " |",
+    "|---|---|" + "---|" * len(steps),
+  ]
+  for (system, method), curve in found.items():
+    cells = [f"{curve[t]:.2f}" if t in curve else "" for t in steps]
+    lines.append(f"| {system} | {method} | {' | '.join(cells)} |")
+  return lines
 
 
 if __name__ == "__main__":

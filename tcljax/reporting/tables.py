@@ -12,6 +12,8 @@ from tcljax.evaluation.accuracy import Evaluation, reported_time_steps
 from tcljax.evaluation.diagnosis import Diagnosis
 from tcljax.files import write_text, written_beside
 
+MEAN_THRESHOLD = "mean threshold (% of the largest activation)"
+
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
   """The keys that train.py and convert.py share; accuracies in percent, maps from T."""
@@ -114,22 +116,35 @@ def plot_accuracy(path: pathlib.Path, results: dict[str, Any], title: str) -> No
       label: {int(t): accuracy for t, accuracy in curve.items()}
       for label, curve in _stages(results).items()
     },
-    results["ann"],
     title,
+    ann=results["ann"],
   )
 
 
 def plot_curves(
-  path: pathlib.Path, curves: dict[str, dict[int, float]], ann: float, title: str
+  path: pathlib.Path,
+  curves: dict[str, dict[int, float]],
+  title: str,
+  what: str = "test accuracy (%)",
+  ann: float | None = None,
 ) -> None:
-  """Draws curves of accuracy in percent against T, the last one on top, and the ANN's as a line."""
+  """Draws curves of a figure against T, the last one on top.
+
+  Args:
+    path: of the picture, a PNG.
+    curves: the figure by T, by what a curve is called.
+    title: of the picture.
+    what: the figure, in words.
+    ann: the same of the ANN, a line; None for none.
+  """
   from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
   FigureCanvasAgg(figure)
   axes = figure.add_subplot()
-  axes.axhline(ann, color="0.3", linestyle="--", linewidth=1.2, label=f"ANN ({ann:.2f} %)")
+  if ann is not None:
+    axes.axhline(ann, color="0.3", linestyle="--", linewidth=1.2, label=f"ANN ({ann:.2f} %)")
   # Okabe and Ito's colours, which the colour-blind can tell apart; the last curve is always blue.
   # Curves beyond the seventh have a colour again, with another mark and dotted.
   colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999"]
@@ -147,7 +162,7 @@ def plot_curves(
   axes.set_xscale("log", base=2)
   axes.set_xticks(time_steps, [str(t) for t in time_steps])
   axes.minorticks_off()
-  axes.set(xlabel="time steps T", ylabel="test accuracy (%)", title=title)
+  axes.set(xlabel="time steps T", ylabel=what, title=title)
   axes.grid(alpha=0.3)
   figure.legend(loc="outside lower center", ncols=2, fontsize="small")  # hides no point
   with written_beside(path) as beside:
@@ -167,7 +182,7 @@ def diagnosis_table(found: dict[str, Diagnosis]) -> str:
 
 
 def curve_table(curves: dict[str, dict[int, float]]) -> str:
-  """Accuracy in percent as text: a line for each curve, a column for each T."""
+  """Figures in percent as text: a line for each curve, a column for each T."""
   time_steps = sorted({t for curve in curves.values() for t in curve})
   return table(
     [("method", list(curves), "{}")]

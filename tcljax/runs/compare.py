@@ -5,7 +5,6 @@ comparison that was stopped goes on where it was.
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -15,27 +14,33 @@ import numpy as np
 from tcljax.checks import check_choice
 from tcljax.data import first_images
 from tcljax.distributed import parallel
-from tcljax.distributed.checkpoints import CheckpointError
-from tcljax.evaluation.accuracy import accuracy
 from tcljax.evaluation.diagnosis import diagnose
-from tcljax.files import FileError, read_json, write_text, writing
+from tcljax.files import writing
+from tcljax.graph import depth, trace_model
 from tcljax.layers.collections import Variables
-from tcljax.reporting import tables
+from tcljax.models.precision import in_float32
+from tcljax.reporting import tables, verdicts
 from tcljax.reporting.progress import say
 from tcljax.runs import stages
 from tcljax.runs.config import ConfigError, RunConfig, named
 from tcljax.runs.experiment import Experiment, with_time_steps
 from tcljax.runs.shortfall import quantized_accuracy, shortfall
+from tcljax.runs.standings import (
+  ACCURACY,
+  CALIBRATED,
+  FIXED,
+  METHODS,
+  QUANTIZED_ALL,
+  QUANTIZED_EACH,
+  THRESHOLD,
+  TUNED_ALL,
+  TUNED_EACH,
+  Ledger,
+  curves,
+)
 from tcljax.training.calibration import DELIVERED
 
-# One set of thresholds for every T, as published: a threshold for each layer, potentials that start
-# at zero.
-_FIXED = ("maximum", "percentile")
-# Thresholds for each channel and T, without training.
-_CALIBRATED = ("least_squares", DELIVERED)
-TUNED_EACH, TUNED_ALL = "tuned", "tuned_all"
-QUANTIZED_EACH, QUANTIZED_ALL = "quantized", "quantized_all"
-METHODS = (*_FIXED, *_CALIBRATED, TUNED_EACH, TUNED_ALL, QUANTIZED_EACH, QUANTIZED_ALL)
+_BOTH = (ACCURACY, THRESHOLD)
 _DIAGNOSED = 512  # images
 
 
@@ -117,8 +122,9 @@ def compare(
 
   Returns:
     `images`, `ann` (accuracy in percent), `neurons` (what they can send, by name) and `rows` of
-    `method`, `T` and `accuracy`: what is in compare.json of the workdir, beside compare.png, or in
-    validation.json and .png.
+    `method`, `T`, `accuracy` and mean `threshold` (see `runs.standings`): what is in compare.json
+    of the workdir, beside compare.png and compare-thresholds.png, or in validation.json with its
+    own.
 
   Raises:
     CheckpointError: if a checkpoint or the results so far cannot be read, or these are of another
@@ -130,18 +136,20 @@ def compare(
   variables = pretrained or stages.train_ann(experiment, workdir, mesh)
   longest = experiment.with_time_steps(time_steps[-1])
   path = workdir / ("validation.json" if validation else "compare.json")
-  ledger = _Ledger(path, experiment, variables)
+  ledger = Ledger(path, experiment, variables)
   for method in methods:
-    if method in _FIXED and (lacking := ledger.lacking(method, time_steps)):
+    if method in FIXED and (lacking := ledger.lacking(method, time_steps)):
       thresholds = stages.calibrate_by(method, longest, variables, per_channel=False, v_init=0.0)
       ledger.add(method, _measure(longest, thresholds, lacking))
-  for method in _CALIBRATED:
-    for t in ledger.lacking(method, time_steps) if method in methods else ():
+  for method in CALIBRATED:
+    for t in ledger.lacking(method, time_steps, _BOTH) if method in methods else ():
       one = experiment.with_time_steps(t)
       # What chooses initial potentials itself has their instalments too.
       instalments = one.tune.instalments if method == DELIVERED else 1
       thresholds = stages.calibrate_by(method, one, variables, True, 0.5, instalments)
-      ledger.add(method, _measure(one, thresholds, [t]))
+      if ledger.lacking(method, [t]):
+        ledger.add(method, _measure(one, thresholds, [t]))
+      ledger.add_thresholds(method, t, thresholds)
   if {TUNED_EACH, QUANTIZED_EACH} & set(methods):
     for t in time_steps:
       one = experiment.with_time_steps(t)
@@ -152,6 +160,8 @@ def compare(
         ledger.add(TUNED_EACH, found)
         if told := shortfall(one, tuned, ledger.results["ann"], found[t]):
           say(told)
+      if TUNED_EACH in methods and ledger.lacking(TUNED_EACH, [t], _BOTH):
+        ledger.add_thresholds(TUNED_EACH, t, tuned)
       if QUANTIZED_EACH in methods and ledger.lacking(QUANTIZED_EACH, [t]):
         ledger.add(QUANTIZED_EACH, {t: quantized_accuracy(one, tuned, t)})
   if {TUNED_ALL, QUANTIZED_ALL} & set(methods):
@@ -173,74 +183,8 @@ def compare(
       f"\n{TUNED_ALL}, errors at T = {experiment.spiking.time_steps} on training images\n"
       f"{tables.diagnosis_table(found)}"
     )
-  _report(experiment, path, ledger.results)
+  _report(experiment, variables, path, ledger.results)
   return ledger.results
-
-
-class _Ledger:
-  """The results so far, read from and written to a file."""
-
-  def __init__(self, path: pathlib.Path, experiment: Experiment, variables: Variables) -> None:
-    self.path, images = path, len(experiment.dataset.test)
-    self.results, neurons = self._read(), experiment.spiking.neuron.alphabet
-    if self.results and self.results.get("images") != images:
-      raise CheckpointError(
-        f"{path} holds figures of {self.results.get('images')} images, asked "
-        f"are {images}: choose another workdir, or as many images"
-      )
-    if not self.results:
-      ann = accuracy(
-        experiment.ann,
-        variables,
-        experiment.dataset.test,
-        batch_size=experiment.eval.batch_size,
-        preprocess=experiment.preprocess_for_ann,
-      )
-      self.results = {"images": images, "ann": round(ann, 4), "neurons": neurons, "rows": []}
-      say(f"ANN: {ann:.2f} % of {images} images")
-
-  def _read(self) -> dict[str, Any]:
-    remedy = "remove it to measure anew, what is tuned is kept"
-    try:
-      found = read_json(self.path)
-    except FileNotFoundError:
-      return {}
-    except FileError as error:
-      raise CheckpointError(f"{error}; {remedy}") from error
-    if not _are_results(found):
-      raise CheckpointError(f"{self.path} cannot be read: it holds other things; {remedy}")
-    return {"neurons": "binary", **found}  # which is not named where there were no others yet
-
-  def lacking(self, method: str, time_steps: Sequence[int]) -> list[int]:
-    """Those T that the method was not measured at."""
-    known = {row["T"] for row in self.results["rows"] if row["method"] == method}
-    return [t for t in time_steps if t not in known]
-
-  def add(self, method: str, accuracies: dict[int, float]) -> None:
-    """Takes accuracies by T and writes the file."""
-    for t, percent in accuracies.items():
-      self.results["rows"].append({"method": method, "T": t, "accuracy": round(percent, 4)})
-      say(f"{method}, T = {t}: {percent:.2f} %")
-    if parallel.is_main_host():
-      write_text(self.path, json.dumps(self.results, indent=2) + "\n")
-
-
-def _are_results(found: Any) -> bool:
-  """Whether this has the form of what `_Ledger` writes."""
-  if not isinstance(found, dict) or set(found) - {"neurons"} != {"images", "ann", "rows"}:
-    return False
-  rows = found["rows"]
-  return (
-    isinstance(found["images"], int)
-    and isinstance(found.get("neurons", ""), str)
-    and isinstance(found["ann"], float)
-    and isinstance(rows, list)
-    and all(isinstance(row, dict) and set(row) == {"method", "T", "accuracy"} for row in rows)
-    and all(
-      row["method"] in METHODS and type(row["T"]) is int and isinstance(row["accuracy"], float)
-      for row in rows
-    )
-  )
 
 
 def _directory(workdir: pathlib.Path, name: str) -> pathlib.Path:
@@ -259,19 +203,21 @@ def _measure(
   return {t: float(found[t - 1]) for t in time_steps}
 
 
-def curves(results: dict[str, Any]) -> dict[str, dict[int, float]]:
-  """Accuracy by T for each method, in the order of `METHODS`."""
-  found = {method: {} for method in METHODS}
-  for row in sorted(results["rows"], key=lambda row: row["T"]):
-    found[row["method"]][row["T"]] = row["accuracy"]
-  return {method: curve for method, curve in found.items() if curve}
-
-
-def _report(experiment: Experiment, path: pathlib.Path, results: dict[str, Any]) -> None:
-  picture = path.with_suffix(".png")
+def _report(
+  experiment: Experiment, variables: Variables, path: pathlib.Path, results: dict[str, Any]
+) -> None:
+  """Draws and prints the figures, and when hardware would have the answers."""
+  accuracies, shares = curves(results), curves(results, THRESHOLD)
+  picture, second = path.with_suffix(".png"), path.with_name(f"{path.stem}-thresholds.png")
   if parallel.is_main_host():
-    tables.plot_curves(picture, curves(results), results["ann"], experiment.name)
+    tables.plot_curves(picture, accuracies, experiment.name, ann=results["ann"])
+    if shares:
+      tables.plot_curves(second, shares, experiment.name, tables.MEAN_THRESHOLD)
+  written = [str(path), picture.name, *([second.name] if shares else [])]
+  below = f"{tables.MEAN_THRESHOLD}:\n{tables.curve_table(shares)}\n\n" if shares else ""
+  graph, _ = trace_model(in_float32(experiment.model), variables, experiment.input_shape)
   say(
-    f"\n{tables.curve_table(curves(results))}\n\nANN {results['ann']:.2f} %, on "
-    f"{results['images']} images, {results['neurons']} neurons; written: {path}, {picture.name}"
+    f"\n{tables.curve_table(accuracies)}\n\n{below}ANN {results['ann']:.2f} %, on "
+    f"{results['images']} images, {results['neurons']} neurons; written: {', '.join(written)}\n"
+    f"{verdicts.latency_in_words(depth(graph))}"
   )

@@ -46,7 +46,8 @@ def test_it_puts_a_rival_beside_ours(tmp_path, benchmark, tiny_state, monkeypatc
   )
   assert str(tmp_path) not in found["command"] and "jax" in found["machine"]
   assert all(
-    set(row) == {"system", "method", "model", "T", "images", "accuracy"}
+    set(row) - {"threshold"} == {"system", "method", "model", "T", "images", "accuracy"}
+    and ("threshold" in row) == (row["system"] == "tcljax")
     and row["model"] == "cnn"
     and row["images"] == 48
     for row in found["rows"]
@@ -60,13 +61,17 @@ def test_it_puts_a_rival_beside_ours(tmp_path, benchmark, tiny_state, monkeypatc
   table = (tmp_path / "out" / "table.md").read_text()
   assert "| SpikingJelly | max norm | 23.00 | 30.50 |" in table and "of 48 test images" in table
   assert (tmp_path / "out" / "table.png").exists()
+  shares = [row["threshold"] for row in found["rows"] if row["method"] == "tuned"]
+  cells = " | ".join(f"{share:.2f}" for share in shares)
+  assert f"| tcljax | tuned | {cells} |" in table.partition("## Mean threshold")[2]
+  assert (tmp_path / "out" / "table-thresholds.png").exists()
   assert found["command"].endswith(" --spikingjelly=COMMAND")
 
 
 @pytest.mark.slow
 def test_it_can_be_had_in_parts(tmp_path, benchmark, monkeypatch):
   """With a stand-in for the comparison: which figures are asked for, kept, added and dropped."""
-  asked = []
+  asked, with_thresholds = [], [True]
 
   def compare(argv):
     given = dict(argument.removeprefix("--").partition("=")[::2] for argument in argv[1:])
@@ -77,6 +82,7 @@ def test_it_can_be_had_in_parts(tmp_path, benchmark, monkeypatch):
       "neurons": f"burst-{given['config.snn.burst']}",
       "rows": [
         {"method": method, "T": int(t), "accuracy": 50.0 + int(t)}
+        | ({"threshold": 60.0} if method in ("least_squares", "tuned") and with_thresholds else {})
         for method in given["methods"].split(",")
         for t in given["time_steps"].split(",")
       ],
@@ -109,10 +115,17 @@ def test_it_can_be_had_in_parts(tmp_path, benchmark, monkeypatch):
     )
     return json.loads(table.read_text())
 
+  text, second = tmp_path / "table.md", tmp_path / "table-thresholds.png"
+
   def rows(found, *, but=()):
     return [row for row in found["rows"] if (row["system"], row["method"]) not in but]
 
-  first = measure()
+  with_thresholds.clear()
+  measure()
+  assert "Mean threshold" not in text.read_text() and not second.exists()
+  with_thresholds.append(True)
+  first = measure()  # where a threshold is lacking, it is asked for
+  assert "| tcljax | tuned | 60.00 | 60.00 |" in text.read_text() and second.exists()
   assert asked == ["least_squares,tuned"] and len(first["rows"]) == 2 * 6
   # What is known is not run again, what is lacking is added.
   assert measure() == first and asked == []

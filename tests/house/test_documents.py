@@ -15,8 +15,8 @@ from running import ROOT, load_benchmark
 import tcljax
 from tcljax.commands import compare, convert, train
 from tcljax.commands.arguments import Command
-from tcljax.runs.compare import METHODS
 from tcljax.runs.config_forms import base_config, parse
+from tcljax.runs.standings import METHODS
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]

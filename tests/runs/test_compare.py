@@ -6,14 +6,15 @@ import re
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from running import DIGITS, TINY, complaint
 from states import experiment_of
 
 import tcljax
 from tcljax.commands import compare as command
-from tcljax.runs import compare, config_forms, joint, resume, shortfall, stages
-from tcljax.runs.experiment import make_experiment
+from tcljax.runs import compare, config_forms, joint, resume, shortfall, stages, standings
+from tcljax.runs.experiment import calibration_images, make_experiment
 
 
 def run(workdir, *arguments):
@@ -33,11 +34,12 @@ def compared(tmp_path_factory):
 def test_every_method_is_measured_at_every_number_of_steps(compared):
   results = json.loads((compared / "compare.json").read_text())
   assert results["images"] == 64 and 0 < results["ann"] <= 100
-  curves = compare.curves(results)
-  assert list(curves) == list(compare.METHODS)
+  curves = standings.curves(results)
+  assert list(curves) == list(standings.METHODS)
   for curve in curves.values():
     assert list(curve) == [2, 4] and all(0 <= percent <= 100 for percent in curve.values())
-  assert (compared / "compare.png").read_bytes().startswith(b"\x89PNG")
+  for name in ("compare.png", "compare-thresholds.png"):
+    assert (compared / name).read_bytes().startswith(b"\x89PNG")
   # Each T is tuned in a directory of its own, and the set for all of them too.
   assert all((compared / name / "tuned").is_dir() for name in ("T2", "T4", "all"))
 
@@ -47,7 +49,7 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
   """Measured once more by other means: the library's own calls."""
   made = experiment_of(compared)
   test = made.dataset.test
-  curves = compare.curves(json.loads((compared / "compare.json").read_text()))
+  curves = standings.curves(json.loads((compared / "compare.json").read_text()))
 
   def accuracy(name, tuned, t):
     variables = resume.restore_trained(tuned, compared / name)
@@ -61,6 +63,40 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
   assert curves["tuned"][4] == pytest.approx(accuracy("T4", made.with_time_steps(4), 4), abs=1e-3)
   for t in (2, 4):
     assert curves["tuned_all"][t] == pytest.approx(accuracy("all", made, t), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_mean_thresholds_are_those_of_each_method_and_t(compared):
+  """Found once more in other ways: the largest activations, and the mean as a root of a product."""
+  made = experiment_of(compared)
+  shares = standings.curves(json.loads((compared / "compare.json").read_text()), "threshold")
+  assert list(shares) == ["least_squares", "delivered", "tuned"]
+  for curve in shares.values():
+    assert list(curve) == [2, 4] and all(0 < share < 200 for share in curve.values())
+  assert shares["least_squares"][2] < shares["least_squares"][4]  # fewer levels, and the same noise
+  calibrated = calibration_images(made.dataset, made.tune.images, made.seed)
+  for t in (2, 4):
+    tuned = resume.restore_trained(made.with_time_steps(t), compared / f"T{t}")
+    _, seen = made.ann.apply(
+      tuned,
+      made.preprocess(calibrated.images),
+      capture_intermediates=lambda module, _: isinstance(module, tcljax.ReLU),
+    )
+    quotients = []
+    for name, tau in tcljax.thresholds(tuned).items():
+      [values] = seen["intermediates"][name]["__call__"]
+      largest = np.max(values, axis=tuple(range(values.ndim - 1)))
+      # A channel that never was active has the threshold of its layer.
+      quotients += [*(tau / np.where(largest > 0, largest, largest.max()))]
+    root = np.prod(np.float64(quotients)) ** (1 / len(quotients))
+    assert shares["tuned"][t] == pytest.approx(100 * root, rel=1e-4)
+
+
+def test_mean_thresholds_are_geometric_means_of_shares_of_the_largest_activations():
+  largest = {"a": np.float32([2, 2]), "b": np.float32([3, 12])}
+  taus = {"a": np.float32([1, 2]), "b": np.float32(3)}  # one for the layer
+  assert standings.mean_share(taus, largest) == pytest.approx(100 * (0.5 * 1 * 1 * 0.25) ** 0.25)
+  assert standings.mean_share(largest, largest) == 100
 
 
 @pytest.mark.slow
@@ -90,12 +126,38 @@ def test_few_steps_leave_one_to_read_out_and_take_as_many_instalments(compared):
 @pytest.mark.slow
 def test_what_is_known_is_not_measured_again(compared, capsys, monkeypatch):
   monkeypatch.setattr(stages, "evaluate_on_test", None)
-  methods = ",".join(compare.METHODS)  # each can be asked for by its name
+  methods = ",".join(standings.METHODS)  # each can be asked for by its name
   assert run(compared, "--time_steps=2,4", "--images=64", f"--methods={methods}") == 0
   printed = capsys.readouterr().out
-  for method in compare.METHODS:
+  for method in standings.METHODS:
     assert re.search(rf"^ *{re.escape(method)} +\d+\.\d\d +\d+\.\d\d$", printed, re.MULTILINE)
   assert re.search(r"activation +total % +inherited %", printed)
+  # Two convolutions and a dense layer have neurons.
+  assert printed.endswith("the answer of T steps comes after T + 3.\n")
+
+
+@pytest.mark.slow
+def test_a_file_without_thresholds_is_filled_up(compared, tmp_path, capsys, monkeypatch):
+  copy = tmp_path / "run"
+  shutil.copytree(compared, copy)
+  (copy / "compare-thresholds.png").unlink()
+  known = json.loads((copy / "compare.json").read_text())
+  old = {**known, "rows": [{**row} for row in known["rows"]]}
+  for row in old["rows"]:
+    row.pop("threshold", None)
+  (copy / "compare.json").write_text(json.dumps(old))
+  monkeypatch.setattr(stages, "evaluate_on_test", None)  # accuracies are known
+  only = "--methods=maximum,percentile"
+  assert run(copy, "--time_steps=2,4", "--images=64", only) == 0  # which have none
+  assert "mean threshold" not in capsys.readouterr().out
+  assert json.loads((copy / "compare.json").read_text()) == old
+  assert not (copy / "compare-thresholds.png").exists()
+  only = "--methods=least_squares,delivered,tuned"
+  assert run(copy, "--time_steps=2,4", "--images=64", only) == 0
+  assert json.loads((copy / "compare.json").read_text()) == known
+  assert (copy / "compare-thresholds.png").exists()
+  below = capsys.readouterr().out.partition("mean threshold (% of the largest activation):\n")[2]
+  assert re.search(r"^ *tuned +\d+\.\d\d +\d+\.\d\d$", below, re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -107,7 +169,7 @@ def test_a_tuned_network_far_from_its_ann_is_told(compared, tmp_path, capsys, mo
   (copy / "compare.json").write_text(json.dumps(results))
   monkeypatch.setattr(compare, "shortfall", lambda one, _, ann, snn: f"told {ann} {snn:.2f}")
   assert run(copy, "--time_steps=2", "--images=64", "--methods=tuned") == 0
-  [tuned] = compare.curves(json.loads((copy / "compare.json").read_text()))["tuned"].values()
+  [tuned] = standings.curves(json.loads((copy / "compare.json").read_text()))["tuned"].values()
   assert f"told {results['ann']} {tuned:.2f}\n" in capsys.readouterr().out
 
 
@@ -126,6 +188,11 @@ def test_a_damaged_file_is_told_and_kept(compared, tmp_path, capsys):
   [
     ([], True),
     ([{"method": "tuned", "T": 4, "accuracy": 99.0}], True),
+    ([{"method": "tuned", "T": 4, "accuracy": 99.0, "threshold": 60.5}], True),
+    ([{"method": "tuned", "T": 4, "accuracy": 99.0, "threshold": None}], False),
+    ([{"method": "maximum", "T": 4, "accuracy": 99.0, "threshold": 60.5}], False),
+    ([{"method": "tuned", "T": 4, "threshold": 60.5}], False),
+    ([{"method": "tuned", "T": 4, "accuracy": 99.0, "thresholds": 60.5}], False),
     ({}, False),
     ([4], False),
     ([{"method": "tuned", "T": "4", "accuracy": 99.0}], False),
@@ -136,8 +203,8 @@ def test_a_damaged_file_is_told_and_kept(compared, tmp_path, capsys):
   ],
 )
 def test_figures_are_known_by_their_form(rows, right):
-  assert compare._are_results({"images": 64, "ann": 99.0, "rows": rows}) == right
-  assert not compare._are_results({"images": 64, "rows": rows})
+  assert standings.are_results({"images": 64, "ann": 99.0, "rows": rows}) == right
+  assert not standings.are_results({"images": 64, "rows": rows})
 
 
 @pytest.mark.slow
@@ -191,15 +258,15 @@ def test_tables_name_what_neurons_can_send(tmp_path, compared, capsys):
   assert found["neurons"] == "signed burst-4" and "64 images, signed burst-4 neurons" in (
     capsys.readouterr().out
   )
-  binary = compare.curves(json.loads((compared / "compare.json").read_text()))
-  assert compare.curves(found)["least_squares"][2] > binary["least_squares"][2]
+  binary = standings.curves(json.loads((compared / "compare.json").read_text()))
+  assert standings.curves(found)["least_squares"][2] > binary["least_squares"][2]
 
 
 def test_figures_without_a_name_are_of_binary_neurons(tmp_path):
   text = json.dumps({"images": 2, "ann": 50.0, "rows": []})
   (tmp_path / "compare.json").write_text(text)
   made = SimpleNamespace(dataset=SimpleNamespace(test=[0, 1]), spiking=tcljax.SpikingConfig())
-  assert compare._Ledger(tmp_path / "compare.json", made, {}).results["neurons"] == "binary"
+  assert standings.Ledger(tmp_path / "compare.json", made, {}).results["neurons"] == "binary"
 
 
 def test_quantized_networks_have_the_levels_of_the_neurons(monkeypatch):
