@@ -9,6 +9,7 @@ so that its firing rates come as near as they can to the activations of the ANN.
 
 import functools
 import itertools
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import count_neurons
 
 EXAMPLES = 256  # the most that thresholds are chosen on
-_SAMPLED = 4096  # neurons of a channel whose rates are compared, of each batch
+_SAMPLED = 4096  # neurons of a channel whose rates are compared, of all examples together
 _LARGEST = 2**27  # currents of one layer that are held at a time: half a GiB
 # What is tried: thresholds as powers of two times the first ones, initial potentials, and how much
 # of these is held back until half of the steps are over, both as fractions of V_th. The
@@ -113,7 +114,7 @@ def _errors(currents, activations, heights, parts, neuron):
 
 
 class _Search:
-  """The errors of all candidates so far, over the batches.
+  """The errors of all candidates so far, over the parts of the examples.
 
   Args:
     first: thresholds that the candidates are multiples of.
@@ -142,11 +143,18 @@ class _Search:
     self.chosen: dict[Path, Thresholds] = {}
     self._errors: dict[Path, np.ndarray] = {}
     self._random = np.random.default_rng(0)
+    self._sampled = _SAMPLED
+
+  def begin(self, part: int, parts: int, anew: bool) -> None:
+    """Called before each of so many parts; `anew` forgets the errors of those before."""
+    self._sampled = max(1, _SAMPLED // parts)
+    if anew:
+      self._errors.clear()
 
   def choose(
     self, path: Path, currents: jax.Array, activations: jax.Array, bound: float | None
   ) -> Thresholds:
-    """The best thresholds of an activation on all batches up to this one.
+    """The best thresholds of an activation on the parts up to this one.
 
     Args:
       path: of the activation.
@@ -156,7 +164,7 @@ class _Search:
     """
     channels = activations.shape[-1]
     activations = activations.reshape(-1, channels)
-    taken = self._random.permutation(len(activations))[:_SAMPLED]
+    taken = self._random.permutation(len(activations))[: self._sampled]
     sampled = currents.reshape(self.time_steps, -1, channels)[:, taken].astype(jnp.float32)
     tau = np.broadcast_to(np.asarray(self.first[path].tau), channels)
     taus = np.minimum(self.factors[:, None] * tau, np.inf if bound is None else bound)
@@ -195,7 +203,7 @@ def for_delivered_currents(
   One pass over the layers: each tries multiples of its first threshold and initial potentials on
   the currents that arrive, and passes on the spikes of the best. Where memory is too small for all
   examples at once, or they are of several shapes, there is a pass for each part of them, and the
-  errors of all parts so far count.
+  errors of the last parts count together.
 
   Args:
     model: a network with a field `act`.
@@ -213,17 +221,26 @@ def for_delivered_currents(
   weights = without(variables, CLIPPING)
   axis, key = int(spiking.encoding == "frames"), jax.random.key(0)
   begin = jnp.zeros((), jnp.int32)
-  for examples in _by_shape(batches, axis):
+  parts = []
+  for number, examples in enumerate(_by_shape(batches, axis)):
     one = of_one_step(examples, spiking.encoding)
     neurons = count_neurons(model, variables, without_batch(one))
     largest = max(1, _LARGEST // (max(neurons.values()) * (spiking.time_steps + 1)))
     keys = jax.random.split(key, count(one))
     for start in range(0, count(one), largest):
-      part = slice(start, start + largest)
-      x = jax.tree.map(lambda a, part=part: a[(slice(None),) * axis + (part,)], examples)
-      steps = inputs_of_steps(x, keys[part], begin, spiking.time_steps, spiking.encoding)
-      mean = constant_input(x, spiking.encoding, time_axis=0)
-      network.apply(weights, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), steps, mean))
+      part = (slice(None),) * axis + (slice(start, start + largest),)
+      x = jax.tree.map(operator.itemgetter(part), examples)
+      parts.append(((start + largest) / count(one), number, x, keys[part[-1]]))
+  parts.sort(key=operator.itemgetter(0))  # shapes take turns, the rarest come last
+  # The currents of the first parts come from thresholds that were chosen on few examples. So the
+  # errors of the first half are forgotten, where the second has all shapes.
+  half = len(parts) // 2
+  forgetting = {part[1] for part in parts[half:]} == {part[1] for part in parts}
+  for number, (_, _, x, keys) in enumerate(parts):
+    search.begin(number, len(parts), forgetting and number == half)
+    steps = inputs_of_steps(x, keys, begin, spiking.time_steps, spiking.encoding)
+    mean = constant_input(x, spiking.encoding, time_axis=0)
+    network.apply(weights, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), steps, mean))
   return with_thresholds(variables, search.chosen)
 
 

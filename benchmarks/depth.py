@@ -1,0 +1,182 @@
+"""Why a deep network converts badly at few steps: errors, gradients and losses by depth.
+
+    python benchmarks/depth.py --pretrained=PATH --workdir=runs/compare-resnet44
+
+PATH is a checkpoint of --model, and the workdir that of benchmarks/methods.py, which holds the
+tuned thresholds; where it does not, they are tuned first. Training images alone are looked at.
+
+Activations are taken in four parts, in their order in the network. Of each part and method:
+
+- the error of firing rates, in percent of the activations, and how much of it comes with the
+  currents from the layers before (`tcljax.diagnose`);
+- how well the gradients of different batches to thresholds agree, for the loss in the answers and
+  for the error of the rates: the mean cosine between two batches, 1 where all say the same and 0
+  where they are noise.
+
+And for each T, the loss in the answers and the error of the rates while tuning. Writes OUTPUT.json
+and .md.
+"""
+
+import itertools
+import json
+import pathlib
+import runpy
+import sys
+
+import jax
+import numpy as np
+from ledger import ROOT, Ledger, command_of, parser, portable
+
+import tcljax
+from tcljax.data import training_batches
+from tcljax.distributed import parallel
+from tcljax.layers.collections import CLIPPING, thresholds_by_path
+from tcljax.runs import config_forms, experiment, stages
+from tcljax.training import objectives
+
+_METHODS = ("least_squares", "delivered", "tuned")
+_PARTS = 4  # of the activations
+_DIAGNOSED = 128  # images
+_BATCHES, _BATCH = 8, 32
+_TOLD = (50, 100, 200, 500, 1000, 2000)  # steps of tuning
+_LOSSES = ("answer_loss", "rate_error")
+
+
+def main(argv=None):
+  """Runs the benchmark."""
+  flags = parser(__doc__, "depth")
+  flags.add_argument("--pretrained", required=True, help="checkpoint of the network")
+  flags.add_argument("--model", default="resnet44", help="its name in tcljax.models")
+  flags.add_argument("--time_steps", default="4,8", help="numbers of steps T")
+  flags.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/compare-resnet44"))
+  args = flags.parse_args(argv)
+  config = runpy.run_path(str(ROOT / "configs" / "resnet20.py"))["get_config"]()
+  config.model.name = args.model
+  made = experiment.make_experiment(config_forms.parse(config))
+  weights = tcljax.load_pretrained(args.pretrained, made.ann, made.input_shape)
+  ledger = Ledger(
+    args.output, portable(command_of("depth", flags, args)), markdown, key=_key, order=_order
+  )
+  ledger.shared = {"model": args.model}
+  for t in map(int, args.time_steps.split(",")):
+    one, folder = made.with_time_steps(t), args.workdir / f"T{t}"
+    for method in _METHODS:
+      variables = _calibrated(one, weights, "least_squares" if method == "tuned" else method)
+      if method == "tuned":
+        folder.mkdir(parents=True, exist_ok=True)
+        variables = stages.tune_thresholds(one, folder, parallel.data_mesh(), variables)
+      row = {"T": t, "method": method, "parts": _by_part(one, variables)}
+      if method == "tuned":
+        row["losses"] = _losses(folder)
+      ledger.add([row])
+      ledger.write()
+  return 0
+
+
+def _key(row):
+  return row["T"], row["method"]
+
+
+def _order(row):
+  return row["T"], _METHODS.index(row["method"])
+
+
+def _calibrated(made, weights, method):
+  """Thresholds as `made` asks for them, by another method."""
+  tune = made.tune
+  return stages.calibrate_by(method, made, weights, tune.per_channel, tune.v_init, tune.instalments)
+
+
+def _by_part(made, variables):
+  """Of each part of the activations its errors in percent, and how gradients agree."""
+  found = tcljax.diagnose(
+    made.model,
+    variables,
+    made.dataset.train.images[:_DIAGNOSED],
+    made.spiking,
+    preprocess=made.preprocess,
+  )
+  answers, rates = ([_by_activation(g) for g in of] for of in _gradients(made, variables))
+  parts = []
+  for names in np.array_split(np.array(list(found)), _PARTS):
+    row = {"activations": f"{names[0]} to {names[-1]}"}
+    for error in ("total", "inherited"):
+      row[error] = round(100 * float(np.mean([getattr(found[name], error) for name in names])), 1)
+    for loss, gradients in zip(_LOSSES, (answers, rates), strict=True):
+      joined = [np.concatenate([of_batch[name] for name in names]) for of_batch in gradients]
+      row[loss] = round(_agreement(joined), 3)
+    parts.append(row)
+  return parts
+
+
+def _gradients(made, variables):
+  """Gradients to log(tau) on each of some batches: of the answers' loss, and of the rates'."""
+  as_it_is = lambda images, key: made.preprocess(images)
+  objective = objectives.tuning_objective(
+    made.model, as_it_is, made.spiking, parallel.data_mesh(), made.tune.objective
+  )
+
+  def of(name):
+    def loss(clipping, batch):
+      return objective({**variables, CLIPPING: clipping}, batch, jax.random.key(0))[1][0][name]
+
+    return jax.jit(jax.grad(loss))
+
+  batches = training_batches(made.dataset.train, _BATCH, made.seed)
+  taken = list(itertools.islice(batches, _BATCHES))
+  return [[of(name)(variables[CLIPPING], batch) for batch in taken] for name in _LOSSES]
+
+
+def _by_activation(clipping):
+  """The gradients to the thresholds of each activation, by its path."""
+  held = thresholds_by_path({CLIPPING: clipping})
+  return {"/".join(path): np.ravel(one.raw_threshold) for path, one in held.items()}
+
+
+def _agreement(gradients):
+  """The mean cosine between two of these vectors; 0 where one of them is zero."""
+  pairs = itertools.combinations(gradients, 2)
+  lengths = lambda a, b: max(np.linalg.norm(a) * np.linalg.norm(b), np.finfo(float).tiny)
+  return float(np.mean([np.dot(a, b) / lengths(a, b) for a, b in pairs]))
+
+
+def _losses(folder):
+  """The losses told while tuning, by step."""
+  lines = (folder / "metrics.jsonl").read_text().splitlines()
+  records = {record["step"]: record for record in map(json.loads, lines)}
+  return [
+    {"step": step, **{name: round(records[step][name], 3) for name in _LOSSES}}
+    for step in _TOLD
+    if step in records
+  ]
+
+
+def markdown(found):
+  """The tables."""
+  lines = [f"# Why depth costs accuracy: {found['model']}"]
+  for t in sorted({row["T"] for row in found["rows"]}):
+    rows = [row for row in found["rows"] if row["T"] == t]
+    lines += [
+      "",
+      f"## T = {t}",
+      "",
+      "| method | activations | error of rates % | inherited % | agreement, answers | rates |",
+      "|---|---|---|---|---|---|",
+    ]
+    lines += [
+      f"| {row['method']} | {part['activations']} | {part['total']} | {part['inherited']} "
+      f"| {part['answer_loss']} | {part['rate_error']} |"
+      for row in rows
+      for part in row["parts"]
+    ]
+    lines += ["", "| step of tuning | loss in the answers | error of rates |", "|---|---|---|"]
+    lines += [
+      f"| {told['step']} | {told['answer_loss']} | {told['rate_error']} |"
+      for row in rows
+      for told in row.get("losses", ())
+    ]
+  return "\n".join(lines)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
