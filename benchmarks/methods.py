@@ -5,7 +5,7 @@
 The network is one that `tcljax.load_pretrained` reads. Data, preprocessing and tuning are those of
 --config, by default configs/resnet20.py; --config.FIELD=VALUE overrides a field of it.
 
---burst=N and --signed take neurons that send more than a spike, and have tables of their own.
+--burst=N, --signed and --phase=N take neurons that say more, and have tables of their own.
 
 --spikingjelly=COMMAND runs a rival's script on the same weights and images and puts its figures
 beside ours: COMMAND takes --recipe, --passes, --steps and --images and prints, as its last line,
@@ -55,11 +55,13 @@ def main(argv=None):
   flags.add_argument("--config", default=str(ROOT / "configs" / "resnet20.py"))
   flags.add_argument("--burst", type=int, default=1, help="the most spikes of a neuron in a step")
   flags.add_argument("--signed", action="store_true", help="whether neurons take back spikes")
+  flags.add_argument("--phase", type=int, default=1, help="steps in which spikes' heights halve")
   flags.add_argument("--methods", default="", help="some of ours; by default all")
   flags.add_argument("--workdir", help="by default runs/compare-MODEL")
   flags.add_argument("--spikingjelly", help="command of the rival's script")
   args, rest = flags.parse_known_args(argv)
-  neurons = Neuron(burst=args.burst, signed=args.signed).alphabet.replace(" ", "-")
+  neuron = Neuron(burst=args.burst, signed=args.signed, phase=args.phase)
+  neurons = neuron.alphabet.replace(" ", "-")
   special = [args.model] * (args.model != flags.get_default("model"))
   special += [neurons] * (neurons != Neuron().alphabet)
   workdir = pathlib.Path(args.workdir or "-".join(["runs/compare", *(special or [args.model])]))
@@ -67,7 +69,7 @@ def main(argv=None):
     args.output = args.output.with_name("-".join(["methods", *special]))
   deciding = [
     f"--{name}={getattr(args, name)}"
-    for name in ("pretrained", "model", "config", "images", "burst")
+    for name in ("pretrained", "model", "config", "images", "burst", "phase")
     if getattr(args, name) != flags.get_default(name)
   ]
   deciding += ["--signed"] * args.signed
@@ -92,6 +94,7 @@ def main(argv=None):
         f"--methods={','.join(lacking)}",
         f"--config.snn.burst={args.burst}",
         f"--config.snn.signed={args.signed}",
+        f"--config.snn.phase={args.phase}",
         *rest,
       ]
     )

@@ -94,7 +94,10 @@ def count(network, x, spiking, keys=None):
 
       numbers[node.name] = np.full(shape, kind in (Kind.SYNAPSES, Kind.MAXIMUM), np.int64)
       if kind is Kind.NEURONS:
-        spikes[node.name] = np.rint(np.abs(values[node.name]) / heights[node.name]).astype(np.int64)
+        sent = np.abs(values[node.name]) / heights[node.name]
+        # With phases they are of several heights, and one in a step at most.
+        sent = sent > 0 if spiking.neuron.phase > 1 else np.rint(sent)
+        spikes[node.name] = sent.astype(np.int64)
       elif kind is Kind.SYNAPSES:
         (name,) = node.inputs
         active = (values[name] != 0) & (numbers[name] > 0)

@@ -108,9 +108,9 @@ def made(name):
     variables = calibrate_plainly(network.model, network.variables, images, **options)
     spiking = tcljax.SpikingConfig(6, chunk=3, neuron=tcljax.Neuron("hard"))
     return tcljax.convert(network.model, variables, network.input_shape, spiking), images
-  if name in ("everything", "bursts"):
-    neuron = tcljax.Neuron(burst=3, signed=True) if name == "bursts" else tcljax.Neuron()
-    network, images = networks.everything(time_steps=T, neuron=neuron)
+  if name in ("everything", "bursts", "phases"):
+    fields = {"bursts": {"burst": 3, "signed": True}, "phases": {"phase": 2}}.get(name, {})
+    network, images = networks.everything(time_steps=T, neuron=tcljax.Neuron(**fields))
     return network, images[:3]
   if name == "frames":
     frames = (rng.normal(size=(5, T, 9)) > 0.5).astype(np.float32)

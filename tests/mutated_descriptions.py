@@ -221,6 +221,10 @@ def encoding(tree, arrays, rng, choice):
   {"width": 1},
   {"width": "1"},
   {"width": 1e308},
+  {"phase": 3},
+  {"phase": 9},
+  {"phase": 2.0},
+  {"phase": 2, "burst": 2},
   {"x": 1},
 )
 def neuron(tree, arrays, rng, choice):

@@ -144,6 +144,8 @@ def _what(description, forms):
 def _sent(neuron):
   if neuron.is_binary:
     return "0 or 1"
+  if neuron.phase > 1:
+    return f"0 or 1; its height halves from step to step, in periods of {neuron.phase} steps"
   if not neuron.signed:
     return f"0 to {neuron.burst}"
   return f"-{neuron.burst} to {neuron.burst}; it takes back no more than it has sent"

@@ -18,6 +18,7 @@ from tcljax.graph.operations import find
 from tcljax.graph.record import Kind
 from tcljax.graph.whole_numbers import Shape, check_shape
 from tcljax.layers.collections import CLIPPING, PARAMS, RAW_THRESHOLD, V_INIT, Variables
+from tcljax.maths.spikes import Neuron
 from tcljax.maths.trees import Shapes, is_shape, leaves_by_path, paired, place
 from tcljax.maths.values import check_raw_threshold
 from tcljax.simulation.settings import SpikingConfig
@@ -225,7 +226,9 @@ def _check_arrays(expected, listed):
       raise ValueError(f"array {name!r} has shape {listed[name]} in place of {expected[name]}")
 
 
-def check_range(graph: Graph, forms: Forms, variables: Variables, time_steps: int) -> None:
+def check_range(
+  graph: Graph, forms: Forms, variables: Variables, time_steps: int, neuron: Neuron = Neuron()
+) -> None:
   """Raises ValueError if a value might leave the range of float32 while the network runs.
 
   What it looks at is a bound for inputs up to 2**20, far above what sound weights can reach.
@@ -235,6 +238,7 @@ def check_range(graph: Graph, forms: Forms, variables: Variables, time_steps: in
     forms: from `check_description`.
     variables: its arrays, which `check_weights` has passed.
     time_steps: T, over which currents are added up.
+    neuron: what sends spikes, of which the first of a period is the highest.
   """
   most = float(np.finfo(np.float32).max) / (4 * time_steps)  # a potential adds up several
   bounds = dict.fromkeys(graph.input_names(), _LARGEST_INPUT)
@@ -246,8 +250,9 @@ def check_range(graph: Graph, forms: Forms, variables: Variables, time_steps: in
       reached = max(bounds[name] for name in node.inputs)
       tau = float(np.logaddexp(np.float64(np.max(arrays[RAW_THRESHOLD])), 0))
       own: Any = dict(node.settings).get("bound", math.inf)
-      bound = tau = min(tau, own)
-      reached = max(reached, tau, tau * _largest(arrays[V_INIT]))
+      tau = min(tau, own)
+      bound = tau * neuron.heights[0]
+      reached = max(reached, bound, tau * _largest(arrays[V_INIT]))
     else:
       if arrays:
         factor = max(map(_largest, arrays.values()))

@@ -20,8 +20,9 @@ from tcljax.maths.spikes import Neuron
 from tcljax.maths.trees import Shapes, is_shape, thawed
 from tcljax.simulation.settings import SpikingConfig
 
-FORMAT = 8  # of the files; others than this and those below are refused
-_BINARY = 7  # a format that differs in having binary neurons alone
+FORMAT = 9  # of the files; others than this and those below are refused
+_ALIKE = 8  # a format that differs in having neurons without phases
+_BINARY = 7  # and in having binary neurons alone
 _WEIGHTS_ALONE = 6  # and in having no other file than that of the weights
 _ONE_ARRAY = 5  # and in having one input and one output alone
 WEIGHTS, STEP, CARD = "weights.safetensors", "step.stablehlo", "README.md"
@@ -30,7 +31,8 @@ _PART = 2**20  # bytes that are summed at a time
 _NODE = {"name": str, "op": str, "inputs": list, "settings": dict}
 _SPIKING = {"time_steps": int, "chunk": int, "neuron": dict, "delay": int, "encoding": str}
 _BINARY_NEURON = {"reset": str, "surrogate": str, "width": float}
-_NEURON = {**_BINARY_NEURON, "burst": int, "signed": bool}
+_NEURON_ALIKE = {**_BINARY_NEURON, "burst": int, "signed": bool}
+_NEURON = {**_NEURON_ALIKE, "phase": int}
 
 
 class Sum(NamedTuple):
@@ -156,10 +158,11 @@ def from_text(raw: bytes) -> Description:
   input_shape, output = (_tree(field, tree[field]) for field in ("input_shape", "output"))
   structure = jax.tree.structure(input_shape, is_leaf=is_shape)
   inputs = jax.tree.unflatten(structure, map(input_name, range(structure.num_leaves)))
+  neuron = _NEURON if found > _ALIKE else _NEURON_ALIKE if found > _BINARY else _BINARY_NEURON
   return Description(
     Graph(tuple(map(_node, tree["nodes"])), output, inputs),
     thawed(input_shape),
-    _spiking(tree["spiking"], _BINARY_NEURON if found <= _BINARY else _NEURON),
+    _spiking(tree["spiking"], neuron),
     tree["metadata"],
     {name: _listed(name, entry) for name, entry in tree["arrays"].items()},
     {name: Sum(**about) for name, about in tree["files"].items()},

@@ -63,7 +63,7 @@ def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "
   if not network.spiking.neuron.is_binary:
     raise ValueError(
       f"the network's neurons are {network.spiking.neuron.alphabet}, and NIR knows binary ones "
-      "alone: tune and convert it with Neuron(burst=1, signed=False)"
+      "alone: tune and convert it with Neuron(burst=1, signed=False, phase=1)"
     )
   graph, net = network.graph, Net()
   if not isinstance(graph.inputs, str) or not isinstance(network.input_shape, tuple):

@@ -287,7 +287,7 @@ def _checked(
   flat = {tuple(name.split("/")): array for name, array in arrays().items()}
   variables = traverse_util.unflatten_dict(flat)
   check_weights(variables)
-  check_range(graph, forms, variables, spiking.time_steps)
+  check_range(graph, forms, variables, spiking.time_steps, spiking.neuron)
   network = SpikingNetwork(graph, variables, shape, spiking, description.metadata)
   try:
     network.check_shapes()

@@ -84,7 +84,7 @@ class Counted(GraphNetwork):
 
   def _of_spikes(self, population: str, value: jax.Array, connections: jax.Array) -> jax.Array:
     """The connections of each neuron, as often as it has sent a spike."""
-    if self.burst == 1:
+    if self.burst == 1:  # of whatever height, which differs from step to step in phases
       return _sum(value, connections)
     height = self.get_variable(HEIGHTS, population)
     count = jnp.abs(value) / per_channel_view(height, value.ndim)  # whole, to rounding

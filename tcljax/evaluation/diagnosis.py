@@ -34,6 +34,7 @@ from tcljax.maths import clipping
 from tcljax.maths.encoding import constant_input, constant_inputs_of, time_first
 from tcljax.maths.inputs import as_inputs
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
+from tcljax.maths.spikes import Neuron
 from tcljax.maths.trees import count, stand_in, without_batch
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import Simulation, count_neurons, simulate
@@ -60,8 +61,8 @@ class Diagnosis:
       maximum of their means. Layers are linear otherwise, and m is n. Give the pooling to the
       activation, `max_pool=`; no number of steps mends it.
     clipping: what lies above the threshold; large where the threshold is too low.
-    quantization: of T + 1 levels, T * burst + 1 of neurons that send bursts; large where the
-      threshold is too high for T.
+    quantization: of T + 1 levels, T * burst + 1 of neurons that send bursts, more of phases
+      (`tcljax.quantized_clip`); large where the threshold is too high for T.
     unevenness: spikes fired too early or too late for their currents to balance, so that T * m is
       not what was counted; no threshold alone mends it, initial potentials and larger T do.
     dead: share of the neurons that fired on none of the images, or took back all they sent; 1 of an
@@ -168,24 +169,25 @@ class _Replayed(Clipped):
 
   Attributes:
     time_steps: T.
-    burst: the most spikes of a step.
+    neuron: what it can send.
   """
 
   time_steps: int = 1
-  burst: int = 1
+  neuron: Neuron = Neuron()
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     tau, parts = self.thresholds(x)
     current, spikes = (self.get_variable("replayed", name) for name in Rates._fields)
-    height = clipping.per_channel_view(tau, spikes.ndim) / self.burst
+    height = clipping.per_channel_view(tau, spikes.ndim) / self.neuron.most
     fired = spikes * height
     v_init = parts[: self.time_steps].sum(axis=0)
+    count = self.time_steps, v_init, self.neuron.burst, self.neuron.phase
     stages = [
       self.activate(self.pooled(x, CURRENTS)),
       self.activate(current),
       clipping.clip(current, tau),
-      clipping.quantized_clip(current, tau, self.time_steps, v_init, self.burst),
+      clipping.quantized_clip(current, tau, *count),
       fired,
     ]
     leave(self, "arrived", "stages", stages)
@@ -198,7 +200,7 @@ class Arrived(NamedTuple):
 
   Attributes:
     stages: the ANN's activation, what each part of the error makes of it, and rate * tau.
-    spikes: mean number in a step as a share of the most that there can be: the firing rate.
+    spikes: what was sent as a share of the most that can be: the firing rate.
     thresholds: tau, in a shape that goes with these.
   """
 
@@ -222,8 +224,8 @@ def arrived(
   simulated, x = time_first(x, spiking.encoding), constant_input(x, spiking.encoding)
   _, activations = with_activations(with_activation(model, ReLU), variables, x)
   simulation = simulate(model, variables, simulated, spiking, rates=True, **options)
-  burst = spiking.neuron.burst
-  act = functools.partial(_Replayed, time_steps=spiking.time_steps, burst=burst)
+  neuron = spiking.neuron
+  act = functools.partial(_Replayed, time_steps=spiking.time_steps, neuron=neuron)
   _, state = with_activation(model, act).apply(
     {**variables, "replayed": simulation.rates}, x, mutable=["arrived"]
   )
@@ -231,7 +233,8 @@ def arrived(
   found = {}
   for path, (_, spikes) in rates_by_path(simulation.rates).items():
     stages, thresholds = (left[(*path, name)] for name in ("stages", "thresholds"))
-    found["/".join(path)] = Arrived([activations[path], *stages], spikes / burst, thresholds)
+    said = spikes / neuron.most
+    found["/".join(path)] = Arrived([activations[path], *stages], said, thresholds)
   return found, simulation
 
 

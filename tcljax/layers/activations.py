@@ -278,11 +278,13 @@ class Quantized(Clipped):
   Attributes:
     time_steps: T.
     burst: the most spikes of a step, see `tcljax.Neuron`.
+    phase: the steps of a period, see there.
     shift: initial potential as a fraction of V_th; None for what the neurons' own add up to.
   """
 
   time_steps: int = 8
   burst: int = 1
+  phase: int = 1
   shift: float | None = None
 
   @nn.compact
@@ -290,5 +292,5 @@ class Quantized(Clipped):
     """Quantized activations of pre-activations, [B, ...], pooled."""
     threshold, v_init = self.thresholds(x)
     shift = v_init[: self.time_steps].sum(axis=0) if self.shift is None else self.shift
-    count = self.time_steps, shift, self.burst
+    count = self.time_steps, shift, self.burst, self.phase
     return self.pooled(clipping.quantized_clip(x, threshold, *count))

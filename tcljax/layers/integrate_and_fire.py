@@ -11,7 +11,7 @@ from tcljax.layers.collections import leave_spike_count, membrane_of, totals_of
 from tcljax.maths import clipping, max_pooling
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.maths.neurons import integrate
-from tcljax.maths.spikes import Neuron
+from tcljax.maths.spikes import Neuron, worth_of
 
 
 class IF(Clipped):
@@ -19,7 +19,8 @@ class IF(Clipped):
 
   Takes input currents [K*B, ...], step-major, and gives spikes of height V_th in the same shape.
   V_th is tau, or tau / burst of neurons that send up to so many spikes in a step: tau is the clip,
-  and what a neuron sends in a step is never more.
+  and what a neuron sends in a step is never more. Of neurons with phases V_th is the mean height of
+  a period, and `step` of the collection `membrane` says where in it a call begins.
 
   The potentials [B, ...] are carried in the collection `membrane`. A call that finds none there
   only creates them, at v_init * V_th, and runs no step; so the first call sets the state up and
@@ -27,16 +28,17 @@ class IF(Clipped):
   instalments, the first is the initial potential and each later one is added in its step.
 
   With `max_pool` of spikes the neurons gate: `max_pooling.running_maximum` of their spikes is
-  passed on, [K*B, H', W', C]. What observers see are the spikes of all neurons, whether they pass
-  or not. With `max_pool` of currents their input is `running_maximum` of the currents, and there is
-  one neuron for each window. The sums that it compares are carried beside the potentials. So is
-  what signed neurons have sent; where they gate, less may pass by a step than before it, too.
+  passed on, [K*B, H', W', C]; in phases that of their heights. What observers see are the spikes of
+  all neurons, whether they pass or not. With `max_pool` of currents their input is
+  `running_maximum` of the currents, and there is one neuron for each window. The sums that it
+  compares are carried beside the potentials. So is what signed neurons have sent; where they gate,
+  less may pass by a step than before it, too.
 
   If the collection `spikes` is mutable, the spikes of each step and example, summed over the
   neurons, are left there as `count`, [K, B], negative ones counted as others; of bursts also, as
   `active`, how many neurons sent any. If the collection `totals` is mutable, the currents and
   spikes of each neuron are added up there over all calls, as `current` and `spikes`, [B, ...],
-  where negative spikes are subtracted.
+  where negative spikes are subtracted, and spikes of phases are in units of the smallest one.
 
   Attributes:
     chunk: K.
@@ -83,12 +85,13 @@ class IF(Clipped):
     unit = not self._has_kernel() or self.pools(SPIKES) or bool(totals)
     v = self._before(membrane.v.value, charges[0], step)
     sent = None if membrane.sent is None else membrane.sent.value
-    spikes, membrane.v.value, count = self._run(
-      unfolded, v, threshold, self._charges_from(charges, step), sent, unit
-    )
+    due = self._charges_from(charges, step)
+    spikes, membrane.v.value, count = self._run(unfolded, v, threshold, due, sent, unit, step)
     if membrane.sent is not None:
       membrane.sent.value = membrane.sent.value + spikes.sum(axis=0)
     membrane.step.value = step + self.chunk
+    if self.neuron.phase > 1:
+      spikes, threshold = worth_of(spikes, self.neuron, step), threshold * self.neuron.grain
     for name, total in totals.items():
       summed = {"current": unfolded, "spikes": spikes}[name].astype(jnp.float32).sum(axis=0)
       total.value = total.value + summed
@@ -135,13 +138,15 @@ class IF(Clipped):
     charges: jax.Array | None,
     sent: jax.Array | None,
     unit: bool,
+    step: jax.Array,
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Spikes [K, B, ...] of height 1 or V_th, potentials, and counts by step and example."""
+    """Spikes [K, B, ...], 1 or as high as V_th, potentials, and counts by step and example."""
     if self._has_kernel():
       flat = jnp.zeros((self.chunk, 1)) if charges is None else charges.reshape(self.chunk, -1)
       return fire.fire(currents, v, threshold.reshape(-1), flat, self.neuron, unit=unit)
     currents = currents.astype(jnp.float32)
     currents = currents if charges is None else currents + charges
-    spikes, v = integrate(currents, v, threshold, self.neuron, 0.0 if sent is None else sent)
+    sent = jnp.zeros(()) if sent is None else sent
+    spikes, v = integrate(currents, v, threshold, self.neuron, sent, step)
     fired = jnp.abs(spikes) if self.neuron.signed else spikes
     return spikes, v, fired.sum(axis=range(2, spikes.ndim))

@@ -142,8 +142,32 @@ def clip(x: jax.Array, threshold: ArrayLike) -> jax.Array:
   return jnp.where(x >= tau, tau, jax.nn.relu(x))
 
 
+def levels_of(time_steps: int, burst: int = 1, phase: int = 1) -> int:
+  """How many of its smallest spikes a neuron can send in T steps: T, or T * burst.
+
+  Of phases 2^phase - 1 in each period.
+
+  Raises:
+    ValueError: if T or `burst` is below 1, or T no multiple of `phase`.
+  """
+  check_count("time_steps", time_steps, 1)
+  check_count("burst", burst, 1)
+  check_count("phase", phase, 1)
+  if time_steps % phase:
+    raise ValueError(
+      f"time_steps={time_steps} is no multiple of phase={phase}: choose one, as what a neuron says "
+      "is whole after a whole period alone"
+    )
+  return time_steps // phase * (2**phase - 1) * burst
+
+
 def quantized_clip(
-  x: jax.Array, threshold: ArrayLike, time_steps: int, v_init: ArrayLike = 0.5, burst: int = 1
+  x: jax.Array,
+  threshold: ArrayLike,
+  time_steps: int,
+  v_init: ArrayLike = 0.5,
+  burst: int = 1,
+  phase: int = 1,
 ) -> jax.Array:
   """What IF neurons make of a constant current x in T steps: the clipped, quantized activation.
 
@@ -153,16 +177,19 @@ def quantized_clip(
     time_steps: T.
     v_init: initial potential as a fraction of V_th, a scalar or [C].
     burst: the most spikes of a step, see `tcljax.Neuron`; V_th = tau / burst is the height of one.
+    phase: the steps of a period, see `tcljax.Neuron`; T is a multiple of them.
 
   Returns:
     tau / L * floor(clip(L x / tau + v_init, 0, L)), with L = T * burst spikes at most, in the shape
-    of `x`, computed in float32 at least. That is also what signed neurons make of it. The gradient
+    of `x`, computed in float32 at least. That is also what signed neurons make of it. With phases
+    of P steps L = T / P * (2^P - 1), and v_init is multiplied by (2^P - 1) / P. Neurons come to
+    that if all current of a period is there in its first step, and are else behind it. The gradient
     takes `floor` for the identity (as Bu et al., ICLR 2022, train): to `x` 1 between the bounds of
     the clip and 0 elsewhere; to tau 1 above them and, between, what rounding added to x / tau.
 
   Raises:
     ValueError: if the threshold or v_init is neither a scalar nor [C], a threshold is not positive,
-      v_init is not finite, or T or `burst` is below 1.
+      v_init is not finite, T or `burst` is below 1, or T no multiple of `phase`.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -172,8 +199,7 @@ def quantized_clip(
     [0.0, 0.3125, 1.0]
   """
   x = jnp.asarray(as_numbers("x", x))
-  check_count("time_steps", time_steps, 1)
-  check_count("burst", burst, 1)
+  levels = levels_of(time_steps, burst, phase)
   check_per_channel("threshold", threshold, x)
   check_per_channel("v_init", v_init, x)
   check_threshold(threshold)
@@ -181,7 +207,8 @@ def quantized_clip(
   views = [per_channel_view(a, x.ndim) for a in (threshold, v_init)]
   dtype = floating_type(x, *views)
   x, threshold, v_init = widened(x, *views)
-  levels = time_steps * burst
+  if phase > 1:
+    v_init = v_init * (levels / (time_steps * burst))  # in units of the smallest spike
   count = jnp.clip(levels * x / threshold + v_init, 0, levels)
   count = jnp.floor(count) + (count - jax.lax.stop_gradient(count))
   return (threshold * count / levels).astype(dtype)

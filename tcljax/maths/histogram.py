@@ -105,8 +105,8 @@ def least_squares_threshold(
 
   Args:
     activations: what was observed.
-    levels: how many spikes a neuron can send in all: T, or T * burst.
-    v_init: initial potential as a fraction of the height of one.
+    levels: how many spikes a neuron can send in all, see `clipping.levels_of`.
+    v_init: initial potential as a fraction of the height of one, of phases of the smallest.
     candidates: thresholds tried, spaced evenly in logarithm from 1/64 of the maximum up to it.
 
   Returns:

@@ -9,8 +9,9 @@ With soft reset the number of spikes obeys the identity that all of ANN-to-SNN c
     spikes = (v[0] - v[T] + sum of currents) / threshold
 
 so that at a constant current x, started at v_init * threshold with v_init from 0 to 1, the count is
-floor(T * x / threshold + v_init), between 0 and T, or T * burst of neurons that send bursts. What
-neurons can send is in `maths.spikes`.
+floor(T * x / threshold + v_init), between 0 and T, or T * burst of neurons that send bursts. Of
+neurons with phases each spike has the height of its step: what stands for spikes * threshold is the
+sum of the heights. What neurons can send is in `maths.spikes`.
 """
 
 import functools
@@ -20,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from tcljax.checks import check_count
 from tcljax.maths.inputs import as_numbers
 from tcljax.maths.shapes import check_axes, check_broadcasts, check_shape
 from tcljax.maths.spikes import (
@@ -27,6 +29,7 @@ from tcljax.maths.spikes import (
   check_neuron,
   derivative_of,
   differentiable_spikes_of,
+  scales_of,
   spikes_of,
 )
 from tcljax.maths.surrogates import check_surrogate, differentiable_spike
@@ -75,16 +78,20 @@ def if_step(
   threshold: ArrayLike,
   neuron: Neuron = Neuron(),
   sent: ArrayLike = 0.0,
+  step: ArrayLike = 0,
 ) -> tuple[jax.Array, jax.Array]:
   """One time step: integrate, fire, reset.
 
   Args:
     v: membrane potential before the step, [B, ...], in activation units.
     current: input current of the step, [B, ...].
-    threshold: firing threshold > 0, broadcastable to `v`; the height of one spike.
+    threshold: firing threshold > 0, broadcastable to `v`; the height of one spike, of phases its
+      mean over a period, see `Neuron.heights`.
     neuron: what it can send, its reset, and the surrogate gradient of its spikes.
     sent: of a signed neuron the spikes that it has sent before this step, less those it has taken
       back, broadcastable to `v`; others do not look at it.
+    step: how many steps were run before this one, which says in which step of a period it is; only
+      neurons with phases look at it.
 
   Returns:
     The potential after the step, float32 at least, and the spikes (0 or 1; of bursts up to their
@@ -107,15 +114,30 @@ def if_step(
   check_broadcasts("threshold", threshold, jnp.shape(v), "v")
   check_broadcasts("sent", sent, jnp.shape(v), "v")
   check_threshold(threshold)
+  threshold, scales = _of_phases(neuron, threshold, step, (1,))
   wide, *others = widened(v, current, threshold, sent)
-  v, spikes = _step(neuron, wide, *others)
+  v, spikes = _step(neuron, wide, *others, scale=None if scales is None else scales[0])
   return v, spikes.astype(floating_type(current))
 
 
-def _step(neuron, v, current, threshold, sent):
-  v = v + current
+def _of_phases(neuron, threshold, step, shape):
+  """The height of the smallest spike, and how many of it the spikes of each step are worth."""
+  if neuron.phase == 1:
+    return threshold, None
+  if not isinstance(step, jax.Array):
+    check_count("step", step, 0)
+  return widened(threshold)[0] * neuron.grain, scales_of(neuron, step, shape)
+
+
+def _step(neuron, v, current, threshold, sent, scale):
+  v, threshold = v + current, _height(threshold, scale)
   spikes = differentiable_spikes_of(v, threshold, sent, neuron)
   return v - spikes * threshold if neuron.reset == "soft" else v * (1.0 - spikes), spikes
+
+
+def _height(threshold, scale):
+  """The threshold of a step, or of several, from that of the smallest spike."""
+  return threshold if scale is None else threshold * scale
 
 
 def integrate(
@@ -124,6 +146,7 @@ def integrate(
   threshold: ArrayLike,
   neuron: Neuron = Neuron(),
   sent: ArrayLike = 0.0,
+  step: ArrayLike = 0,
 ) -> tuple[jax.Array, jax.Array]:
   """Runs neurons from a given potential over all steps of `currents`.
 
@@ -135,11 +158,12 @@ def integrate(
     threshold: firing threshold > 0, broadcastable to [B, ...].
     neuron: as in `if_step`.
     sent: as in `if_step`, before the first step; broadcastable to [B, ...].
+    step: as in `if_step`, of the first step.
 
   Returns:
     Spikes [T, B, ...], and the potential after the last step [B, ...], as those of `if_step`.
     Running T1 and then T2 steps from the potential left behind, of signed neurons also with the
-    spikes of the T1 added to `sent`, equals T1 + T2 steps.
+    spikes of the T1 added to `sent`, of phases with T1 added to `step`, equals T1 + T2 steps.
 
   Raises:
     ValueError: as `if_step` does.
@@ -157,40 +181,41 @@ def integrate(
   for name, value in (("v", v), ("threshold", threshold), ("sent", sent)):
     check_broadcasts(name, value, jnp.shape(currents)[1:], "one step of currents")
   check_threshold(threshold)
+  threshold, scales = _of_phases(neuron, threshold, step, jnp.shape(currents))
   wide, *others = widened(currents, v, threshold, sent)
   v, threshold, sent = (jnp.broadcast_to(a, wide.shape[1:]) for a in others)
-  fired: Any = _integrate(wide, v, threshold, sent if neuron.signed else None, neuron)
+  fired: Any = _integrate(wide, v, threshold, sent if neuron.signed else None, scales, neuron)
   return fired[0].astype(floating_type(currents)), fired[1]
 
 
-def _compared(currents, v, threshold, sent, neuron):
+def _compared(currents, v, threshold, sent, scales, neuron):
   """In each step the potentials that make spikes and what was sent before, and the last potential.
 
-  What was sent is None of neurons that are not signed.
+  What was sent is None of neurons that are not signed, and scales of those without phases.
   """
 
-  def step(carry, current):
-    v, sent = carry
-    after, spikes = _step(neuron, v, current, threshold, sent)
+  def step(carry, at):
+    (v, sent), (current, scale) = carry, at
+    after, spikes = _step(neuron, v, current, threshold, sent, scale)
     return (after, sent if sent is None else sent + spikes), (v + current, sent)
 
   unroll = len(currents) <= _STEPS_IN_ONE_PASS
-  (v, _), (compared, sent) = jax.lax.scan(step, (v, sent), currents, unroll=unroll)
+  (v, _), (compared, sent) = jax.lax.scan(step, (v, sent), (currents, scales), unroll=unroll)
   return compared, sent, v
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _integrate(currents, v, threshold, sent, neuron):
-  compared, sent, v = _compared(currents, v, threshold, sent, neuron)
-  return spikes_of(compared, threshold[None], sent, neuron), v
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _integrate(currents, v, threshold, sent, scales, neuron):
+  compared, sent, v = _compared(currents, v, threshold, sent, scales, neuron)
+  return spikes_of(compared, _height(threshold[None], scales), sent, neuron), v
 
 
-def _integrate_forward(currents, v, threshold, sent, neuron):
-  compared, sent, v = _compared(currents, v, threshold, sent, neuron)
+def _integrate_forward(currents, v, threshold, sent, scales, neuron):
+  compared, sent, v = _compared(currents, v, threshold, sent, scales, neuron)
   # Kept as it is. The compiler would keep the currents, and spikes and potentials beside them.
   compared, sent = jax.lax.optimization_barrier((compared, sent))
-  spikes = spikes_of(compared, threshold[None], sent, neuron)
-  return (spikes, v), (compared, sent, threshold)
+  spikes = spikes_of(compared, _height(threshold[None], scales), sent, neuron)
+  return (spikes, v), (compared, sent, threshold, scales)
 
 
 def _integrate_backward(neuron, residuals, cotangents):
@@ -200,21 +225,23 @@ def _integrate_backward(neuron, residuals, cotangents):
   of a ResNet-20 through 8 steps takes a quarter less time on a CPU. Tests hold it against the
   scan's own gradient.
   """
-  compared, sent, threshold = residuals
+  compared, sent, threshold, scales = residuals
   from_spikes, from_last = cotangents
   per_threshold = 1.0 / threshold  # a division for each step would cost more than all the rest
   soft = neuron.reset == "soft"
 
   def step(carry, at):
     to_v, to_threshold = carry  # gradient to the potential after this step
-    v, sent, to_spikes = at
-    spikes, ratio = spikes_of(v, threshold, sent, neuron), v * per_threshold
+    v, sent, to_spikes, scale = at
+    height = _height(threshold, scale)
+    per_height = per_threshold if scale is None else per_threshold / scale
+    spikes, ratio = spikes_of(v, height, sent, neuron), v * per_height
     # The spikes act on the output and on the potential they reset.
-    to_spikes = to_spikes - to_v * (threshold if soft else v)
-    slope = to_spikes * derivative_of(ratio, sent, neuron) * per_threshold
-    to_threshold = to_threshold - slope * ratio
+    to_spikes = to_spikes - to_v * (height if soft else v)
+    slope = to_spikes * derivative_of(ratio, sent, neuron) * per_height
+    to_threshold = to_threshold - _height(slope * ratio, scale)
     if soft:
-      to_threshold = to_threshold - spikes * to_v
+      to_threshold = to_threshold - _height(spikes * to_v, scale)
       to_v = to_v + slope
     else:
       to_v = jnp.where(spikes > 0, 0.0, to_v) + slope
@@ -222,10 +249,13 @@ def _integrate_backward(neuron, residuals, cotangents):
 
   # Not unrolled: each step's gradient is used three times, so that no pass takes several of them.
   (to_v, to_threshold), to_currents = jax.lax.scan(
-    step, (from_last, jnp.zeros_like(threshold)), (compared, sent, from_spikes), reverse=True
+    step,
+    (from_last, jnp.zeros_like(threshold)),
+    (compared, sent, from_spikes, scales),
+    reverse=True,
   )
   to_sent = None if sent is None else jnp.zeros_like(threshold)  # it is counted, and none moves it
-  return to_currents, to_v, to_threshold, to_sent
+  return to_currents, to_v, to_threshold, to_sent, None if scales is None else 0 * scales
 
 
 _integrate.defvjp(_integrate_forward, _integrate_backward)
@@ -248,7 +278,7 @@ def integrate_and_fire(
 
   Returns:
     What `integrate` returns. With soft reset and `currents` constant in time at x, the spikes add
-    up to clip(floor(T * x / threshold + v_init), 0, T * burst).
+    up to clip(floor(T * x / threshold + v_init), 0, T * burst), if all steps are alike.
 
   Raises:
     ValueError: as `if_step` does, or if v_init is not finite.

@@ -108,6 +108,11 @@ class RunConfig:
         f"snn.chunk={self.snn.chunk} does not divide eval.time_steps={self.eval.time_steps}: "
         "choose a divisor of both, or 0 for an automatic one"
       )
+    if self.eval.time_steps % self.snn.phase:
+      raise ValueError(
+        f"snn.phase={self.snn.phase} does not divide eval.time_steps={self.eval.time_steps}: "
+        "choose a multiple of it there"
+      )
     if self.joint.from_scratch and self.pretrained:
       raise ValueError(
         f"pretrained={self.pretrained} would not be used with joint.start='scratch': choose 'ann', "

@@ -43,13 +43,19 @@ _STATISTICS_STEPS, _STATISTICS_BATCH = 100, 128
 def clipped_ann(experiment: Experiment) -> nn.Module:
   """The network that is trained before its thresholds are tuned, through the clip that it gets.
 
-  T-aware training goes through the activation that T steps can express, with the half step that
+  T-aware training goes through the activation that T steps can express, with the half level that
   rounds to nearest (Bu et al., ICLR 2022).
   """
   act = TCL
   if experiment.joint.through == "quantized":
     snn = experiment.snn
-    act = functools.partial(Quantized, time_steps=snn.time_steps, burst=snn.burst, shift=0.5)
+    act = functools.partial(
+      Quantized,
+      time_steps=snn.time_steps,
+      burst=snn.burst,
+      phase=snn.phase,
+      shift=0.5 * snn.spiking().neuron.grain,
+    )
   return with_activation(experiment.ann, act)
 
 

@@ -24,7 +24,7 @@ class DataConfig:
     test_split: in TFDS notation.
     validation: number of training images set aside, for choices.
     image_size: side of the images; 0 for their own size.
-    stream: whether images are read from disk while they are used; always so above 8 GiB.
+    stream: whether images are read from disk while they are used; always above 8 GiB.
     workers: processes that decode what is streamed; 0 for none, -1 for one a core.
   """
 
@@ -83,6 +83,7 @@ class SnnConfig:
     width: its width in units of the threshold.
     burst: the most spikes of a neuron in a step; 1 is binary.
     signed: whether neurons take back what they have sent.
+    phase: steps of a period in which their spikes halve; 1 for none.
     delay: time steps at the start that the readout leaves out.
     encoding: constant or poisson; frames for sets of events.
     readout: membrane, or rate, where the outputs are spiking neurons too.
@@ -95,6 +96,7 @@ class SnnConfig:
   width: float = Neuron.width
   burst: int = Neuron.burst
   signed: bool = Neuron.signed
+  phase: int = Neuron.phase
   delay: int = SpikingConfig.delay
   encoding: str = SpikingConfig.encoding
   readout: str = "membrane"
@@ -105,7 +107,7 @@ class SnnConfig:
 
   def spiking(self) -> SpikingConfig:
     """How the network is simulated."""
-    neuron = Neuron(self.reset, self.surrogate, self.width, self.burst, self.signed)
+    neuron = Neuron(self.reset, self.surrogate, self.width, self.burst, self.signed, self.phase)
     return SpikingConfig(self.time_steps, self.chunk, neuron, self.delay, self.encoding)
 
 
@@ -147,8 +149,7 @@ class JointConfig:
     threshold_decay: coefficient of the thresholds' squares in the loss.
     steps: optimizer steps.
     cycles: in so many parts, each with the learning rate's whole schedule; the result is the mean
-      of where training started and where each of them ended. 0 for no mean: the result is where
-      training ends.
+      of where training started and where each of them ended. 0: the result is where it ends.
     batch_size: over all hosts.
     objective: cross_entropy, or distillation or squared_error from the ANN at the start.
     label_smoothing: from 0 to below 1, for cross_entropy.

@@ -21,7 +21,8 @@ def quantized_accuracy(experiment: Experiment, variables: Variables, time_steps:
     variables: with thresholds.
     time_steps: T.
   """
-  act = functools.partial(Quantized, time_steps=time_steps, burst=experiment.snn.burst)
+  snn = experiment.snn
+  act = functools.partial(Quantized, time_steps=time_steps, burst=snn.burst, phase=snn.phase)
   return accuracy(
     with_activation(experiment.model, act),
     variables,

@@ -5,6 +5,7 @@ import operator
 from collections.abc import Mapping
 
 from tcljax.checks import check_choice, check_count, must_be
+from tcljax.maths.clipping import levels_of
 from tcljax.maths.encoding import ENCODINGS
 from tcljax.maths.spikes import Neuron, check_neuron
 
@@ -37,7 +38,7 @@ class SpikingConfig:
   """How a spiking network is simulated.
 
   Attributes:
-    time_steps: T, the number of time steps.
+    time_steps: T, the number of time steps; of neurons with phases a multiple of these.
     chunk: K, the steps folded into one batch; it divides T. 1 takes the least memory, T makes the
       largest matrix products; 0 chooses, see `simulate`. It does not change results.
     neuron: what neurons can send, their reset and surrogate gradient, a `Neuron` or a dictionary of
@@ -95,6 +96,12 @@ class SpikingConfig:
         raise ValueError(f"neuron has no field {unknown[0]!r}, only {', '.join(sorted(fields))}")
       object.__setattr__(self, "neuron", Neuron(**self.neuron))
     check_neuron(self.neuron)
+    levels_of(self.time_steps, phase=self.neuron.phase)
+    if self.delay % self.neuron.phase:
+      raise ValueError(
+        f"delay={self.delay} is no multiple of phase={self.neuron.phase}: leave out whole periods, "
+        "as what is read out would begin within one"
+      )
 
   def steps_per_chunk(self, largest: int) -> int:
     """K: the largest divisor of T up to `largest`."""
@@ -102,8 +109,8 @@ class SpikingConfig:
 
   @property
   def levels(self) -> int:
-    """The most spikes of a neuron in T steps."""
-    return self.time_steps * self.neuron.burst
+    """The most spikes of a neuron in T steps; of phases how many of the smallest they are worth."""
+    return levels_of(self.time_steps, self.neuron.burst, self.neuron.phase)
 
   @property
   def one_chunk(self) -> ChunkConfig:

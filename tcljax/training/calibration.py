@@ -113,7 +113,7 @@ def calibrate(
       [T, B, ...], and the activations are those of the mean of the T frames. Of a network that
       takes several arrays, each batch is a tuple or dictionary of them.
     spiking: the simulation that the thresholds are for; "least_squares" knows its T and
-      how many spikes a neuron sends in a step.
+      how many levels a neuron has in these steps.
     method: the threshold of "least_squares" error of the T-step quantized activation, the
       "percentile" of the activations (Rueckauer et al., 2017), or their "maximum" (Diehl et al.,
       2015). A percentile that is zero (a layer seldom active) becomes the maximum. "delivered"
@@ -210,7 +210,7 @@ def calibrate(
       return percentile_threshold(activations, percentile)
     if method == "maximum":
       return np.asarray(activations.maximum, np.float64)
-    return least_squares_threshold(activations, spiking.levels, v_init)
+    return least_squares_threshold(activations, spiking.levels, v_init / spiking.neuron.grain)
 
   chosen = {}
   for path, activations in totals.items():

@@ -34,6 +34,7 @@ from tcljax.maths import clipping, max_pooling
 from tcljax.maths.encoding import constant_input, inputs_of_steps, of_one_step
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.maths.neurons import integrate
+from tcljax.maths.spikes import worth_of
 from tcljax.maths.trees import Tree, count, is_shape, without_batch
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import count_neurons
@@ -100,7 +101,7 @@ def _errors(currents, activations, heights, parts, neuron):
   Args:
     currents: [T, N, C].
     activations: of the ANN, [N, C].
-    heights: V_th, the height of a spike, [G, C].
+    heights: V_th, the height of a spike, of phases its mean, [G, C].
     parts: of the initial potential as fractions of V_th, added before each step, [G, T].
     neuron: how it fires.
   """
@@ -108,7 +109,8 @@ def _errors(currents, activations, heights, parts, neuron):
   def of(candidate):
     height, charges = candidate[0][None], candidate[1][:, None, None] * candidate[0][None, None]
     spikes, _ = integrate(currents + charges, jnp.zeros_like(height), height, neuron)
-    return jnp.square(spikes.mean(axis=0) * height - activations).sum(axis=0)
+    said = worth_of(spikes, neuron).mean(axis=0) * (height * neuron.grain)
+    return jnp.square(said - activations).sum(axis=0)
 
   return jax.lax.map(of, (heights, parts))
 

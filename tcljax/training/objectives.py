@@ -216,7 +216,7 @@ def tuning_objective(
     logits, rates = run(variables, x, keys)
     loss, metrics = loss_of(variables, x, batch.get("label"), logits)
     seen = constant_input(x, spiking.encoding)
-    error = rate_error(model, variables, seen, rates, spiking.neuron.burst)
+    error = rate_error(model, variables, seen, rates, spiking.neuron)
     metrics |= {"answer_loss": loss, "rate_error": error}
     return geometric_mean(jnp.stack([loss, error])), (metrics, {})
 

@@ -16,23 +16,24 @@ from tcljax.layers.activations import Clipped, with_activation
 from tcljax.layers.collections import Variables, leave
 from tcljax.maths import clipping
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
+from tcljax.maths.spikes import Neuron
 
 
 class _Compared(Clipped):
   """ReLU that leaves the error of its neurons' rates, as a share of its mean square.
 
   Attributes:
-    burst: the most spikes of a step.
+    neuron: what it can send.
   """
 
-  burst: int = 1
+  neuron: Neuron = Neuron()
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     tau, _ = self.thresholds(x)
     activation = self.activate(self.pooled(x, CURRENTS))
     spikes = self.get_variable("replayed", "spikes")
-    height = clipping.per_channel_view(tau, spikes.ndim) / self.burst
+    height = clipping.per_channel_view(tau, spikes.ndim) / self.neuron.most
     wanted = jax.lax.stop_gradient(activation.astype(jnp.float32))
     error, power = (jnp.mean(jnp.square(a)) for a in (spikes * height - wanted, wanted))
     # Of an activation that is silent in these examples no share can be taken.
@@ -41,7 +42,9 @@ class _Compared(Clipped):
     return self.pooled(activation, SPIKES)
 
 
-def rate_error(model: nn.Module, variables: Variables, x: Any, rates: Any, burst: int) -> jax.Array:
+def rate_error(
+  model: nn.Module, variables: Variables, x: Any, rates: Any, neuron: Neuron
+) -> jax.Array:
   """Mean over the activations of mean (rate * V_th - activation)^2 / mean activation^2, a scalar.
 
   Args:
@@ -49,8 +52,8 @@ def rate_error(model: nn.Module, variables: Variables, x: Any, rates: Any, burst
     variables: its variables, the collection `clipping` included.
     x: what the ANN sees, [B, ...].
     rates: what `simulate` found on it with rates=True.
-    burst: the most spikes of a neuron in a step.
+    neuron: what it can send.
   """
-  network = with_activation(model, functools.partial(_Compared, burst=burst))
+  network = with_activation(model, functools.partial(_Compared, neuron=neuron))
   _, state = network.apply({**variables, "replayed": rates}, x, mutable=["compared"])
   return jnp.mean(jnp.stack(jax.tree.leaves(state["compared"])))

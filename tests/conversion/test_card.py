@@ -52,7 +52,11 @@ def test_it_says_what_is_known(network, tmp_path):
 
 @pytest.mark.parametrize(
   "fields, words",
-  [({"burst": 4}, "0 to 4 |"), ({"signed": True}, "-1 to 1; it takes back no more")],
+  [
+    ({"burst": 4}, "0 to 4 |"),
+    ({"signed": True}, "-1 to 1; it takes back no more"),
+    ({"phase": 4}, "0 or 1; its height halves from step to step, in periods of 4 steps |"),
+  ],
 )
 def test_it_says_what_neurons_can_send(network, tmp_path, fields, words):
   spiking = tcljax.SpikingConfig(4, neuron=tcljax.Neuron(**fields))

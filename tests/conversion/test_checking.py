@@ -66,6 +66,16 @@ def test_numbers_that_may_overflow_are_told(network, path, value):
     check_range(network.graph, forms, with_array(network, path, value), 6)
 
 
+def test_the_first_spike_of_a_period_is_higher_than_the_threshold(network):
+  forms = check(network)
+  factor = max(np.abs(array).max() for array in network.variables["params"]["dense:2"].values())
+  tau = 0.5 * float(np.finfo(np.float32).max) / (4 * 6 * forms["dense:2"].terms * factor)
+  large = with_array(network, ("clipping", "act_dense1", "raw_threshold"), tau)
+  check_range(network.graph, forms, large, 6)
+  with pytest.raises(ValueError, match="are so large that numbers may overflow"):
+    check_range(network.graph, forms, large, 6, tcljax.Neuron(phase=8))
+
+
 def test_a_bound_keeps_a_large_threshold_within_range(network):
   large = with_array(network, ("clipping", "act1_1", "raw_threshold"), 1e38)
   bounded = lambda node: (

@@ -32,6 +32,7 @@ def network(vgg, images):
   [
     {"chunk": 4, "delay": 5},
     {"chunk": 4, "neuron": tcljax.Neuron(burst=2, signed=True)},
+    {"chunk": 4, "neuron": tcljax.Neuron(phase=8)},
     *[
       pytest.param(one, marks=pytest.mark.slow)
       for one in ({}, {"delay": 3}, {"chunk": 4}, {"encoding": "poisson"})

@@ -211,7 +211,10 @@ def test_a_path_that_cannot_be_written_is_told(tmp_path, network):
     tcljax.to_nir("network.nir")
 
 
-@pytest.mark.parametrize("fields, name", [({"burst": 4}, "burst-4"), ({"signed": True}, "signed")])
+@pytest.mark.parametrize(
+  "fields, name",
+  [({"burst": 4}, "burst-4"), ({"signed": True}, "signed"), ({"phase": 4}, "phase-4")],
+)
 def test_neurons_that_nir_does_not_know_are_refused(fields, name, tmp_path):
   made = hand_made([_FIRST], {}, output="a")
   spiking = tcljax.SpikingConfig(4, neuron=tcljax.Neuron(**fields))

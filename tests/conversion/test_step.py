@@ -77,6 +77,7 @@ def hard():
 NETWORKS = {
   "soft": lambda: everything(time_steps=6),
   "hard, several arrays": hard,
+  "phases": lambda: everything(time_steps=6, neuron=tcljax.Neuron(phase=3)),
   "signed bursts": lambda: everything(time_steps=6, neuron=tcljax.Neuron(burst=3, signed=True)),
 }
 
@@ -84,18 +85,19 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_program_has_the_spikes_of_the_simulation(name):
   network, x = NETWORKS[name]()
-  total, fired, least = 0.0, 0.0, 0
+  total, fired, least, neuron = 0.0, 0.0, 0, network.spiking.neuron
   pairs = zip(of_program(network, x, 6), of_simulation(network, x, 6), strict=True)
   for t, ((output, spikes), (answer, expected)) in enumerate(pairs, 1):
     assert set(spikes) == set(expected)
+    worth = round(neuron.heights[(t - 1) % neuron.phase] / neuron.grain)  # of a spike of this step
     for population in expected:
-      np.testing.assert_array_equal(spikes[population], expected[population])
+      np.testing.assert_array_equal(spikes[population] * worth, expected[population])
       fired += spikes[population].sum()
       least = min(least, spikes[population].min())
     total = output if t == 1 else jax.tree.map(np.add, total, output)
     mean = jax.tree.map(functools.partial(np.multiply, 1 / t), total)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), mean, answer)
-  assert fired > 100 and (least < 0) == network.spiking.neuron.signed
+  assert fired > 100 and (least < 0) == neuron.signed
 
 
 def test_an_example_whose_potentials_are_not_finite_has_no_answer():

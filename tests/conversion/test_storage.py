@@ -110,7 +110,7 @@ def test_a_network_of_an_earlier_format_is_replaced(network, tmp_path):
   path.mkdir()
   (path / "network.json").write_text('{"format": 4, "nodes": []}')
   (path / "arrays.npz").write_bytes(b"PK")
-  with pytest.raises(ValueError, match="it has format 4, this version reads 5 to 8: convert"):
+  with pytest.raises(ValueError, match="it has format 4, this version reads 5 to 9: convert"):
     tcljax.load(path)
   assert sorted(f.name for f in tcljax.save(network, path, step=False).iterdir()) == [
     "README.md",
@@ -200,7 +200,7 @@ def test_damaged_files_are_told(network, tmp_path):
   for other in (1, 2, 3, 4, 99):
     changed(format=other)
     remedy = "update tcljax" if other > 7 else "convert the network again"
-    told(f"it has format {other}, this version reads 5 to 8: {remedy}")
+    told(f"it has format {other}, this version reads 5 to 9: {remedy}")
   spiking = json.loads(text)["spiking"]
   changed(spiking=spiking | {"neuron": spiking["neuron"] | {"reset": "slow"}})
   told("cannot be read: network.json: reset='slow' is unknown")

@@ -56,15 +56,17 @@ class Reader:
     parts = v_init if v_init.ndim > raw.ndim else v_init[None]
     pool = dict(node["settings"])
     tau = np.minimum(tau, np.float32(pool.pop("bound", np.inf)))
-    height = tau / np.float32(neuron["burst"])
+    mean, phase = tau / np.float32(neuron["burst"]), neuron["phase"]
+    smallest, worth = mean * np.float32(phase / (2**phase - 1)), 2 ** (phase - 1 - step % phase)
+    height = smallest * np.float32(worth)
     of = pool.pop("of", None)
     if of == "currents":
       current = self.growth(name, current, pool)
     if step == 0:
-      self.v[name] = np.broadcast_to(parts[0] * height, current.shape)
+      self.v[name] = np.broadcast_to(parts[0] * mean, current.shape)
       self.counts[name] = self.sent[name] = np.zeros(current.shape, np.float32)
     elif step < len(parts):
-      current = current + parts[step] / np.float32(len(parts)) * height
+      current = current + parts[step] / np.float32(len(parts)) * mean
     v, spikes = self.v[name] + current, np.zeros(current.shape, np.float32)
     for k in map(np.float32, range(1, neuron["burst"] + 1)):
       spikes += v >= k * height
@@ -73,7 +75,8 @@ class Reader:
     self.v[name] = v - spikes * height if neuron["reset"] == "soft" else v * (1 - spikes)
     self.sent[name] = self.sent[name] + spikes
     self.counts[name] = self.counts[name] + np.abs(spikes)
-    return (self.growth(name, spikes, pool) if of == "spikes" else spikes) * height
+    spikes = spikes * np.float32(worth)
+    return (self.growth(name, spikes, pool) if of == "spikes" else spikes) * smallest
 
   def growth(self, name, x, pool):
     before = self.sums.get(name, np.zeros_like(x))
@@ -199,8 +202,9 @@ def spikes_of(network, images, time_steps):
     {"delay": 1},
     {"neuron": tcljax.Neuron(reset="hard"), "encoding": "frames"},
     {"neuron": tcljax.Neuron(burst=3, signed=True)},
+    {"neuron": tcljax.Neuron(phase=3), "delay": 3},
   ],
-  ids=["soft", "hard, frames", "signed bursts"],
+  ids=["soft", "hard, frames", "signed bursts", "phases"],
 )
 def test_a_reader_that_knows_the_page_alone_finds_the_same_spikes(tmp_path, settings):
   network, images = everything(time_steps=6, **settings)
@@ -217,7 +221,7 @@ def test_a_reader_that_knows_the_page_alone_finds_the_same_spikes(tmp_path, sett
   logits, spikes = spikes_of(network, images, 6)
   found, fired = reader.run(images, 6)
   for name, counts in spikes.items():
-    assert counts[0] > 0
+    assert counts[network.spiking.neuron.phase - 1] > 0
     np.testing.assert_array_equal([step[name] for step in fired], counts)
   np.testing.assert_allclose(found, logits, rtol=1e-4, atol=1e-5)
 

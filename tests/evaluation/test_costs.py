@@ -26,7 +26,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("residual", "poi
 
 @pytest.mark.filterwarnings("ignore:the model takes a maximum")
 @pytest.mark.parametrize(
-  "name", ["plain", "traced", "everything", "bursts", "frames", "two", *SLOW]
+  "name", ["plain", "traced", "everything", "bursts", "phases", "frames", "two", *SLOW]
 )
 def test_operations_are_those_of_every_spike_times_every_connection(name, plain):
   network, x, found = plain if name == "plain" else (*made(name), None)

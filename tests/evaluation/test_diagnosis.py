@@ -207,6 +207,22 @@ def test_bursts_have_more_levels_and_the_same_clip():
   np.testing.assert_allclose([b.dead, b.saturated], [1 / 3, 1 / 3], rtol=1e-6)
 
 
+def test_phases_have_more_levels_and_the_same_clip():
+  # T = 4 and periods of 2: heights 4/3 and 2/3, and 6 levels of 1/6. 0.7 from 0.5 sends 2/3, then
+  # 4/3 and 2/3, which is 4 of them, as floor(6 * 0.7 + 0.5 * 3/2); 2.0 sends all.
+  model, variables = network(1.0, 1.0, [0.0, 0.0, 0.0])
+  x = np.array([[0.7, 2.0, -1.0]], np.float32)
+  spiking = tcljax.SpikingConfig(time_steps=4, neuron=tcljax.Neuron(phase=2))
+  b = tcljax.diagnose(model, variables, x, spiking)["b"]
+  size = np.sqrt(0.7**2 + 2.0**2)
+  np.testing.assert_allclose(
+    [b.total, b.inherited, b.clipping, b.quantization, b.unevenness],
+    [np.hypot(1 / 30, 1.0) / size, 0, 1 / size, 1 / 30 / size, 0],
+    atol=1e-6,
+  )
+  np.testing.assert_allclose([b.dead, b.saturated], [1 / 3, 1 / 3], rtol=1e-6)
+
+
 def test_spikes_that_came_too_early_can_be_taken_back():
   # a: currents 3, -1, 3, -1 and tau 4, from 2: binary it fires at steps 1 and 3, one too many.
   model, variables = network(1.0, 1.0, [-1.0, 2.0, 0.0], v_init=0.5)

@@ -155,7 +155,7 @@ def test_kernels_serve_gpus_that_have_triton(monkeypatch):
     return fire.serves(steps, neuron)
 
   assert serves(8, compute_capability="9.0") and serves(32, compute_capability="10.0")
-  for neuron in (Neuron(burst=2), Neuron(signed=True)):  # which have no kernels
+  for neuron in (Neuron(burst=2), Neuron(signed=True), Neuron(phase=2)):  # which have no kernels
     assert not serves(8, neuron, compute_capability="9.0")
   assert not serves(8, compute_capability="7.5")
   assert not serves(8, compute_capability="gfx90a")

@@ -213,14 +213,11 @@ class Pooled(nn.Module):
     return self.act(name="only", max_pool=tcljax.MaxPool(2, of=self.of))(x)
 
 
-MORE = pytest.mark.parametrize(
-  "neuron",
-  [tcljax.Neuron(burst=4), tcljax.Neuron(signed=True), tcljax.Neuron(burst=3, signed=True)],
-  ids=lambda neuron: neuron.alphabet,
-)
+of_kinds = functools.partial(pytest.mark.parametrize, "neuron", ids=lambda neuron: neuron.alphabet)
+MORE = [tcljax.Neuron(burst=4), tcljax.Neuron(signed=True), tcljax.Neuron(burst=3, signed=True)]
 
 
-@MORE
+@of_kinds(MORE)
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_tau_is_the_clip_whatever_neurons_can_send(rng, neuron, per_channel):
   """At a constant current a rate times tau is the quantized clip, and with T the clip."""
@@ -238,10 +235,34 @@ def test_tau_is_the_clip_whatever_neurons_can_send(rng, neuron, per_channel):
   np.testing.assert_allclose(found, Neurons(act=TCL).apply(variables, x), atol=1.5 / 64)
 
 
-@MORE
+@pytest.mark.parametrize("phase", [2, 3])
+def test_tau_is_the_clip_of_phases_too(rng, phase):
+  """Where a period's current comes before it, the rate is the quantized clip; else it is near."""
+  x, neuron = jnp.asarray(rng.uniform(0, 3, size=(50, 3)), jnp.float32), tcljax.Neuron(phase=phase)
+  act = functools.partial(TCL, per_channel=True, threshold=1.5)
+  variables = Neurons(act=act).init(jax.random.key(0), x)
+  for periods in (1, 4):
+    steps = periods * phase
+    frames = jnp.zeros((steps, *x.shape)).at[::phase].set(phase * x)
+    spiking = tcljax.SpikingConfig(steps, neuron=neuron, encoding="frames")
+    found = tcljax.simulate(Neurons(), variables, frames, spiking).logits
+    act = functools.partial(Quantized, time_steps=steps, phase=phase)
+    np.testing.assert_allclose(found, Neurons(act=act).apply(variables, x), atol=1e-5)
+    assert spiking.levels == periods * (2**phase - 1)
+  steps = 64 * phase
+  found = tcljax.simulate(
+    Neurons(), variables, x, tcljax.SpikingConfig(steps, neuron=neuron)
+  ).logits
+  np.testing.assert_allclose(found, Neurons(act=TCL).apply(variables, x), atol=1.5 * phase / steps)
+
+
+@of_kinds([*MORE, tcljax.Neuron(phase=3)])
 @pytest.mark.parametrize("of", ["spikes", "currents"])
 def test_what_passes_a_gate_is_the_maximum_of_what_was_sent(rng, neuron, of):
-  """Of signed neurons too, where it may shrink; and it does not depend on the chunk."""
+  """Of signed neurons too, where it may shrink; and it does not depend on the chunk.
+
+  A chunk of two steps begins within a period of three.
+  """
   frames = jnp.asarray(rng.normal(0.3, 1, size=(6, 5, 4, 4, 2)), jnp.float32)
   variables = Pooled(of, act=TCL).init(jax.random.key(0), frames[0])
 
@@ -252,7 +273,7 @@ def test_what_passes_a_gate_is_the_maximum_of_what_was_sent(rng, neuron, of):
 
   whole, parts = run(6), run(2)
   jax.tree.map(np.testing.assert_array_equal, whole.observed, parts.observed)
-  sent = whole.rates["only"]["spikes"] / neuron.burst
+  sent = whole.rates["only"]["spikes"] / neuron.most
   assert sent.min() >= 0
   if of == "spikes":
     sent = sent.reshape(5, 2, 2, 2, 2, 2).max(axis=(2, 4))

@@ -184,9 +184,8 @@ def test_neurons_that_cannot_be_are_refused_in_one_line(fields, message):
 def test_numbers_of_numpy_become_those_of_python():
   """Which JSON can hold, as they are written with a network."""
   given = Neuron(width=np.float32(0.5), burst=np.int64(4), signed=np.bool_(True))
-  assert json.dumps(dataclasses.asdict(given)) == json.dumps(
-    {"reset": "soft", "surrogate": "triangle", "width": 0.5, "burst": 4, "signed": True}
-  )
+  fields = {"reset": "soft", "surrogate": "triangle", "width": 0.5, "burst": 4, "signed": True}
+  assert json.dumps(dataclasses.asdict(given)) == json.dumps({**fields, "phase": 1})
 
 
 def test_sent_has_the_shape_of_the_neurons():

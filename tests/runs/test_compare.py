@@ -15,6 +15,7 @@ import tcljax
 from tcljax.commands import compare as command
 from tcljax.runs import compare, config_forms, joint, resume, shortfall, stages, standings
 from tcljax.runs.experiment import calibration_images, make_experiment
+from tcljax.runs.sections import SnnConfig
 
 
 def run(workdir, *arguments):
@@ -238,6 +239,7 @@ def test_choices_are_made_on_images_set_aside(tmp_path, capsys):
     ("--methods=best", "--methods='best' is unknown: choose one of maximum, "),
     ("--images=-1", "images"),
     ("--config.snn.chunk=4", "--config.snn.chunk=4 does not divide time_steps=2"),
+    ("--config.snn.phase=4", "--config.snn.time_steps=2 is no multiple of phase=4"),
     ("--config.pretrained=nothing.npz", "pretrained: nothing.npz does not exist"),
   ],
 )
@@ -273,7 +275,7 @@ def test_quantized_networks_have_the_levels_of_the_neurons(monkeypatch):
   made = SimpleNamespace(
     model=tcljax.CNN(num_classes=2),
     ann=tcljax.CNN(num_classes=2),
-    snn=SimpleNamespace(time_steps=2, burst=3),
+    snn=SnnConfig(time_steps=4, phase=4),
     joint=SimpleNamespace(through="quantized"),
     dataset=SimpleNamespace(test=None),
     eval=SimpleNamespace(batch_size=1),
@@ -281,5 +283,11 @@ def test_quantized_networks_have_the_levels_of_the_neurons(monkeypatch):
     preprocess_for_ann=None,
   )
   monkeypatch.setattr(shortfall, "accuracy", lambda network, *_, **__: network.act.keywords)
-  assert shortfall.quantized_accuracy(made, {}, 2) == {"time_steps": 2, "burst": 3}
-  assert joint.clipped_ann(made).act.keywords == {"time_steps": 2, "burst": 3, "shift": 0.5}
+  expected = {"time_steps": 4, "burst": 1, "phase": 4}
+  assert shortfall.quantized_accuracy(made, {}, 4) == expected
+  half = 0.5 * 4 / 15  # of a level
+  assert joint.clipped_ann(made).act.keywords == {**expected, "shift": half}
+  made.snn = SnnConfig(time_steps=4, burst=3)
+  expected = {"time_steps": 4, "burst": 3, "phase": 1}
+  assert shortfall.quantized_accuracy(made, {}, 4) == expected
+  assert joint.clipped_ann(made).act.keywords == {**expected, "shift": 0.5}

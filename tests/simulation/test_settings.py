@@ -24,7 +24,7 @@ def test_automatic_chunk_divides(steps, chunk):
     ({"neuron": {"reset": "x"}}, "reset='x' is unknown: choose one of soft, hard"),
     (
       {"neuron": {"reset": "hard", "leak": 0.5}},
-      "neuron has no field 'leak', only burst, reset, signed, surr",
+      "neuron has no field 'leak', only burst, phase, reset, signed, surr",
     ),
     ({"neuron": "hard"}, "neuron='hard' must be a tcljax.Neuron"),
     ({"encoding": "x"}, "encoding='x' is unknown: choose one of constant, poisson, frames"),
@@ -32,6 +32,8 @@ def test_automatic_chunk_divides(steps, chunk):
     ({"neuron": {"width": float("inf")}}, "width=inf must be positive"),
     ({"time_steps": 8.0}, "time_steps=8.0 must be an integer"),
     ({"chunk": "2"}, "chunk='2' must be an integer"),
+    ({"time_steps": 6, "neuron": {"phase": 4}}, "time_steps=6 is no multiple of phase=4: choose"),
+    ({"delay": 2, "neuron": {"phase": 4}}, "delay=2 is no multiple of phase=4: leave out whole"),
   ],
 )
 def test_bad_configs(fields, message):

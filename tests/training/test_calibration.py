@@ -62,6 +62,10 @@ def test_least_squares_knows_what_a_neuron_can_send(inputs):
   bursts = tcljax.SpikingConfig(4, neuron=tcljax.Neuron(burst=3))
   found = tcljax.calibrate(Net(), VARIABLES, [inputs], bursts)
   np.testing.assert_array_equal(tcljax.thresholds(found)["only"], calibrate(inputs, 12, batches=1))
+  phases = tcljax.SpikingConfig(4, neuron=tcljax.Neuron(phase=2))  # 6 levels; 1/2 is 3/4 of one
+  found = tcljax.calibrate(Net(), VARIABLES, [inputs], phases, v_init=0.5)
+  binary = tcljax.calibrate(Net(), VARIABLES, [inputs], tcljax.SpikingConfig(6), v_init=0.75)
+  np.testing.assert_array_equal(*(tcljax.thresholds(of)["only"] for of in (found, binary)))
 
 
 class BoundedNet(Net):

@@ -81,7 +81,15 @@ def test_a_deep_network_loses_less():
 
 
 @pytest.mark.parametrize(
-  "neuron", [{}, {"reset": "hard"}, {"burst": 3}, {"signed": True}, {"burst": 2, "signed": True}]
+  "neuron",
+  [
+    {},
+    {"reset": "hard"},
+    {"burst": 3},
+    {"signed": True},
+    {"burst": 2, "signed": True},
+    {"phase": 2},
+  ],
 )
 def test_the_first_layer_takes_the_best_of_all(chain, neuron):
   """Tried one by one, channel by channel, by steps of single neurons."""
@@ -96,17 +104,18 @@ def test_the_first_layer_takes_the_best_of_all(chain, neuron):
   for channel, first in enumerate(tcljax.thresholds(start)["act0"]):
     errors = []
     for power, potential, held in delivered._CANDIDATES:
-      height = 2**power * first / burst
-      v, sent = np.full(64, potential - held) * height, np.zeros(64)
+      mean = 2**power * first / burst
+      v, sent, said = np.full(64, potential - held) * mean, np.zeros(64), np.zeros(64)
       for step in range(4):
-        v = v + current[:, channel] + (held * height if step == 2 else 0)
+        height = mean * spiking.neuron.heights[step % spiking.neuron.phase]
+        v = v + current[:, channel] + (held * mean if step == 2 else 0)
         spikes = np.clip(np.floor(v / height), 0, burst)
         if spiking.neuron.signed:
           spikes -= np.minimum(np.clip(np.ceil(-v / height), 0, burst), sent)
         v = v - spikes * height if spiking.neuron.reset == "soft" else v * (spikes == 0)
-        sent += spikes
+        sent, said = sent + spikes, said + spikes * height
       activation = np.maximum(current[:, channel], 0)
-      errors.append(np.square(sent * height / 4 - activation).sum())
+      errors.append(np.square(said / 4 - activation).sum())
     power, potential, held = delivered._CANDIDATES[int(np.argmin(errors))]
     tau = float(tcljax.threshold_from_raw(found["raw_threshold"][channel]))
     np.testing.assert_allclose(tau, 2**power * first, rtol=1e-5)

@@ -39,10 +39,10 @@ def network(request):
 
 def error_of(model, variables, spiking, x):
   rates = tcljax.simulate(model, variables, x, spiking, rates=True).rates
-  return rate_error(model, variables, x, rates, spiking.neuron.burst)
+  return rate_error(model, variables, x, rates, spiking.neuron)
 
 
-@pytest.mark.parametrize("neuron", [{}, {"burst": 3}, {"signed": True}])
+@pytest.mark.parametrize("neuron", [{}, {"burst": 3}, {"signed": True}, {"phase": 2}])
 def test_the_error_is_the_mean_of_the_shares_of_all_activations(network, neuron):
   model, variables = network
   x, spiking = inputs(), tcljax.SpikingConfig(4, neuron=neuron)
