@@ -145,13 +145,7 @@ class _Search:
     self.chosen: dict[Path, Thresholds] = {}
     self._errors: dict[Path, np.ndarray] = {}
     self._random = np.random.default_rng(0)
-    self._sampled = _SAMPLED
-
-  def begin(self, part: int, parts: int, anew: bool) -> None:
-    """Called before each of so many parts; `anew` forgets the errors of those before."""
-    self._sampled = max(1, _SAMPLED // parts)
-    if anew:
-      self._errors.clear()
+    self.sampled = _SAMPLED  # neurons of a channel, of each part
 
   def choose(
     self, path: Path, currents: jax.Array, activations: jax.Array, bound: float | None
@@ -166,7 +160,7 @@ class _Search:
     """
     channels = activations.shape[-1]
     activations = activations.reshape(-1, channels)
-    taken = self._random.permutation(len(activations))[: self._sampled]
+    taken = self._random.permutation(len(activations))[: self.sampled]
     sampled = currents.reshape(self.time_steps, -1, channels)[:, taken].astype(jnp.float32)
     tau = np.broadcast_to(np.asarray(self.first[path].tau), channels)
     taus = np.minimum(self.factors[:, None] * tau, np.inf if bound is None else bound)
@@ -205,7 +199,7 @@ def for_delivered_currents(
   One pass over the layers: each tries multiples of its first threshold and initial potentials on
   the currents that arrive, and passes on the spikes of the best. Where memory is too small for all
   examples at once, or they are of several shapes, there is a pass for each part of them, and the
-  errors of the last parts count together.
+  errors of all parts so far count.
 
   Args:
     model: a network with a field `act`.
@@ -224,22 +218,16 @@ def for_delivered_currents(
   axis, key = int(spiking.encoding == "frames"), jax.random.key(0)
   begin = jnp.zeros((), jnp.int32)
   parts = []
-  for number, examples in enumerate(_by_shape(batches, axis)):
+  for examples in _by_shape(batches, axis):
     one = of_one_step(examples, spiking.encoding)
     neurons = count_neurons(model, variables, without_batch(one))
     largest = max(1, _LARGEST // (max(neurons.values()) * (spiking.time_steps + 1)))
     keys = jax.random.split(key, count(one))
     for start in range(0, count(one), largest):
       part = (slice(None),) * axis + (slice(start, start + largest),)
-      x = jax.tree.map(operator.itemgetter(part), examples)
-      parts.append(((start + largest) / count(one), number, x, keys[part[-1]]))
-  parts.sort(key=operator.itemgetter(0))  # shapes take turns, the rarest come last
-  # The currents of the first parts come from thresholds that were chosen on few examples. So the
-  # errors of the first half are forgotten, where the second has all shapes.
-  half = len(parts) // 2
-  forgetting = {part[1] for part in parts[half:]} == {part[1] for part in parts}
-  for number, (_, _, x, keys) in enumerate(parts):
-    search.begin(number, len(parts), forgetting and number == half)
+      parts.append((jax.tree.map(operator.itemgetter(part), examples), keys[part[-1]]))
+  search.sampled = max(1, _SAMPLED // len(parts))
+  for x, keys in parts:
     steps = inputs_of_steps(x, keys, begin, spiking.time_steps, spiking.encoding)
     mean = constant_input(x, spiking.encoding, time_axis=0)
     network.apply(weights, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), steps, mean))
