@@ -139,7 +139,7 @@ def compiled_simulation(model, variables, x, spiking):
 def compiled_tuning_step(model, variables, x, spiking):
   """A whole step of phase 2; and its temporary bytes."""
   mesh = parallel.data_mesh()
-  objective = objectives.snn_objective(model, lambda images, key: images, spiking, mesh)
+  objective = objectives.tuning_objective(model, lambda images, key: images, spiking, mesh)
   phase = Phase("tuning", 1000, len(x), objective, {CLIPPING: OptimizerConfig("adamw", 0.02)})
   transformation = phase.transformation()
   state = parallel.replicate(mesh, new_state(variables, transformation))

@@ -14,7 +14,7 @@ from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.evaluation.accuracy import Evaluation, accuracy, evaluate_split
 from tcljax.evaluation.scores import is_measured
-from tcljax.layers.collections import CLIPPING, PARAMS, Variables, has_clipping
+from tcljax.layers.collections import CLIPPING, PARAMS, Variables, has_clipping, teacher_of
 from tcljax.maths.encoding import time_first
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
@@ -195,6 +195,8 @@ def tune_thresholds(
   """
   tune, preprocess = experiment.tune, experiment.preprocess
   steps = tuning_steps(tune, workdir)
+  # A network that learns from itself with ReLU runs once for its answers and activations.
+  alone = experiment.model is experiment.ann and teacher_of(calibrated) is None
   phase = Phase(
     name=TUNED,
     steps=steps or tune.steps,
@@ -205,7 +207,7 @@ def tune_thresholds(
       experiment.spiking,
       mesh,
       tune.objective,
-      teacher=experiment.reference(calibrated)[0],
+      teacher=None if alone else experiment.reference(calibrated)[0],
       at=tune.at,
     ),
     optimizers={CLIPPING: tune.optimizer},

@@ -38,7 +38,7 @@ from tcljax.training.losses import (
   relative_error,
   squared_error,
 )
-from tcljax.training.rates import rate_error
+from tcljax.training.rates import with_rate_error
 
 Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], Variables]]]
 OBJECTIVES = ("distillation", "cross_entropy", "squared_error")
@@ -54,13 +54,18 @@ def _metrics(outputs: Tree, labels: Tree) -> dict[str, jax.Array]:
 
 
 def _loss(kind, teacher, smoothing):
-  """A function of variables and a batch to the loss that outputs for this batch have."""
+  """A function of variables and a batch to the loss that outputs for this batch have.
 
-  def of_batch(variables, x, labels):
+  It may be given the teacher's outputs, where they are known.
+  """
+
+  def of_batch(variables, x, labels, targets=None):
     if "cross_entropy" in ([kind] if isinstance(kind, str) else kind):  # of the only output
       [wanted] = jax.tree.leaves(labels)
       return lambda outputs: cross_entropy(jax.tree.leaves(outputs)[0], wanted, smoothing)
-    targets = jax.tree.leaves(teacher.apply(teacher_of(variables) or variables, x))
+    if targets is None:
+      targets = teacher.apply(teacher_of(variables) or variables, x)
+    targets = jax.tree.leaves(targets)
     kinds = [kind] * len(targets) if isinstance(kind, str) else kind
     squared = squared_error if len(targets) == 1 else relative_error
     distances = [{"distillation": distillation, "squared_error": squared}[one] for one in kinds]
@@ -214,9 +219,10 @@ def tuning_objective(
   def objective(variables, batch, key):
     x, keys = _examples(preprocess, batch, key)
     logits, rates = run(variables, x, keys)
-    loss, metrics = loss_of(variables, x, batch.get("label"), logits)
     seen = constant_input(x, spiking.encoding)
-    error = rate_error(model, variables, seen, rates, spiking.neuron)
+    own, error = with_rate_error(model, variables, seen, rates, spiking.neuron)
+    targets = own if teacher is None and teacher_of(variables) is None else None
+    loss, metrics = loss_of(variables, x, batch.get("label"), logits, targets)
     metrics |= {"answer_loss": loss, "rate_error": error}
     return geometric_mean(jnp.stack([loss, error])), (metrics, {})
 
@@ -252,14 +258,17 @@ def _simulation(model, spiking, mesh, at, rates):
 
 
 def _answer_loss(model, spiking, kind, teacher, smoothing=0.0):
-  """A function of variables, inputs, labels and answers [N, B, ...] to their loss and metrics."""
+  """A function of variables, inputs, labels and answers [N, B, ...] to their loss and metrics.
+
+  It may be given the teacher's outputs, where they are known.
+  """
   for one in [kind] if isinstance(kind, str) else kind:
     check_choice("objective", one, OBJECTIVES)
   loss_of = _loss(kind, teacher or with_activation(model, ReLU), smoothing)
 
-  def of_answers(variables, x, labels, logits):
+  def of_answers(variables, x, labels, logits, targets=None):
     seen = constant_input(x, spiking.encoding)
-    loss = geometric_mean(jax.vmap(loss_of(variables, seen, labels))(logits))
+    loss = geometric_mean(jax.vmap(loss_of(variables, seen, labels, targets))(logits))
     return loss, _metrics(jax.tree.map(lambda a: a[-1], logits), labels)
 
   return of_answers

@@ -42,10 +42,13 @@ class _Compared(Clipped):
     return self.pooled(activation, SPIKES)
 
 
-def rate_error(
+def with_rate_error(
   model: nn.Module, variables: Variables, x: Any, rates: Any, neuron: Neuron
-) -> jax.Array:
-  """Mean over the activations of mean (rate * V_th - activation)^2 / mean activation^2, a scalar.
+) -> tuple[Any, jax.Array]:
+  """What the ANN answers, and how far firing rates are from its activations.
+
+  The error is the mean over the activations of mean (rate * V_th - activation)^2 / mean
+  activation^2, over neurons and examples; zero for one that is silent in all examples.
 
   Args:
     model: a network with a field `act`.
@@ -53,7 +56,10 @@ def rate_error(
     x: what the ANN sees, [B, ...].
     rates: what `simulate` found on it with rates=True.
     neuron: what it can send.
+
+  Returns:
+    The output of `model` with ReLU, and the error, a scalar.
   """
   network = with_activation(model, functools.partial(_Compared, neuron=neuron))
-  _, state = network.apply({**variables, "replayed": rates}, x, mutable=["compared"])
-  return jnp.mean(jnp.stack(jax.tree.leaves(state["compared"])))
+  output, state = network.apply({**variables, "replayed": rates}, x, mutable=["compared"])
+  return output, jnp.mean(jnp.stack(jax.tree.leaves(state["compared"])))

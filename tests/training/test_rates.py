@@ -1,5 +1,7 @@
 """The error of firing rates: by hand, its gradient, and its part in the loss of tuning."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ import tcljax
 from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU
 from tcljax.training import objectives
-from tcljax.training.rates import rate_error
+from tcljax.training.rates import with_rate_error
 
 
 class Pooling(nn.Module):
@@ -39,7 +41,7 @@ def network(request):
 
 def error_of(model, variables, spiking, x):
   rates = tcljax.simulate(model, variables, x, spiking, rates=True).rates
-  return rate_error(model, variables, x, rates, spiking.neuron)
+  return with_rate_error(model, variables, x, rates, spiking.neuron)[1]
 
 
 @pytest.mark.parametrize("neuron", [{}, {"burst": 3}, {"signed": True}, {"phase": 2}])
@@ -79,6 +81,8 @@ def test_the_loss_of_tuning_is_the_geometric_mean_of_both(network):
 
   answers, _, of_answers = run(objectives.snn_objective)
   loss, metrics, gradient = run(objectives.tuning_objective)
+  given, *_ = run(functools.partial(objectives.tuning_objective, teacher=model))
+  np.testing.assert_allclose(given, loss, rtol=1e-5)
   error, of_rates = jax.value_and_grad(
     lambda c: error_of(model, {**variables, "clipping": c}, spiking, inputs())
   )(variables["clipping"])
