@@ -15,13 +15,7 @@ from flax import traverse_util
 
 from tcljax.checks import check_count
 from tcljax.data.preprocessing import preprocessed, shape_of_preprocessed, unchanged
-from tcljax.layers.activations import (
-  Clipped,
-  ReLU,
-  check_model,
-  with_activation,
-  with_activations,
-)
+from tcljax.layers.activations import Clipped, ReLU, check_model, with_activation
 from tcljax.layers.collections import (
   Path,
   Rates,
@@ -222,7 +216,14 @@ def arrived(
     **options: `keys` and `observe` of `simulate`.
   """
   simulated, x = time_first(x, spiking.encoding), constant_input(x, spiking.encoding)
-  _, activations = with_activations(with_activation(model, ReLU), variables, x)
+  # `activate` is of all neurons, also where their activation pools.
+  _, state = with_activation(model, ReLU).apply(
+    variables,
+    x,
+    capture_intermediates=lambda module, method: isinstance(module, ReLU) and method == "activate",
+  )
+  intermediates: dict[Path, Any] = traverse_util.flatten_dict(state["intermediates"])
+  activations = {path[:-1]: value[0] for path, value in intermediates.items()}
   simulation = simulate(model, variables, simulated, spiking, rates=True, **options)
   neuron = spiking.neuron
   act = functools.partial(_Replayed, time_steps=spiking.time_steps, neuron=neuron)

@@ -29,7 +29,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import traverse_util
 
 from tcljax.checks import must_be
 from tcljax.layers.collections import Path, Variables, new_thresholds, thresholds_of
@@ -161,27 +160,6 @@ class ReLU(Activation):
     return self.pooled(self.activate(self.pooled(x, CURRENTS)), SPIKES)
 
 
-def with_activations(
-  network: nn.Module, variables: Variables, x: Any
-) -> tuple[Any, dict[Path, jax.Array]]:
-  """What a network answers, and by path its activations before any pooling, [B, ...].
-
-  Args:
-    network: a network whose field `act` is `ReLU` or `TCL`.
-    variables: its variables.
-    x: inputs, [B, ...].
-  """
-  output, state = network.apply(
-    variables,
-    x,
-    capture_intermediates=lambda module, method: (
-      isinstance(module, Activation) and method == "activate"
-    ),
-  )
-  intermediates: dict[Path, Any] = traverse_util.flatten_dict(state["intermediates"])
-  return output, {path[:-1]: value[0] for path, value in intermediates.items()}
-
-
 def activation_paths(model: nn.Module, variables: Variables, x: Any) -> list[Path]:
   """The paths of a model's activations in the order in which it applies them.
 
@@ -262,12 +240,8 @@ class TCL(Clipped):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Clipped activations of pre-activations, [B, ...], pooled."""
-    return self.pooled(self.activate(self.pooled(x, CURRENTS)), SPIKES)
-
-  def activate(self, x: jax.Array) -> jax.Array:
-    """min(max(x, 0), tau), without pooling."""
     threshold, _ = self.thresholds(x)
-    return clipping.clip(x, threshold)
+    return self.pooled(clipping.clip(x, threshold))
 
 
 class Quantized(Clipped):
