@@ -104,7 +104,7 @@ def costs_of_split(
     raise ValueError("there are no images to measure costs on")
   spiking = network.spiking
   if time_steps not in (None, spiking.time_steps):
-    delay = min(spiking.delay, time_steps - spiking.neuron.phase)
+    delay = min(spiking.delay, max(0, time_steps - spiking.neuron.phase))
     spiking = dataclasses.replace(spiking, time_steps=time_steps, chunk=0, delay=delay)
   given = stand_in(split.image_shape, max(2, batch_size), split.image_dtype)
   example = constant_inputs_of(

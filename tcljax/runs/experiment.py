@@ -142,7 +142,7 @@ def with_time_steps(described: _Described, time_steps: int) -> _Described:
   Tuning takes about as long for each T: half the training steps for twice the T. The fewer steps
   a network has in time, the more of training it needs. A set that serves several T, as `tune.at`
   has it, takes as long as sets for each of them would. Initial potentials come in no more than T
-  instalments, and the readout's delay leaves at least one step.
+  instalments, and the readout's delay leaves at least one step, of phases one period.
 
   Raises:
     ValueError: if K does not go with this T, or the frames of examples are not as many.
@@ -159,8 +159,9 @@ def with_time_steps(described: _Described, time_steps: int) -> _Described:
     instalments=min(given.instalments, time_steps),
     at=(),
   )
+  latest = max(0, time_steps - described.snn.phase)  # below 0 only of a T that is refused
   snn = dataclasses.replace(
-    described.snn, time_steps=time_steps, delay=min(described.snn.delay, time_steps - 1)
+    described.snn, time_steps=time_steps, delay=min(described.snn.delay, latest)
   )
   reported = dataclasses.replace(described.eval, time_steps=time_steps)
   return dataclasses.replace(described, snn=snn, tune=tune, eval=reported)

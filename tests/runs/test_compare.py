@@ -14,7 +14,7 @@ from states import experiment_of
 import tcljax
 from tcljax.commands import compare as command
 from tcljax.runs import compare, config_forms, joint, resume, shortfall, stages, standings
-from tcljax.runs.experiment import calibration_images, make_experiment
+from tcljax.runs.experiment import calibration_images, make_experiment, with_time_steps
 from tcljax.runs.sections import SnnConfig
 
 
@@ -122,6 +122,15 @@ def test_few_steps_leave_one_to_read_out_and_take_as_many_instalments(compared):
     one = made.with_time_steps(t)
     assert one.spiking.delay == one.reported.delay == one.snn.delay == delay
     assert one.tune.instalments == instalments and one.spiking.time_steps == t
+
+
+def test_few_steps_leave_one_period_to_read_out():
+  config = config_forms.base_config()
+  config.snn.phase = config.snn.delay = 4
+  made = config_forms.parse(config)
+  assert [with_time_steps(made, t).snn.delay for t in (4, 8, 16)] == [0, 4, 4]
+  with pytest.raises(ValueError, match="time_steps=2 is no multiple of phase=4"):
+    with_time_steps(made, 2)
 
 
 @pytest.mark.slow
