@@ -223,6 +223,14 @@ def test_phases_have_more_levels_and_the_same_clip():
   np.testing.assert_allclose([b.dead, b.saturated], [1 / 3, 1 / 3], rtol=1e-6)
 
 
+def test_a_neuron_that_sends_all_it_can_is_saturated_whatever_rounding_does():
+  """127 levels in 7 steps: as a share of the most there is they may be rounded to less than 1."""
+  model, variables = network(1.0, 1.0, [0.0, 0.0, 0.0])
+  x = np.array([[8.0, 8.0, -1.0]], np.float32)
+  spiking = tcljax.SpikingConfig(time_steps=7, neuron=tcljax.Neuron(phase=7))
+  assert tcljax.diagnose(model, variables, x, spiking)["b"].saturated == pytest.approx(2 / 3)
+
+
 def test_spikes_that_came_too_early_can_be_taken_back():
   # a: currents 3, -1, 3, -1 and tau 4, from 2: binary it fires at steps 1 and 3, one too many.
   model, variables = network(1.0, 1.0, [-1.0, 2.0, 0.0], v_init=0.5)
