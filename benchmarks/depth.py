@@ -9,14 +9,15 @@ Activations are taken in four parts, in their order in the network. Of each part
 
 - the error of firing rates, in percent of the activations, and how much of it comes with the
   currents from the layers before (`tcljax.diagnose`);
-- how well the gradients of different batches to thresholds agree, for the loss in the answers and
-  for the error of the rates: the mean cosine between two batches, 1 where all say the same and 0
-  where they are noise.
+- how well the gradients of different batches to the logarithms of thresholds agree, for the loss in
+  the answers and for the error of the rates: the mean cosine between two batches, 1 where all say
+  the same and 0 where they are noise.
 
 And for each T, the loss in the answers and the error of the rates while tuning. Writes OUTPUT.json
 and .md.
 """
 
+import contextlib
 import itertools
 import json
 import pathlib
@@ -24,13 +25,15 @@ import runpy
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ledger import ROOT, Ledger, command_of, parser, portable
 
 import tcljax
 from tcljax.data import training_batches
 from tcljax.distributed import parallel
-from tcljax.layers.collections import CLIPPING, thresholds_by_path
+from tcljax.kernels import xla_options
+from tcljax.layers.collections import thresholds_by_path, with_thresholds
 from tcljax.runs import config_forms, experiment, stages
 from tcljax.training import objectives
 
@@ -61,7 +64,7 @@ def main(argv=None):
   for t in map(int, args.time_steps.split(",")):
     one, folder = made.with_time_steps(t), args.workdir / f"T{t}"
     for method in _METHODS:
-      variables = _calibrated(one, weights, "least_squares" if method == "tuned" else method)
+      variables = _calibrated(one, weights, one.tune.calibration if method == "tuned" else method)
       if method == "tuned":
         folder.mkdir(parents=True, exist_ok=True)
         variables = stages.tune_thresholds(one, folder, parallel.data_mesh(), variables)
@@ -96,7 +99,7 @@ def _by_part(made, variables):
     made.spiking,
     preprocess=made.preprocess,
   )
-  answers, rates = ([_by_activation(g) for g in of] for of in _gradients(made, variables))
+  answers, rates = (_gradients(made, variables, loss) for loss in _LOSSES)
   parts = []
   for names in np.array_split(np.array(list(found)), _PARTS):
     row = {"activations": f"{names[0]} to {names[-1]}"}
@@ -109,28 +112,26 @@ def _by_part(made, variables):
   return parts
 
 
-def _gradients(made, variables):
-  """Gradients to log(tau) on each of some batches: of the answers' loss, and of the rates'."""
+def _gradients(made, variables, name):
+  """Of some batches the gradient of a loss to log(tau) of each activation, by its path."""
   as_it_is = lambda images, key: made.preprocess(images)
   objective = objectives.tuning_objective(
     made.model, as_it_is, made.spiking, parallel.data_mesh(), made.tune.objective
   )
+  held = thresholds_by_path(variables)
 
-  def of(name):
-    def loss(clipping, batch):
-      return objective({**variables, CLIPPING: clipping}, batch, jax.random.key(0))[1][0][name]
+  @xla_options.Jitted
+  @jax.grad
+  def gradient(logarithms, variables, batch):
+    raw = {path: tcljax.raw_from_threshold(jnp.exp(a)) for path, a in logarithms.items()}
+    moved = {path: one._replace(raw_threshold=raw[path]) for path, one in held.items()}
+    moved = with_thresholds(variables, moved)
+    return objective(moved, batch, jax.random.key(0))[1][0][name]
 
-    return jax.jit(jax.grad(loss))
-
-  batches = training_batches(made.dataset.train, _BATCH, made.seed)
-  taken = list(itertools.islice(batches, _BATCHES))
-  return [[of(name)(variables[CLIPPING], batch) for batch in taken] for name in _LOSSES]
-
-
-def _by_activation(clipping):
-  """The gradients to the thresholds of each activation, by its path."""
-  held = thresholds_by_path({CLIPPING: clipping})
-  return {"/".join(path): np.ravel(one.raw_threshold) for path, one in held.items()}
+  at = {path: jnp.log(one.tau) for path, one in held.items()}
+  with contextlib.closing(training_batches(made.dataset.train, _BATCH, made.seed)) as batches:
+    found = [gradient(at, variables, batch) for batch in itertools.islice(batches, _BATCHES)]
+  return [{"/".join(path): np.ravel(a) for path, a in of_batch.items()} for of_batch in found]
 
 
 def _agreement(gradients):
