@@ -1,22 +1,25 @@
 """Accuracy at many steps of a SqueezeNet, whose activations reach 3,000 and have no BatchNorm.
 
-    TCLJAX_WEIGHTS_DIR=FOLDER python benchmarks/large_activations.py --images=PATH
+    python benchmarks/large_activations.py --images=PATH
 
-FOLDER holds squeezenet_v10.npz, the published SqueezeNet 1.0. PATH is an npz file of ImageNet's
-classes: `jpeg`, the bytes of all images of 256x256 pixels one after the other, `offsets` where they
-begin and end, and `labels`. Thresholds come from the images whose number is 0, 1 or 2 modulo 5, and
-accuracy is measured on the others.
+$TCLJAX_WEIGHTS_DIR holds squeezenet_v10.npz, the published SqueezeNet 1.0. PATH is an npz file of
+images of ImageNet's classes: `jpeg`, the bytes of all images of 256x256 pixels one after the other,
+`offsets` where they begin and end, and `labels`. Thresholds come from the images whose number is 0,
+1 or 2 modulo 5, and accuracy is measured on the others.
 
 The network is an ordinary Flax module, which `tcljax.from_flax` traces: 26 populations, maximum
-pooling of spikes by gates. Writes OUTPUT.json and .md.
+pooling of spikes by gates. Writes OUTPUT.json and .md, which can be had in parts, by --time_steps
+and --methods: figures that OUTPUT.json holds of the same images are kept, those of tuned thresholds
+if --minutes is the same too. Remove the file to measure anew.
 """
 
 import io
 import itertools
+import pathlib
 import sys
 
 import numpy as np
-from ledger import Ledger, command_of, parser
+from ledger import Ledger, parser
 from PIL import Image
 from zoo_networks import squeezenet
 
@@ -37,6 +40,9 @@ def main(argv=None):
   flags.add_argument("--methods", default=",".join(_METHODS), help="how thresholds are found")
   flags.add_argument("--minutes", type=float, default=60.0, help="of tuning, for each T")
   args = flags.parse_args(argv)
+  methods = args.methods.split(",")
+  if unknown := set(methods) - set(_METHODS):
+    flags.error(f"--methods={args.methods}: {unknown.pop()!r} is none of {', '.join(_METHODS)}")
   if not squeezenet.are_there():
     sys.exit("large_activations: set TCLJAX_WEIGHTS_DIR to the folder of squeezenet_v10.npz")
   images, labels = _read(args.images)
@@ -44,11 +50,10 @@ def main(argv=None):
   module, variables = squeezenet.in_linen(squeezenet.weights())
   traced = tcljax.from_flax(module, variables, _preprocessed(images[:1]))
   train, test = images[for_thresholds], (images[~for_thresholds], labels[~for_thresholds])
-  command = command_of("large_activations", flags, args).replace(args.images, "imagenet_500.npz")
-  ledger = Ledger(args.output, command, markdown, key=_key, order=_order)
-  ledger.take_known(lambda row, flag: flag.startswith("--minutes") and row["method"] == "tuned")
+  ledger = Ledger(args.output, _command(args), markdown, key=_key, order=_order)
+  ledger.take_known(_decides)
   for t in map(int, args.time_steps.split(",")):
-    for method in args.methods.split(","):
+    for method in methods:
       if (t, method) not in map(_key, ledger.rows):
         spiking = tcljax.SpikingConfig(time_steps=t)
         held = _thresholds(traced, train, spiking, method, args.minutes)
@@ -56,10 +61,30 @@ def main(argv=None):
           traced.model, held, *test, spiking, batch_size=_BATCH, preprocess=_preprocessed
         )
         ledger.shared = {"ann": round(found.ann, 2), "images": len(test[0])}
-        ledger.add([{"T": t, "method": method, "accuracy": round(float(found.snn[-1]), 2)}])
+        row = {"T": t, "method": method, "accuracy": round(float(found.snn[-1]), 2)}
+        print(row, flush=True)
+        ledger.add([row])
+        ledger.command = _command(args, ledger.rows)
         ledger.write()
-        print(ledger.rows[-1], flush=True)
   return 0
+
+
+def _command(args, rows=()):
+  """The command that makes these rows, wherever the images lie."""
+  parts = [f"--images={pathlib.Path(args.images).name}", f"--minutes={args.minutes:g}"]
+  if rows:
+    methods = {row["method"] for row in rows}
+    parts += [
+      f"--time_steps={','.join(str(t) for t in sorted({row['T'] for row in rows}))}",
+      f"--methods={','.join(method for method in _METHODS if method in methods)}",
+    ]
+  return " ".join(["python benchmarks/large_activations.py", *parts])
+
+
+def _decides(row, flag):
+  """Whether a flag has a say in the figures of a row."""
+  deciding = ("--images=", "--minutes=") if row["method"] == "tuned" else ("--images=",)
+  return flag.startswith(deciding)
 
 
 def _read(path):
@@ -84,7 +109,8 @@ def _thresholds(traced, images, spiking, method, minutes):
   """The variables with thresholds for these settings."""
   chosen = np.random.default_rng(0).permutation(len(images))[:_CALIBRATED]
   batches = [_preprocessed(images[chosen[i : i + 8]]) for i in range(0, _CALIBRATED, 8)]
-  options = {} if method == "delivered" else {"v_init": 0.5, "instalments": 1}
+  # Least squares is at its best so; the others find potentials in instalments themselves.
+  options = {"v_init": 0.5, "instalments": 1} if method == "least_squares" else {}
   variables = tcljax.calibrate(
     traced.model,
     traced.variables,

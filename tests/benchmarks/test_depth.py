@@ -49,7 +49,7 @@ def test_each_t_has_its_tables(benchmark):
 
 @pytest.mark.slow
 def test_gradients_are_those_to_logarithms_of_thresholds(benchmark, monkeypatch):
-  """That to raw_threshold is the gradient to tau times the slope of softplus."""
+  """Times what log(tau) gains by raw_threshold, they are the gradients to that."""
   config = get_config("digits")
   config.model.stages, config.model.dense, config.snn.time_steps = ((4,),), (), 2
   made = make_experiment(config_forms.parse(config))
