@@ -1,8 +1,12 @@
 """Losses: functions of outputs, and of what they are to be, to a number."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from tcljax.simulation.outputs import class_logits
 
@@ -46,13 +50,27 @@ def relative_error(outputs: jax.Array, teacher: jax.Array) -> jax.Array:
   return squared_error(outputs, teacher) / jnp.maximum(scale, jnp.finfo(scale.dtype).tiny)
 
 
-def geometric_mean(losses: jax.Array) -> jax.Array:
-  """Of losses at several numbers of steps, [N].
+def negligible(kinds: str | Sequence[str], outputs: Any) -> ArrayLike:
+  """What a loss in these answers is not worth making smaller than, in its own unit.
+
+  Args:
+    kinds: of the loss, as `snn_objective` takes them.
+    outputs: what the answers are to be, in a tree where there are several.
+  """
+  first, *others = jax.tree.leaves(outputs)
+  if others or "squared_error" not in ([kinds] if isinstance(kinds, str) else kinds):
+    return NEGLIGIBLE
+  square = jnp.mean(jnp.square(jax.lax.stop_gradient(first).astype(jnp.float32)))
+  return jnp.maximum(NEGLIGIBLE * square, jnp.finfo(jnp.float32).tiny)
+
+
+def geometric_mean(losses: jax.Array, least: ArrayLike = NEGLIGIBLE) -> jax.Array:
+  """Of losses at several numbers of steps, or of several kinds, [N].
 
   What counts is by which factor each of them falls. At T = 4 a loss may be ten times that at
-  T = 16, and would be nearly all of their sum. One that has come down to nothing has no gradient
-  any more.
+  T = 16, and would be nearly all of their sum. One that has come down to `least`, a number for all
+  or [N], has no gradient any more.
   """
   if len(losses) == 1:  # to the bit, and with no limit to how small it may become
     return losses[0]
-  return jnp.exp(jnp.mean(jnp.log(jnp.maximum(losses, NEGLIGIBLE))))
+  return jnp.exp(jnp.mean(jnp.log(jnp.maximum(losses, least))))

@@ -32,9 +32,11 @@ from tcljax.simulation.outputs import answers
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import LARGEST_CHUNK, simulate, with_chunk
 from tcljax.training.losses import (
+  NEGLIGIBLE,
   cross_entropy,
   distillation,
   geometric_mean,
+  negligible,
   relative_error,
   squared_error,
 )
@@ -224,7 +226,8 @@ def tuning_objective(
     targets = own if teacher is None and teacher_of(variables) is None else None
     loss, metrics = loss_of(variables, x, batch.get("label"), logits, targets)
     metrics |= {"answer_loss": loss, "rate_error": error}
-    return geometric_mean(jnp.stack([loss, error])), (metrics, {})
+    least = jnp.stack([negligible(kind, own), NEGLIGIBLE])
+    return geometric_mean(jnp.stack([loss, error]), least), (metrics, {})
 
   return objective
 

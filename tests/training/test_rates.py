@@ -13,7 +13,7 @@ from small_networks import inputs
 import tcljax
 from tcljax.distributed import parallel
 from tcljax.layers.activations import ReLU
-from tcljax.training import objectives
+from tcljax.training import losses, objectives
 from tcljax.training.rates import with_rate_error
 
 
@@ -66,6 +66,26 @@ def test_an_activation_that_is_silent_has_no_share(network):
   )(dead["clipping"])
   np.testing.assert_allclose(error, of_first**2 / 2, rtol=1e-4)
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
+
+
+def test_squared_errors_count_whatever_their_unit(network):
+  """Outputs of 1 / 4096 of the size have squared errors far below what is nothing in nats."""
+  model, variables = network
+  params, shares = variables["params"], []
+  for scale in (1.0, 2.0**-12):
+    last = jax.tree.map(lambda a, scale=scale: a * scale, params["Dense_0"])
+    given = {**variables, "params": {**params, "Dense_0": last}}
+    objective = objectives.tuning_objective(
+      model, lambda x, key: x, tcljax.SpikingConfig(4), parallel.data_mesh(), "squared_error"
+    )
+    of = lambda c, given=given, objective=objective: objective(
+      {**given, "clipping": c}, {"image": inputs()}, jax.random.key(0)
+    )
+    (loss, (metrics, _)), gradient = jax.value_and_grad(of, has_aux=True)(given["clipping"])
+    shares.append(jax.tree.map(lambda a, loss=loss: a / loss, gradient))
+  assert metrics["answer_loss"] < losses.NEGLIGIBLE
+  for one, other in zip(*map(jax.tree.leaves, shares), strict=True):
+    np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-6)
 
 
 def test_the_loss_of_tuning_is_the_geometric_mean_of_both(network):
