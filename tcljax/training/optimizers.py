@@ -19,12 +19,12 @@ class OptimizerConfig:
 
   Attributes:
     name: "sgd" (with momentum) or "adamw".
-    learning_rate: at the peak.
+    learning_rate: at the peak; of thresholds a share of them, as log(tau) is moved.
     warmup_steps: steps of linear warm-up from zero.
     momentum: of SGD, Nesterov's.
     weight_decay: added to the gradient by SGD, decoupled in AdamW; spares vectors and scalars,
       that is biases, norms and thresholds.
-    clip_norm: largest norm of the gradient; 0 for no limit.
+    clip_norm: largest norm of the gradient, of thresholds that to log(tau); 0 for no limit.
 
   Raises:
     ValueError: naming the field, its value and the remedy.
