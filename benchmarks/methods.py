@@ -5,7 +5,8 @@
 The network is one that `tcljax.load_pretrained` reads. Data, preprocessing and tuning are those of
 --config, by default configs/resnet20.py; --config.FIELD=VALUE overrides a field of it.
 
---burst=N, --signed and --phase=N take neurons that say more, and have tables of their own.
+--burst=N, --signed and --phase=N take neurons that say more, and have tables of their own. Phases
+want a readout without a delay within a period: --config.snn.delay=0.
 
 --spikingjelly=COMMAND runs a rival's script on the same weights and images and puts its figures
 beside ours: COMMAND takes --recipe, --passes, --steps and --images and prints, as its last line,
