@@ -168,7 +168,7 @@ def test_the_teacher_sees_the_mean_frame(made, sequences):
     steps=2,
     batch_size=N,
     objective="squared_error",
-    on_metrics=lambda step, metrics: losses.append(metrics["loss"]),
+    on_metrics=lambda step, metrics: losses.append(metrics["answer_loss"]),
   )
   ann = model.apply(variables, sequences.mean(axis=1))
   spiking = loop(variables, np.moveaxis(sequences, 1, 0))[-1]

@@ -81,7 +81,8 @@ def test_squared_errors_count_whatever_their_unit(network):
     of = lambda c, given=given, objective=objective: objective(
       {**given, "clipping": c}, {"image": inputs()}, jax.random.key(0)
     )
-    (loss, (metrics, _)), gradient = jax.value_and_grad(of, has_aux=True)(given["clipping"])
+    differentiated = jax.jit(jax.value_and_grad(of, has_aux=True))
+    (loss, (metrics, _)), gradient = differentiated(given["clipping"])
     shares.append(jax.tree.map(lambda a, loss=loss: a / loss, gradient))
   assert metrics["answer_loss"] < losses.NEGLIGIBLE
   for one, other in zip(*map(jax.tree.leaves, shares), strict=True):
@@ -96,7 +97,8 @@ def test_the_loss_of_tuning_is_the_geometric_mean_of_both(network):
   def run(make):
     objective = make(model, as_it_is, spiking, mesh)
     of = lambda c: objective({**variables, "clipping": c}, batch, jax.random.key(0))
-    (loss, (metrics, _)), gradient = jax.value_and_grad(of, has_aux=True)(variables["clipping"])
+    differentiated = jax.jit(jax.value_and_grad(of, has_aux=True))
+    (loss, (metrics, _)), gradient = differentiated(variables["clipping"])
     return loss, metrics, gradient
 
   answers, _, of_answers = run(objectives.snn_objective)
