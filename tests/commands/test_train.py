@@ -262,8 +262,8 @@ def check_digits(results):
 def test_digits_reach_what_the_readme_says(tmp_path):
   results = run_digits(tmp_path / "run", seed=0)
   check_digits(results)
-  calibrated = results["earlier_stages"]["calibrated"]["1"]
-  assert results["snn"]["1"] > calibrated + 3  # tuning pays at few steps
+  calibrated = results["earlier_stages"]["calibrated"]["2"]
+  assert results["snn"]["2"] > calibrated + 50  # tuning pays at few steps
 
 
 @pytest.mark.full
