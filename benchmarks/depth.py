@@ -17,6 +17,7 @@ And for each T, the loss in the answers and the error of the rates while tuning.
 and .md.
 """
 
+import argparse
 import contextlib
 import itertools
 import json
@@ -57,9 +58,9 @@ def main(argv=None):
   config.model.name = args.model
   made = experiment.make_experiment(config_forms.parse(config))
   weights = tcljax.load_pretrained(args.pretrained, made.ann, made.input_shape)
-  ledger = Ledger(
-    args.output, portable(command_of("depth", flags, args)), markdown, key=_key, order=_order
-  )
+  anywhere = argparse.Namespace(**{**vars(args), "workdir": flags.get_default("workdir")})
+  command = portable(command_of("depth", flags, anywhere))
+  ledger = Ledger(args.output, command, markdown, key=_key, order=_order)
   ledger.shared = {"model": args.model}
   for t in map(int, args.time_steps.split(",")):
     one, folder = made.with_time_steps(t), args.workdir / f"T{t}"

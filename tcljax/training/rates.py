@@ -1,8 +1,8 @@
 """How far firing rates are from what they stand for: what tuning sees beside the answers.
 
-A deep network whose thresholds are not tuned yet answers by chance, and then its answers do not say
-which threshold is wrong: the gradient that reaches the first layers is noise. The rates of each
-layer do, as knowledge distillation by hints has it (Romero et al., ICLR 2015).
+A deep network whose thresholds are not tuned yet answers by chance, and learning from its answers
+alone is slow to leave that. What the rates of a layer are to be is known from the start, as in
+knowledge distillation by hints (Romero et al., ICLR 2015).
 """
 
 import functools
