@@ -93,13 +93,6 @@ def test_mean_thresholds_are_those_of_each_method_and_t(compared):
     assert shares["tuned"][t] == pytest.approx(100 * root, rel=1e-4)
 
 
-def test_mean_thresholds_are_geometric_means_of_shares_of_the_largest_activations():
-  largest = {"a": np.float32([2, 2]), "b": np.float32([3, 12])}
-  taus = {"a": np.float32([1, 2]), "b": np.float32(3)}  # one for the layer
-  assert standings.mean_share(taus, largest) == pytest.approx(100 * (0.5 * 1 * 1 * 0.25) ** 0.25)
-  assert standings.mean_share(largest, largest) == 100
-
-
 @pytest.mark.slow
 def test_tuning_takes_as_many_steps_of_simulation_for_each_t(compared):
   made = experiment_of(compared)
@@ -193,30 +186,6 @@ def test_a_damaged_file_is_told_and_kept(compared, tmp_path, capsys):
     assert (tmp_path / "run" / "compare.json").read_text() == text
 
 
-@pytest.mark.parametrize(
-  "rows, right",
-  [
-    ([], True),
-    ([{"method": "tuned", "T": 4, "accuracy": 99.0}], True),
-    ([{"method": "tuned", "T": 4, "accuracy": 99.0, "threshold": 60.5}], True),
-    ([{"method": "tuned", "T": 4, "accuracy": 99.0, "threshold": None}], False),
-    ([{"method": "maximum", "T": 4, "accuracy": 99.0, "threshold": 60.5}], False),
-    ([{"method": "tuned", "T": 4, "threshold": 60.5}], False),
-    ([{"method": "tuned", "T": 4, "accuracy": 99.0, "thresholds": 60.5}], False),
-    ({}, False),
-    ([4], False),
-    ([{"method": "tuned", "T": "4", "accuracy": 99.0}], False),
-    ([{"method": "tuned", "T": True, "accuracy": 99.0}], False),
-    ([{"method": ["tuned"], "T": 4, "accuracy": 99.0}], False),
-    ([{"method": "tuned", "T": 4}], False),
-    ([{"method": "tuned", "T": 4, "accuracy": None}], False),
-  ],
-)
-def test_figures_are_known_by_their_form(rows, right):
-  assert standings.are_results({"images": 64, "ann": 99.0, "rows": rows}) == right
-  assert not standings.are_results({"images": 64, "rows": rows})
-
-
 @pytest.mark.slow
 def test_figures_of_other_images_are_not_overwritten(compared, capsys):
   before = (compared / "compare.json").read_bytes()
@@ -271,13 +240,6 @@ def test_tables_name_what_neurons_can_send(tmp_path, compared, capsys):
   )
   binary = standings.curves(json.loads((compared / "compare.json").read_text()))
   assert standings.curves(found)["least_squares"][2] > binary["least_squares"][2]
-
-
-def test_figures_without_a_name_are_of_binary_neurons(tmp_path):
-  text = json.dumps({"images": 2, "ann": 50.0, "rows": []})
-  (tmp_path / "compare.json").write_text(text)
-  made = SimpleNamespace(dataset=SimpleNamespace(test=[0, 1]), spiking=tcljax.SpikingConfig())
-  assert standings.Ledger(tmp_path / "compare.json", made, {}).results["neurons"] == "binary"
 
 
 def test_quantized_networks_have_the_levels_of_the_neurons(monkeypatch):
