@@ -8,7 +8,7 @@ import pytest
 from running import calibrate_plainly
 
 import tcljax
-from tcljax.evaluation.diagnosis import PARTS
+from tcljax.evaluation.diagnosis import PARTS, Arrived, sums_of
 from tcljax.layers.activations import ReLU
 from tcljax.simulation.time_loop import count_neurons
 
@@ -225,10 +225,9 @@ def test_phases_have_more_levels_and_the_same_clip():
 
 def test_a_neuron_that_sends_all_it_can_is_saturated_whatever_rounding_does():
   """127 levels in 7 steps: as a share of the most there is they may be rounded to less than 1."""
-  model, variables = network(1.0, 1.0, [0.0, 0.0, 0.0])
-  x = np.array([[8.0, 8.0, -1.0]], np.float32)
-  spiking = tcljax.SpikingConfig(time_steps=7, neuron=tcljax.Neuron(phase=7))
-  assert tcljax.diagnose(model, variables, x, spiking)["b"].saturated == pytest.approx(2 / 3)
+  rates = jnp.float32([[1 - 2**-24, 1.0, 0.99, 0.0]])
+  found = Arrived([rates] * (len(PARTS) + 1), rates, jnp.ones(()))
+  assert sums_of(found)["saturated"] == 2
 
 
 def test_spikes_that_came_too_early_can_be_taken_back():
