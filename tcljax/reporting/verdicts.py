@@ -150,21 +150,23 @@ def shortfall_in_words(
   Args:
     ann: percent.
     snn: percent after T steps.
-    quantized: percent if every spike came in time.
+    quantized: percent if every spike came in time, with the same thresholds. Not a limit: tuned
+      thresholds suit the spikes as they come.
     time_steps: T.
     worst: sentences on the layers that add most, from `worst_in_words`.
     encoding: of the input.
   """
-  why = (
-    "most is lost to spikes that come too early or too late"
-    if quantized - snn > ann - quantized
-    else f"most is lost as {steps(time_steps)} have too few levels"
-  )
+  if quantized <= snn:
+    why = "which is no more: these thresholds suit spikes that come too early or too late"
+  elif quantized - snn > ann - quantized:
+    why = "so most is lost to spikes that come too early or too late"
+  else:
+    why = f"so most is lost as {steps(time_steps)} have too few levels"
   more = "recordings binned into more frames" if encoding == "frames" else "more time steps"
   return "\n".join(
     [
       f"{far_in_words(ann, snn, time_steps)} If every spike came in time it would be "
-      f"{quantized:.2f} %, so {why}.",
+      f"{quantized:.2f} %, {why}.",
       *(
         ["The error of the firing rates:", *(f"  {sentence}" for sentence in worst)]
         if worst
