@@ -40,10 +40,7 @@ from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import count_neurons
 
 EXAMPLES = 256  # the most that thresholds are chosen on
-# Of all examples together: neurons of a channel whose rates are compared, and steps that these run
-# for each candidate. Without the second a network with 4,000 channels would take minutes at T = 64.
-_SAMPLED = 4096
-_SAMPLED_STEPS = 2**15
+_SAMPLED = 4096  # neurons of a channel whose rates are compared, of all examples together
 _LARGEST = 2**27  # currents of one layer that are held at a time: half a GiB
 # What is tried: thresholds as powers of two times the first ones, initial potentials, and how much
 # of these is held back until half of the steps are over, both as fractions of V_th. The
@@ -148,8 +145,7 @@ class _Search:
     self.chosen: dict[Path, Thresholds] = {}
     self._errors: dict[Path, np.ndarray] = {}
     self._random = np.random.default_rng(0)
-    # Neurons of a channel, of each part of the examples.
-    self.sampled = max(1, min(_SAMPLED, _SAMPLED_STEPS // spiking.time_steps))
+    self.sampled = _SAMPLED  # neurons of a channel, of each part
 
   def choose(
     self, path: Path, currents: jax.Array, activations: jax.Array, bound: float | None
@@ -230,7 +226,7 @@ def for_delivered_currents(
     for start in range(0, count(one), largest):
       part = (slice(None),) * axis + (slice(start, start + largest),)
       parts.append((jax.tree.map(operator.itemgetter(part), examples), keys[part[-1]]))
-  search.sampled = max(1, search.sampled // len(parts))
+  search.sampled = max(1, _SAMPLED // len(parts))
   for x, keys in parts:
     steps = inputs_of_steps(x, keys, begin, spiking.time_steps, spiking.encoding)
     mean = constant_input(x, spiking.encoding, time_axis=0)

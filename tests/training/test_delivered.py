@@ -170,18 +170,6 @@ def test_examples_in_parts(chain, monkeypatch):
   np.testing.assert_array_equal(first, other)  # nothing comes before it
 
 
-def test_many_steps_are_tried_on_fewer_neurons(chain, monkeypatch):
-  """All candidates run through all steps, and calibration takes minutes at T = 64, too."""
-  model, variables, images = chain
-  compared, errors = [], delivered._errors
-  monkeypatch.setattr(
-    delivered, "_errors", lambda x, *more: compared.append(x.shape[:2]) or errors(x, *more)
-  )
-  for t in (4, 256):
-    calibrated(model, variables, images[:200], tcljax.SpikingConfig(t))
-  assert set(compared) == {(4, 200), (256, 128)}
-
-
 def test_batches_of_several_shapes(chain):
   """As other methods take them: those of one shape make a part, and the errors of all count."""
   rows = chain[2][:256].reshape(8, 32, 8)
