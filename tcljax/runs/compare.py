@@ -144,8 +144,8 @@ def compare(
   for method in CALIBRATED:
     for t in ledger.lacking(method, time_steps, _BOTH) if method in methods else ():
       one = experiment.with_time_steps(t)
-      # What chooses initial potentials itself has their instalments too.
-      instalments = one.tune.instalments if method == DELIVERED else 1
+      # What chooses initial potentials itself says how many instalments it needs.
+      instalments = None if method == DELIVERED else 1
       thresholds = stages.calibrate_by(method, one, variables, True, 0.5, instalments)
       if ledger.lacking(method, [t]):
         ledger.add(method, _measure(one, thresholds, [t]))

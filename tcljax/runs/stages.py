@@ -155,7 +155,7 @@ def calibrate_by(
   variables: Variables,
   per_channel: bool,
   v_init: float,
-  instalments: int = 1,
+  instalments: int | None = 1,
 ) -> Variables:
   """Thresholds from as many training images as the config says; see `tcljax.calibrate`."""
   tune = experiment.tune

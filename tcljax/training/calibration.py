@@ -95,7 +95,7 @@ def calibrate(
   percentile: float = 99.9,
   per_channel: bool = True,
   v_init: float = 0.25,
-  instalments: int = 8,
+  instalments: int | None = None,
 ) -> Variables:
   """Sets the thresholds of every activation from real inputs.
 
@@ -130,8 +130,9 @@ def calibrate(
       current that varies. "delivered" chooses it.
     instalments: S: `v_init` gets parts that are added before each of the first S steps, see
       `clipping.instalments`; every part starts at the given value. Neurons can then wait at first
-      and still round to nearest in the end, which is worth most at few steps. "delivered" uses two
-      of them: the first, and one at half of the steps.
+      and still round to nearest in the end, which is worth most at few steps. "delivered" uses the
+      first and one more, at a quarter or half of the steps or, if these are beyond S, the last.
+      None takes 8 parts, and for "delivered" enough for half of the steps.
 
   Returns:
     The variables with the collection `clipping`: for each activation `raw_threshold` and
@@ -158,6 +159,8 @@ def calibrate(
   """
   check_model(model)
   check_spiking(spiking)
+  if instalments is None:
+    instalments = max(8, spiking.time_steps // 2 + 1 if method == DELIVERED else 0)
   check_calibration(method, percentile, v_init, instalments)
   check_batches(batches)
   check_variables(variables)

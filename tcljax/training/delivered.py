@@ -8,7 +8,6 @@ so that its firing rates come as near as they can to the activations of the ANN.
 """
 
 import functools
-import itertools
 import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -33,24 +32,15 @@ from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths import clipping, max_pooling
 from tcljax.maths.encoding import constant_input, inputs_of_steps, of_one_step
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
-from tcljax.maths.neurons import integrate
-from tcljax.maths.spikes import worth_of
 from tcljax.maths.trees import Tree, count, is_shape, without_batch
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import count_neurons
+from tcljax.training.candidates import candidates, currents_of, sample, squared_errors
 
 EXAMPLES = 256  # the most that thresholds are chosen on
-_SAMPLED = 4096  # neurons of a channel whose rates are compared, of all examples together
+_SAMPLED = 1024  # neurons of a channel whose rates are compared, of all examples together
+_OF_A_PART = 64  # at least so many, as the first parts choose the spikes that later layers see
 _LARGEST = 2**27  # currents of one layer that are held at a time: half a GiB
-# What is tried: thresholds as powers of two times the first ones, initial potentials, and how much
-# of these is held back until half of the steps are over, both as fractions of V_th. The
-# nearest to the first thresholds come first, as they win where all are equally good.
-_CANDIDATES = sorted(
-  itertools.product(
-    np.linspace(-1.5, 0.75, 10), (-0.5, -0.25, 0, 0.25, 0.5, 0.75, 1, 1.5), (0, 0.5, 1)
-  ),
-  key=lambda tried: abs(tried[0]) + abs(tried[1] - 0.5) + tried[2],
-)
 
 
 class _Delivered(Activation):
@@ -94,27 +84,6 @@ def _fired(neurons: IF, variables: Variables, currents: jax.Array) -> jax.Array:
   return neurons.apply({**variables, **state}, currents, mutable=[MEMBRANE])[0]
 
 
-@functools.partial(jax.jit, static_argnames="neuron")
-def _errors(currents, activations, heights, parts, neuron):
-  """Sums of squares of rate * V_th - activation of each candidate, [G, C].
-
-  Args:
-    currents: [T, N, C].
-    activations: of the ANN, [N, C].
-    heights: V_th, the height of a spike, of phases its mean, [G, C].
-    parts: of the initial potential as fractions of V_th, added before each step, [G, T].
-    neuron: how it fires.
-  """
-
-  def of(candidate):
-    height, charges = candidate[0][None], candidate[1][:, None, None] * candidate[0][None, None]
-    spikes, _ = integrate(currents + charges, jnp.zeros_like(height), height, neuron)
-    said = worth_of(spikes, neuron).mean(axis=0) * (height * neuron.grain)
-    return jnp.square(said - activations).sum(axis=0)
-
-  return jax.lax.map(of, (heights, parts))
-
-
 class _Search:
   """The errors of all candidates so far, over the parts of the examples.
 
@@ -123,7 +92,7 @@ class _Search:
     spiking: how to simulate.
     per_channel: whether each channel has its own.
     instalments: in how many parts the initial potential comes; where there are several, some of it
-      may be held back until half of the steps are over.
+      may be held back until a quarter or half of the steps are over.
   """
 
   def __init__(
@@ -135,13 +104,7 @@ class _Search:
   ) -> None:
     self.first, self.per_channel, self.instalments = first, per_channel, instalments
     self.time_steps, self.neuron = spiking.time_steps, spiking.neuron
-    self.held_until = min(spiking.time_steps // 2, instalments - 1)
-    tried = [one for one in _CANDIDATES if self.held_until or not one[2]]
-    powers, potentials, held = np.asarray(tried, np.float32).T
-    self.factors = 2**powers
-    self.parts = np.zeros((len(tried), self.held_until + 1), np.float32)
-    self.parts[:, 0] = potentials - held
-    self.parts[:, self.held_until] += held
+    self.factors, self.parts = candidates(self.time_steps, instalments)
     self.chosen: dict[Path, Thresholds] = {}
     self._errors: dict[Path, np.ndarray] = {}
     self._random = np.random.default_rng(0)
@@ -159,15 +122,18 @@ class _Search:
       bound: its own upper limit; None for none.
     """
     channels = activations.shape[-1]
-    activations = activations.reshape(-1, channels)
-    taken = self._random.permutation(len(activations))[: self.sampled]
-    sampled = currents.reshape(self.time_steps, -1, channels)[:, taken].astype(jnp.float32)
+    wanted = np.asarray(activations.reshape(-1, channels).astype(jnp.float32))
+    neurons, stand_for = sample(wanted, self.sampled, self._random)
+    sampled = currents_of(currents.reshape(self.time_steps, -1, channels), neurons)
     tau = np.broadcast_to(np.asarray(self.first[path].tau), channels)
     taus = np.minimum(self.factors[:, None] * tau, np.inf if bound is None else bound)
-    given = jnp.zeros((len(taus), self.time_steps)).at[:, : self.parts.shape[1]].set(self.parts)
-    wanted = activations[taken].astype(jnp.float32)
+    given = np.zeros((len(taus), self.time_steps), np.float32)
+    steps = min(self.time_steps, self.instalments)
+    given[:, :steps] = self.parts[:, :steps]
+    wanted = np.take_along_axis(wanted, neurons, axis=0)
     heights = taus / self.neuron.burst
-    errors = np.asarray(_errors(sampled, wanted, heights, given, self.neuron), np.float64)
+    errors = squared_errors(sampled, wanted, stand_for, heights, given, self.neuron)
+    errors = np.asarray(errors, np.float64)
     self._errors[path] = errors = self._errors.get(path, 0.0) + errors
     if not self.per_channel:
       taus, errors = taus[:, 0], errors.sum(axis=1)
@@ -180,8 +146,7 @@ class _Search:
     """What the collection `clipping` holds of the candidates of these numbers, [] or [C]."""
     if self.instalments == 1:
       return jnp.asarray(self.parts[best, 0])
-    v_init = np.zeros((self.instalments, *best.shape), np.float32)
-    v_init[: self.held_until + 1] = np.moveaxis(self.parts[best], -1, 0)
+    v_init = np.array(np.moveaxis(self.parts[best], -1, 0))
     v_init[1:] *= self.instalments  # `clipping.instalments` divides by it
     return jnp.asarray(v_init)
 
@@ -226,7 +191,7 @@ def for_delivered_currents(
     for start in range(0, count(one), largest):
       part = (slice(None),) * axis + (slice(start, start + largest),)
       parts.append((jax.tree.map(operator.itemgetter(part), examples), keys[part[-1]]))
-  search.sampled = max(1, _SAMPLED // len(parts))
+  search.sampled = max(_OF_A_PART, _SAMPLED // len(parts))
   for x, keys in parts:
     steps = inputs_of_steps(x, keys, begin, spiking.time_steps, spiking.encoding)
     mean = constant_input(x, spiking.encoding, time_axis=0)
