@@ -5,6 +5,9 @@ ANN. In a deep network they do not: each layer adds an error of its own, and the
 the errors of all. Here a layer is set from the currents that the spiking layers before it deliver,
 so that its firing rates come as near as they can to the activations of the ANN. Li et al. (ICML
 2021) correct biases and initial potentials in this way. That takes no gradient.
+
+A spike that came too early cannot be taken back. So a layer may also wait: some of its initial
+potential is held back (`training.candidates`).
 """
 
 import functools
@@ -39,7 +42,7 @@ from tcljax.training.candidates import candidates, currents_of, sample, squared_
 
 EXAMPLES = 256  # the most that thresholds are chosen on
 _SAMPLED = 1024  # neurons of a channel whose rates are compared, of all examples together
-_OF_A_PART = 64  # at least so many, as the first parts choose the spikes that later layers see
+_OF_A_PART = 32  # at least so many, as the first parts choose the spikes that later layers see
 _LARGEST = 2**27  # currents of one layer that are held at a time: half a GiB
 
 
