@@ -2,9 +2,12 @@
 
 import inspect
 
+import jax
+import numpy as np
 import pytest
 
 import tcljax
+from tcljax.layers.collections import thresholds_by_path
 from tcljax.runs.config_forms import base_config, parse
 
 
@@ -25,13 +28,17 @@ def config():
 
 def test_calibration(config):
   tune = config.tune
+  model, images = tcljax.CNN(num_classes=2, stages=((3,),), dense=()), np.ones((2, 4, 4, 1))
+  variables = tcljax.calibrate(model, model.init(jax.random.key(0), images), [images])
+  (found,) = thresholds_by_path(variables).values()
+  assert found.v_init.shape == (tune.instalments, 3)
   assert defaults(tcljax.calibrate) == {
     "spiking": config.snn.spiking(),
     "method": tune.calibration,
     "percentile": tune.percentile,
     "per_channel": tune.per_channel,
     "v_init": tune.v_init,
-    "instalments": tune.instalments,
+    "instalments": None,
   }
 
 
