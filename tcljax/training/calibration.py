@@ -119,7 +119,8 @@ def calibrate(
       2015). A percentile that is zero (a layer seldom active) becomes the maximum. "delivered"
       starts with "least_squares" and goes through the layers once more: each takes the threshold
       and initial potential with the least squared error of its T-step firing rates, on the currents
-      that the spiking layers before it deliver (`training.delivered`), on up to 256 inputs.
+      that the spiking layers before it deliver (`training.delivered`), on up to 256 inputs. The
+      error of what it has said on the way counts a little, too.
     percentile: in (0, 100), for method="percentile".
     per_channel: one threshold a channel (the last axis) instead of one a layer. A channel that
       never was active takes the threshold of its whole layer, and a layer that never was the
@@ -131,8 +132,8 @@ def calibrate(
     instalments: S: `v_init` gets parts that are added before each of the first S steps, see
       `clipping.instalments`; every part starts at the given value. Neurons can then wait at first
       and still round to nearest in the end, which is worth most at few steps. "delivered" uses the
-      first and one more, at a quarter or half of the steps or, if these are beyond S, the last.
-      None takes 8 parts, and for "delivered" enough for half of the steps.
+      first and one more: a layer can wait for a quarter or half of the steps, but no longer than
+      until the last part. None takes 8 parts, or for "delivered" T // 2 + 1 if that is more.
 
   Returns:
     The variables with the collection `clipping`: for each activation `raw_threshold` and

@@ -13,23 +13,27 @@ import numpy as np
 from tcljax.maths.neurons import integrate
 from tcljax.maths.spikes import worth_of
 
-# What a neuron has said after a quarter, a half and three quarters of the steps weighs so much
-# beside what it has said in the end. Neurons that wait longest are nearest to the ANN in the end,
-# but leave too little time to the layers after them.
+# The errors after a quarter, a half and three quarters of the steps together weigh so much beside
+# the error in the end; of fewer than four periods, those after each but the last. Neurons that wait
+# longest are nearest to the ANN in the end, but leave too little time to the layers after them.
 _ON_THE_WAY = 0.3
 
 
 def candidates(time_steps: int, instalments: int) -> tuple[np.ndarray, np.ndarray]:
-  """What is tried: what thresholds are multiplied by, [G], and parts of the potential, [G, S].
+  """G candidates: what each multiplies thresholds by, and the parts of its initial potential.
 
-  Both the initial potential and what is held back of it are fractions of V_th. They reach further
-  where there are many steps: what chance adds to the sum of T currents grows with the root of T.
-  It is held back until a quarter or half of the steps are over, or until the last part. The nearest
-  to the first thresholds come first, as they win where all are equally good.
+  Some of a potential may be held back until a quarter or half of the steps are over, or until the
+  last part if that is earlier. Above 8 steps potentials reach further, by the root of T / 8, as
+  what chance adds to the sum of T currents grows with the root of T. The nearest to the first
+  thresholds come first, as they win where all are equally good.
 
   Args:
     time_steps: T.
-    instalments: S.
+    instalments: S, in how many parts the initial potential comes, one before each of the first S
+      steps, whatever the period of phases.
+
+  Returns:
+    Factors, [G], and parts as fractions of V_th, [G, S].
   """
   reach = max(1.0, np.sqrt(time_steps / 8))
   fine, coarse = np.array((-0.5, -0.25, 0, 0.25, 0.5)), reach * np.array((-1, -0.5, 0.5, 1))
@@ -49,7 +53,10 @@ def candidates(time_steps: int, instalments: int) -> tuple[np.ndarray, np.ndarra
 
 @functools.partial(jax.jit, static_argnames="neuron")
 def squared_errors(currents, wanted, stand_for, heights, parts, neuron):
-  """Sums of squares of rate * V_th - activation of each candidate, [G, C].
+  """How wrong each candidate is: squared errors, summed over all neurons of a channel, [G, C].
+
+  The error is that of rate * V_th in the end against the activation and, with less weight, that of
+  what has been said on the way against the activation's share of these steps.
 
   Args:
     currents: [T, K, C].

@@ -41,8 +41,8 @@ from tcljax.simulation.time_loop import count_neurons
 from tcljax.training.candidates import candidates, currents_of, sample, squared_errors
 
 EXAMPLES = 256  # the most that thresholds are chosen on
-_SAMPLED = 1024  # neurons of a channel whose rates are compared, of all examples together
-_OF_A_PART = 32  # at least so many, as the first parts choose the spikes that later layers see
+_SAMPLED = 1024  # neurons of a channel whose rates are compared, in equal numbers of all parts
+_OF_A_PART = 32  # of each part at least so many: the first choose the spikes later layers see
 _LARGEST = 2**27  # currents of one layer that are held at a time: half a GiB
 
 
@@ -95,7 +95,7 @@ class _Search:
     spiking: how to simulate.
     per_channel: whether each channel has its own.
     instalments: in how many parts the initial potential comes; where there are several, some of it
-      may be held back until a quarter or half of the steps are over.
+      may be held back, see `candidates`.
   """
 
   def __init__(

@@ -54,7 +54,7 @@ def test_few_neurons_are_all_taken():
   [(1, 8, []), (2, 8, [1]), (8, 8, [2, 4]), (64, 33, [16, 32]), (64, 8, [7]), (64, 1, [])],
 )
 def test_potential_is_held_back(time_steps, instalments, waits):
-  """Until a quarter or half of the steps, or the last part; the whole is what it would be."""
+  """Until a quarter or half of the steps, or the last part; all of it is there in the end."""
   factors, parts = candidates(time_steps, instalments)
   assert parts.shape == (len(factors), instalments)
   assert sorted(np.flatnonzero(np.abs(parts[:, 1:]).sum(axis=0)) + 1) == waits
