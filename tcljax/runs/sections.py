@@ -243,8 +243,7 @@ class TuneConfig:
     per_channel: one threshold a channel, else one a layer.
     images: number of training images to calibrate on.
     v_init: initial potentials to begin with, as fractions of the threshold.
-    instalments: in so many parts, one before each of the first time steps; `delivered` wants
-      T // 2 + 1 of them where T is 16 or more.
+    instalments: in so many parts, one before each of the first steps; delivered wants T // 2 + 1.
     steps: optimizer steps; 0, after joint training, leaves thresholds as they were trained there.
     minutes: if positive, as many steps as fit into this time take the place of `steps`.
     batch_size: over all hosts.
