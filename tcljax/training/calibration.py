@@ -102,7 +102,7 @@ def calibrate(
   One pass; memory does not grow with the number of batches (`tcljax.maths.histogram`).
 
   The defaults are a start for `tcljax.tune`. Without tuning, method="delivered" is better, by far
-  in deep networks at few steps; it takes minutes. Of the others `v_init=0.5` with `instalments=1`
+  in deep networks; it takes minutes. Of the others `v_init=0.5` with `instalments=1`
   is then better (benchmarks/results/defaults.md).
 
   Args:

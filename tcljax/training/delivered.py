@@ -96,6 +96,7 @@ class _Search:
     per_channel: whether each channel has its own.
     instalments: in how many parts the initial potential comes; where there are several, some of it
       may be held back, see `candidates`.
+    sampled: neurons of a channel whose rates are compared, of each part of the examples.
   """
 
   def __init__(
@@ -104,14 +105,18 @@ class _Search:
     spiking: SpikingConfig,
     per_channel: bool,
     instalments: int,
+    sampled: int,
   ) -> None:
     self.first, self.per_channel, self.instalments = first, per_channel, instalments
     self.time_steps, self.neuron = spiking.time_steps, spiking.neuron
     self.factors, self.parts = candidates(self.time_steps, instalments)
+    self.given = np.zeros((len(self.parts), self.time_steps), np.float32)  # before each step
+    steps = min(self.time_steps, instalments)
+    self.given[:, :steps] = self.parts[:, :steps]
+    self.sampled = sampled
     self.chosen: dict[Path, Thresholds] = {}
     self._errors: dict[Path, np.ndarray] = {}
     self._random = np.random.default_rng(0)
-    self.sampled = _SAMPLED  # neurons of a channel, of each part
 
   def choose(
     self, path: Path, currents: jax.Array, activations: jax.Array, bound: float | None
@@ -130,12 +135,9 @@ class _Search:
     sampled = currents_of(currents.reshape(self.time_steps, -1, channels), neurons)
     tau = np.broadcast_to(np.asarray(self.first[path].tau), channels)
     taus = np.minimum(self.factors[:, None] * tau, np.inf if bound is None else bound)
-    given = np.zeros((len(taus), self.time_steps), np.float32)
-    steps = min(self.time_steps, self.instalments)
-    given[:, :steps] = self.parts[:, :steps]
     wanted = np.take_along_axis(wanted, neurons, axis=0)
     heights = taus / self.neuron.burst
-    errors = squared_errors(sampled, wanted, stand_for, heights, given, self.neuron)
+    errors = squared_errors(sampled, wanted, stand_for, heights, self.given, self.neuron)
     errors = np.asarray(errors, np.float64)
     self._errors[path] = errors = self._errors.get(path, 0.0) + errors
     if not self.per_channel:
@@ -180,8 +182,6 @@ def for_delivered_currents(
   Returns:
     The variables with other thresholds.
   """
-  search = _Search(thresholds_by_path(variables), spiking, per_channel, instalments)
-  network = with_activation(model, functools.partial(_Delivered, search=search))
   weights = without(variables, CLIPPING)
   axis, key = int(spiking.encoding == "frames"), jax.random.key(0)
   begin = jnp.zeros((), jnp.int32)
@@ -194,7 +194,9 @@ def for_delivered_currents(
     for start in range(0, count(one), largest):
       part = (slice(None),) * axis + (slice(start, start + largest),)
       parts.append((jax.tree.map(operator.itemgetter(part), examples), keys[part[-1]]))
-  search.sampled = max(_OF_A_PART, _SAMPLED // len(parts))
+  sampled = max(_OF_A_PART, _SAMPLED // len(parts))
+  search = _Search(thresholds_by_path(variables), spiking, per_channel, instalments, sampled)
+  network = with_activation(model, functools.partial(_Delivered, search=search))
   for x, keys in parts:
     steps = inputs_of_steps(x, keys, begin, spiking.time_steps, spiking.encoding)
     mean = constant_input(x, spiking.encoding, time_axis=0)

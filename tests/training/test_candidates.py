@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tcljax.training.candidates import candidates, sample
+from tcljax.maths.spikes import Neuron
+from tcljax.training.candidates import candidates, sample, squared_errors
 
 
 @pytest.fixture
@@ -64,3 +65,29 @@ def test_potential_is_held_back(time_steps, instalments, waits):
   assert {0.0, 0.25, 0.5, 0.75, 1.0} <= set(whole)
   reach = max(1.0, (time_steps / 8) ** 0.5)
   np.testing.assert_allclose([whole[0], whole[-1]], [0.5 - reach, 0.5 + reach], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+  ("time_steps", "phase", "ends"), [(16, 1, (4, 8, 12, 16)), (12, 4, (4, 8, 12)), (1, 1, (1,))]
+)
+def test_errors_on_the_way_count_less(time_steps, phase, ends):
+  """At quarters, or ends of periods; each neuron as often as it stands for others."""
+  random, neuron = np.random.default_rng(0), Neuron(phase=phase)
+  currents = random.normal(0.4, 1, size=(time_steps, 5, 1)).astype(np.float32)
+  wanted = random.uniform(0, 1, size=(5, 1)).astype(np.float32)
+  stand_for = np.float32([[1], [2], [3], [40], [0.5]])
+  parts = random.uniform(0, 0.5, size=(1, time_steps)).astype(np.float32)
+  (found,) = squared_errors(
+    currents, wanted, stand_for, np.float32([[0.75]]), parts, neuron
+  ).tolist()
+  v, said, squares = np.zeros(5), np.zeros(5), []
+  for step in range(time_steps):
+    height = 0.75 * neuron.heights[step % phase]
+    v = v + currents[step, :, 0] + 0.75 * parts[0, step]
+    spikes = v >= height
+    v, said = v - spikes * height, said + spikes * height
+    if step + 1 in ends:
+      off = (said - (step + 1) * wanted[:, 0]) / time_steps
+      squares.append((stand_for[:, 0] * np.square(off)).sum())
+  on_the_way = 0.3 * np.mean(squares[:-1]) if squares[:-1] else 0
+  np.testing.assert_allclose(found, [squares[-1] + on_the_way], rtol=1e-5)

@@ -13,7 +13,7 @@ from graphs import alive
 import tcljax
 from tcljax.layers.activations import ReLU
 from tcljax.training import delivered
-from tcljax.training.candidates import candidates
+from tcljax.training.candidates import candidates, sample
 
 
 class Chain(nn.Module):
@@ -171,8 +171,15 @@ def test_examples_in_parts(chain, monkeypatch):
     "apply",
     lambda self, held, x, **more: applied.append(len(x)) or apply(self, held, x, **more),
   )
+  drawn = []
+  monkeypatch.setattr(
+    delivered,
+    "sample",
+    lambda held, number, random: drawn.append(number) or sample(held, number, random),
+  )
   parts = calibrated(model, variables, images[:200], spiking)
   assert applied[-2:] == [500, 500]
+  assert set(drawn) == {512}  # 1,024 of both parts together
   first, other = (tcljax.thresholds(found)["act0"] for found in (whole, parts))
   np.testing.assert_array_equal(first, other)  # nothing comes before it
 
