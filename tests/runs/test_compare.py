@@ -13,6 +13,7 @@ from states import experiment_of
 
 import tcljax
 from tcljax.commands import compare as command
+from tcljax.layers.collections import thresholds_by_path
 from tcljax.runs import compare, config_forms, joint, resume, shortfall, stages, standings
 from tcljax.runs.experiment import calibration_images, make_experiment, with_time_steps
 from tcljax.runs.sections import SnnConfig
@@ -91,6 +92,22 @@ def test_mean_thresholds_are_those_of_each_method_and_t(compared):
       quotients += [*(tau / np.where(largest > 0, largest, largest.max()))]
     root = np.prod(np.float64(quotients)) ** (1 / len(quotients))
     assert shares["tuned"][t] == pytest.approx(100 * root, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_layers_may_wait_for_half_of_the_steps(tmp_path, monkeypatch):
+  """Where their potentials are chosen for it; others have one potential, in one part."""
+  calibrate, parts = stages.calibrate_by, {}
+
+  def seen(method, *more, **options):
+    found = calibrate(method, *more, **options)
+    parts[method] = {np.shape(one.v_init)[:-1] for one in thresholds_by_path(found).values()}
+    return found
+
+  monkeypatch.setattr(stages, "calibrate_by", seen)
+  methods = "--methods=least_squares,delivered"
+  assert run(tmp_path, "--time_steps=32", "--images=8", methods, "--config.tune.at=()") == 0
+  assert parts["least_squares"] == {()} and parts["delivered"] == {(17,)}
 
 
 @pytest.mark.slow
