@@ -130,7 +130,14 @@ def _thresholds(traced, images, spiking, method, minutes):
     minutes=minutes,
     batch_size=_BATCH,
     preprocess=_preprocessed,
+    on_metrics=_say,
   )
+
+
+def _say(step, metrics):
+  """Prints every tenth step how far tuning is, as it takes long."""
+  if step % 10 == 0:
+    print(f"step {step}, {', '.join(f'{k} {v:.4f}' for k, v in metrics.items())}", flush=True)
 
 
 def _key(row):

@@ -29,6 +29,7 @@ from tcljax.runs.sections import (
   TuneConfig,
 )
 from tcljax.simulation.settings import SpikingConfig
+from tcljax.training.calibration import usual_instalments
 
 _Described = TypeVar("_Described", "Experiment", RunConfig)
 
@@ -115,15 +116,11 @@ class Experiment:
       per_channel=self.tune.per_channel,
       threshold=threshold,
       v_init=self.tune.v_init,
-      instalments=self.tune.instalments,
+      instalments=instalments_of(self.tune, self.snn.time_steps),
     )
     network = with_activation(self.model, act)
     x = jnp.zeros((1, *self.input_shape), jnp.float32)
     return jax.jit(lambda key: network.init(key, x)[CLIPPING])(jax.random.key(0))
-
-  def abstract_clipping(self) -> dict[str, Any]:
-    """Shapes of the collection `clipping`."""
-    return jax.eval_shape(lambda: self.initial_clipping(1.0))
 
   def reference(self, variables: Variables) -> tuple[nn.Module, Variables]:
     """The ANN that a spiking network is compared with and, by distillation, learns from.
@@ -134,6 +131,11 @@ class Experiment:
     """
     own = teacher_of(variables) or without(variables, CLIPPING)
     return with_activation(self.ann, TCL if has_clipping(own) else ReLU), own
+
+
+def instalments_of(tune: TuneConfig, time_steps: int) -> int:
+  """In how many parts initial potentials come where thresholds are for T steps."""
+  return tune.instalments or usual_instalments(tune.calibration, time_steps)
 
 
 def with_time_steps(described: _Described, time_steps: int) -> _Described:
@@ -156,7 +158,7 @@ def with_time_steps(described: _Described, time_steps: int) -> _Described:
   tune = dataclasses.replace(
     given,
     steps=max(1, given.steps * described.snn.time_steps // (time_steps * shared)),
-    instalments=min(given.instalments, time_steps),
+    instalments=min(instalments_of(given, time_steps), time_steps),
     at=(),
   )
   latest = max(0, time_steps - described.snn.phase)  # below 0 only of a T that is refused

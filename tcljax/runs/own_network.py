@@ -32,6 +32,7 @@ from tcljax.runs.experiment import (
   calibration_images,
   check_batches,
   experiment_of,
+  instalments_of,
   load_images,
 )
 from tcljax.runs.sections import JointConfig
@@ -146,9 +147,11 @@ def _check_outputs(traced: Traced, dataset: Dataset) -> None:
 
 def trial_thresholds(experiment: Experiment, variables: Variables) -> Variables:
   """The variables with thresholds of 1: what can be written is known before they are found."""
-  tune, network = experiment.tune, experiment.ann
+  network = experiment.ann
   populations = network.graph.populations() if isinstance(network, GraphNetwork) else []
-  one = new_thresholds(raw_from_threshold(jnp.ones(())), tune.v_init, tune.instalments)
+  tune = experiment.tune
+  parts = instalments_of(tune, experiment.snn.time_steps)
+  one = new_thresholds(raw_from_threshold(jnp.ones(())), tune.v_init, parts)
   return with_thresholds(variables, {(name,): one for name in populations})
 
 

@@ -6,7 +6,14 @@ import jax
 
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
-from tcljax.layers.collections import CLIPPING, Variables, teacher_of, with_teacher, without
+from tcljax.layers.collections import (
+  CLIPPING,
+  TEACHER,
+  Variables,
+  teacher_of,
+  thresholds_by_path,
+  without,
+)
 from tcljax.models.torch_weights import load_pretrained, read_state_dict
 from tcljax.runs.config import ConfigError, RunConfig
 from tcljax.runs.config_forms import differences, from_json
@@ -23,7 +30,6 @@ _OF_NETWORK = (
   "model.",
   "snn.readout",
   "tune.per_channel",
-  "tune.instalments",
 )
 _NOT_OF_NETWORK = ("model.dtype",)
 
@@ -63,12 +69,12 @@ def restore_trained(experiment: Experiment, workdir: pathlib.Path) -> Variables:
         f"workdir {workdir} {state}, {found or 0} of {steps} steps of phase "
         f"{phase!r} are done: run train.py with it again"
       )
+    held = checkpoints.structure().get("variables", {})
+    # Thresholds alone say in how many instalments they are, as they may be those of another run.
     abstract = {
       **jax.eval_shape(experiment.initial_variables),
-      CLIPPING: experiment.abstract_clipping(),
+      **{name: held[name] for name in (CLIPPING, TEACHER) if name in held},
     }
-    if teacher := teacher_of(checkpoints.structure().get("variables", {})):
-      abstract = with_teacher(abstract, {name: abstract[name] for name in teacher})
     wanted = {"variables": parallel.abstract_replicated(parallel.data_mesh(), abstract)}
     variables = checkpoints.restore(wanted)["variables"]
   return with_own_teacher(joint, variables)
@@ -116,8 +122,11 @@ def read_pretrained(
   try:
     if not pathlib.Path(path).is_dir():
       return load_pretrained(path, experiment.ann, experiment.input_shape)
-    variables = _of_earlier_run(config, experiment, pathlib.Path(path).absolute())
+    workdir = pathlib.Path(path).absolute()
+    stored = _earlier_config(config, workdir)
+    variables = restore_trained(experiment.described_by(stored), workdir)
     if thresholds:
+      _check_instalments(config, variables, workdir)
       return variables
     if teacher_of(variables):
       raise ValueError(
@@ -129,9 +138,15 @@ def read_pretrained(
     raise ConfigError(f"pretrained: {error}") from None
 
 
-def _of_earlier_run(config: RunConfig, experiment: Experiment, workdir: pathlib.Path) -> Variables:
-  stored = _earlier_config(config, workdir)
-  return restore_trained(experiment.described_by(stored), workdir)
+def _check_instalments(config: RunConfig, variables: Variables, workdir: pathlib.Path) -> None:
+  """Raises ValueError if thresholds have not as many instalments as the config asks for."""
+  wanted = config.tune.instalments
+  for held in thresholds_by_path(variables).values():
+    if wanted not in (None, found := len(held.instalments)):
+      raise ValueError(
+        f"workdir {workdir} holds initial potentials in {found} instalments, and "
+        f"tune.instalments={wanted}: set it to {found}"
+      )
 
 
 def _earlier_config(config: RunConfig, workdir: pathlib.Path) -> RunConfig:

@@ -243,7 +243,7 @@ class TuneConfig:
     per_channel: one threshold a channel, else one a layer.
     images: number of training images to calibrate on.
     v_init: initial potentials to begin with, as fractions of the threshold.
-    instalments: in so many parts, one before each of the first steps; delivered wants T // 2 + 1.
+    instalments: in so many parts, one before each of the first steps; None for the usual number.
     steps: optimizer steps; 0, after joint training, leaves thresholds as they were trained there.
     minutes: if positive, as many steps as fit into this time take the place of `steps`.
     batch_size: over all hosts.
@@ -259,7 +259,7 @@ class TuneConfig:
   per_channel: bool = True
   images: int = 1024
   v_init: float = 0.25
-  instalments: int = 8
+  instalments: int | None = None
   steps: int = 500
   minutes: float = 0.0
   batch_size: int = 32

@@ -136,8 +136,8 @@ def calibrate_in_workdir(
       variables = calibrate_as_configured(experiment, variables)
       checkpoints.save(0, {CLIPPING: parallel.replicate(mesh, variables[CLIPPING])})
     else:
-      abstract = parallel.abstract_replicated(mesh, experiment.abstract_clipping())
-      variables = {**variables, **checkpoints.restore({CLIPPING: abstract})}
+      abstract = parallel.abstract_replicated(mesh, checkpoints.structure())
+      variables = {**variables, **checkpoints.restore(abstract)}
   return variables
 
 

@@ -75,14 +75,22 @@ class CalibrationError(ValueError):
   """A network whose activations give no thresholds: not finite, out of range, or all dead."""
 
 
-def check_calibration(method: str, percentile: float, v_init: float, instalments: int) -> None:
+def usual_instalments(method: str, time_steps: int) -> int:
+  """In how many parts initial potentials come where nobody says; so many that layers can wait."""
+  return max(8, time_steps // 2 + 1) if method == DELIVERED else 8
+
+
+def check_calibration(
+  method: str, percentile: float, v_init: float, instalments: int | None
+) -> None:
   """Raises ValueError on an unknown method or on values it cannot work with."""
   check_choice("method", method, METHODS)
   check_percentile(percentile)
   check_number("v_init", v_init)
   if not math.isfinite(v_init):
     raise ValueError(f"v_init={v_init} must be finite, such as 0.5")
-  check_count("instalments", instalments, 1)
+  if instalments is not None:
+    check_count("instalments", instalments, 1)
 
 
 def calibrate(
@@ -161,7 +169,7 @@ def calibrate(
   check_model(model)
   check_spiking(spiking)
   if instalments is None:
-    instalments = max(8, spiking.time_steps // 2 + 1 if method == DELIVERED else 0)
+    instalments = usual_instalments(method, spiking.time_steps)
   check_calibration(method, percentile, v_init, instalments)
   check_batches(batches)
   check_variables(variables)

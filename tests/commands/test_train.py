@@ -32,7 +32,7 @@ def final_state(workdir, phase):
   variables = jax.eval_shape(experiment.initial_variables)
   trained, optimizer = "params", experiment.train.optimizer
   if phase == TUNED:
-    variables["clipping"] = experiment.abstract_clipping()
+    variables["clipping"] = jax.eval_shape(lambda: experiment.initial_clipping(1.0))
     trained, optimizer = "clipping", experiment.tune.optimizer
   transformation = optimizers.train_only({trained: optimizer.transformation(1)})
   state = jax.eval_shape(lambda variables: new_state(variables, transformation), variables)

@@ -31,14 +31,14 @@ def test_calibration(config):
   model, images = tcljax.CNN(num_classes=2, stages=((3,),), dense=()), np.ones((2, 4, 4, 1))
   variables = tcljax.calibrate(model, model.init(jax.random.key(0), images), [images])
   (found,) = thresholds_by_path(variables).values()
-  assert found.v_init.shape == (tune.instalments, 3)
+  assert found.v_init.shape == (8, 3)
   assert defaults(tcljax.calibrate) == {
     "spiking": config.snn.spiking(),
     "method": tune.calibration,
     "percentile": tune.percentile,
     "per_channel": tune.per_channel,
     "v_init": tune.v_init,
-    "instalments": None,
+    "instalments": tune.instalments,
   }
 
 

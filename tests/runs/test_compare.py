@@ -134,6 +134,17 @@ def test_few_steps_leave_one_to_read_out_and_take_as_many_instalments(compared):
     assert one.tune.instalments == instalments and one.spiking.time_steps == t
 
 
+@pytest.mark.parametrize(
+  ("calibration", "time_steps", "parts"),
+  [("least_squares", 4, 4), ("least_squares", 32, 8), ("delivered", 4, 4), ("delivered", 32, 17)],
+)
+def test_as_many_instalments_as_thresholds_for_these_steps_want(calibration, time_steps, parts):
+  config = config_forms.base_config()
+  config.tune.calibration = calibration
+  made = config_forms.parse(config)
+  assert with_time_steps(made, time_steps).tune.instalments == parts
+
+
 def test_few_steps_leave_one_period_to_read_out():
   config = config_forms.base_config()
   config.snn.phase = config.snn.delay = 4

@@ -91,7 +91,7 @@ def test_the_mean_over_cycles(tmp_path, tiny_state, capsys):
   experiment = experiment_of(workdir)
   network = {
     **jax.eval_shape(experiment.initial_variables),
-    "clipping": experiment.abstract_clipping(),
+    "clipping": jax.eval_shape(lambda: experiment.initial_clipping(1.0)),
   }
   calibrated = restored(workdir / "calibrated", {"clipping": network["clipping"]})
   config = config_forms.from_json(workdir / "config.json")

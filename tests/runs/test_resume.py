@@ -8,6 +8,7 @@ from running import DIGITS, TINY, complaint, run_train
 from states import bits, ended_with
 
 from tcljax.commands import compare
+from tcljax.layers.collections import thresholds_by_path
 
 JOINT = ("--config.joint.steps=4", "--config.joint.batch_size=32")
 
@@ -31,6 +32,19 @@ def test_thresholds_for_another_t_go_on_from_the_tuned_ones(workdir, tmp_path):
   before, after = ended_with(workdir), ended_with(path)
   assert bits(after["params"]) == bits(before["params"])
   assert bits(after["clipping"]) != bits(before["clipping"])
+
+
+@pytest.mark.slow
+def test_delivered_thresholds_come_in_instalments_enough_to_wait(tmp_path):
+  """For half of 32 steps; what goes on from them for another T keeps them so."""
+  path, after = tmp_path / "run", tmp_path / "after"
+  of_32 = ("--config.snn.time_steps=32", "--config.eval.time_steps=32", "--config.tune.steps=2")
+  by = ("--config.tune.calibration=delivered", "--config.train.steps=2")
+  assert run_train(path, *of_32, *by) == 0
+  assert run_train(after, "--config.tune.steps=2", f"--config.pretrained={path}") == 0
+  for one in (path, after):
+    held = thresholds_by_path(ended_with(one))
+    assert [len(thresholds.instalments) for thresholds in held.values()] == 3 * [17]
 
 
 @pytest.mark.slow
@@ -60,7 +74,7 @@ def test_joint_training_in_two_stages(labelled, tmp_path, capsys):
 def test_what_comes_of_an_earlier_run_that_does_not_fit(workdir, labelled, tmp_path, capsys):
   run = tmp_path / "run"
   for overrides, message in (
-    (["--config.tune.instalments=2"], "holds another network (tune.instalments: 8 -> 2): set"),
+    (["--config.tune.instalments=2"], "8 instalments, and tune.instalments=2: set it to 8"),
     (
       ["--config.snn.readout=rate"],
       "holds another network (snn.readout: 'membrane' -> 'rate'): set",
