@@ -33,6 +33,7 @@ from tcljax.simulation.observers import Chunk
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.simulation.time_loop import Simulation, simulate
 from tcljax.training.calibration import calibrate, thresholds
+from tcljax.training.delay import choose_delay
 from tcljax.training.loop import TrainingDiverged
 from tcljax.training.optimizers import OptimizerConfig
 from tcljax.training.tuning import tune
@@ -63,6 +64,7 @@ __all__ = [
   "TrainingDiverged",
   "answer_early",
   "calibrate",
+  "choose_delay",
   "choose_margin",
   "clip",
   "convert",

@@ -46,7 +46,7 @@ from tcljax.maths.histogram import (
 from tcljax.maths.inputs import as_floats
 from tcljax.maths.trees import Tree, count, without_batch
 from tcljax.simulation.settings import SpikingConfig, check_spiking
-from tcljax.training.delivered import EXAMPLES, for_delivered_currents
+from tcljax.training.delivered import for_delivered_currents, remembered
 
 DELIVERED = "delivered"
 METHODS = ("percentile", "maximum", "least_squares", DELIVERED)
@@ -178,7 +178,7 @@ def calibrate(
     first = calibrate(
       model,
       variables,
-      _remembered(batches, spiking, kept),
+      remembered(batches, spiking, kept),
       spiking,
       per_channel=per_channel,
       v_init=0.5,
@@ -257,17 +257,6 @@ def calibrate(
     tau = jnp.asarray(thresholds if per_channel else thresholds[0], jnp.float32)
     found[path] = new_thresholds(clipping.raw_from_threshold(tau), v_init, instalments)
   return with_thresholds(variables, found)
-
-
-def _remembered(batches: Iterable[Any], spiking: SpikingConfig, kept: list[Any]) -> Iterable[Any]:
-  """The batches, of which the first `delivered.EXAMPLES` are kept as they are simulated."""
-  for batch in batches:
-    batch = as_simulated("batches", batch, spiking.encoding, spiking.time_steps)
-    lacking = EXAMPLES - sum(count(of_one_step(one, spiking.encoding)) for one in kept)
-    if lacking > 0:
-      part = (slice(None),) * (spiking.encoding == "frames") + (slice(lacking),)
-      kept.append(jax.tree.map(lambda a, part=part: a[part], as_floats("batches", batch)))
-    yield batch
 
 
 def _answers_alike(

@@ -33,7 +33,8 @@ from tcljax.layers.collections import (
 )
 from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths import clipping, max_pooling
-from tcljax.maths.encoding import constant_input, inputs_of_steps, of_one_step
+from tcljax.maths.encoding import as_simulated, constant_input, inputs_of_steps, of_one_step
+from tcljax.maths.inputs import as_floats
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.maths.trees import Tree, count, is_shape, without_batch
 from tcljax.simulation.settings import SpikingConfig
@@ -202,6 +203,17 @@ def for_delivered_currents(
     mean = constant_input(x, spiking.encoding, time_axis=0)
     network.apply(weights, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), steps, mean))
   return with_thresholds(variables, search.chosen)
+
+
+def remembered(batches: Iterable[Any], spiking: SpikingConfig, kept: list[Any]) -> Iterable[Any]:
+  """The batches, of whose examples the first are added to `kept`, as they are simulated."""
+  for batch in batches:
+    batch = as_simulated("batches", batch, spiking.encoding, spiking.time_steps)
+    lacking = EXAMPLES - sum(count(of_one_step(one, spiking.encoding)) for one in kept)
+    if lacking > 0:
+      part = (slice(None),) * (spiking.encoding == "frames") + (slice(lacking),)
+      kept.append(jax.tree.map(lambda a, part=part: a[part], as_floats("batches", batch)))
+    yield batch
 
 
 def _by_shape(batches: Iterable[Tree], axis: int) -> list[Tree]:
