@@ -76,7 +76,7 @@ class CalibrationError(ValueError):
 
 
 def usual_instalments(method: str, time_steps: int) -> int:
-  """In how many parts initial potentials come where nobody says; so many that layers can wait."""
+  """In how many parts initial potentials come where nobody says; enough to wait for T / 2."""
   return max(8, time_steps // 2 + 1) if method == DELIVERED else 8
 
 

@@ -8,6 +8,7 @@ import pytest
 from running import load_benchmark
 
 from tcljax.runs.config_forms import base_config
+from tcljax.training.calibration import usual_instalments
 
 
 @pytest.fixture
@@ -19,8 +20,9 @@ def test_the_defaults_are_those_of_the_configs(benchmark):
   tune, default = base_config().tune, benchmark.Measurement
   assert default.method == tune.calibration
   assert default.learning_rate == tune.optimizer.learning_rate
-  for name in ("per_channel", "v_init", "instalments", "batch_size", "objective"):
+  for name in ("per_channel", "v_init", "batch_size", "objective"):
     assert getattr(default, name) == tune[name]
+  assert default.instalments == usual_instalments(default.method, time_steps=8)
   assert (tune.percentile, tune.images) == (99.9, benchmark._CALIBRATION_IMAGES)
 
 
