@@ -35,7 +35,7 @@ from tcljax.data import training_batches
 from tcljax.distributed import parallel
 from tcljax.kernels import xla_options
 from tcljax.layers.collections import thresholds_by_path, with_thresholds
-from tcljax.runs import config_forms, experiment, stages
+from tcljax.runs import calibration, config_forms, experiment, stages
 from tcljax.training import objectives
 
 _METHODS = ("least_squares", "delivered", "tuned")
@@ -88,7 +88,9 @@ def _order(row):
 def _calibrated(made, weights, method):
   """Thresholds as `made` asks for them, by another method."""
   tune = made.tune
-  return stages.calibrate_by(method, made, weights, tune.per_channel, tune.v_init, tune.instalments)
+  return calibration.calibrate_by(
+    method, made, weights, tune.per_channel, tune.v_init, tune.instalments
+  )
 
 
 def _by_part(made, variables):

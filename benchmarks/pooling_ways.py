@@ -21,7 +21,7 @@ from tcljax.distributed import parallel
 from tcljax.evaluation.accuracy import accuracy, evaluate
 from tcljax.models.pooling import POOLINGS
 from tcljax.reporting.progress import say
-from tcljax.runs import config_forms, experiment, stages
+from tcljax.runs import calibration, config_forms, experiment, stages
 from tcljax.runs.presets import cifar_config
 from tcljax.runs.workdir import prepare_workdir
 
@@ -93,7 +93,7 @@ def measure(config, workdir, steps):
     directory = workdir / pooling
     directory.mkdir(exist_ok=True)
     pooled_so = accuracy(one.model, variables, made.dataset.test, **settings)
-    calibrated = stages.calibrate_in_workdir(one, directory, mesh, variables)
+    calibrated = calibration.calibrate_in_workdir(one, directory, mesh, variables)
     tuned = stages.tune_thresholds(one, directory, mesh, calibrated)
     for thresholds, found in (("calibrated", calibrated), ("tuned", tuned)):
       network = convert(one.model, found, one.input_shape, one.spiking)

@@ -80,7 +80,7 @@ def _from_workdir(command: Command, given: flags.FlagValues) -> Callable[[], obj
     command.join_hosts()
   resume.check_finished(config, folder)
   output = _held_output(command, given)
-  made = experiment.make_experiment(config)
+  made = workdir.with_kept_delay(experiment.make_experiment(config), folder)
   variables = resume.restore_trained(made, folder)
   nir = None if given.nir is None else checked_path("nir", given.nir)
   if nir is not None:

@@ -21,7 +21,7 @@ from tcljax.layers.collections import Variables
 from tcljax.models.precision import in_float32
 from tcljax.reporting import tables, verdicts
 from tcljax.reporting.progress import say
-from tcljax.runs import stages
+from tcljax.runs import calibration, stages
 from tcljax.runs.config import ConfigError, RunConfig, named
 from tcljax.runs.experiment import Experiment, with_time_steps
 from tcljax.runs.shortfall import quantized_accuracy, shortfall
@@ -139,21 +139,26 @@ def compare(
   ledger = Ledger(path, experiment, variables)
   for method in methods:
     if method in FIXED and (lacking := ledger.lacking(method, time_steps)):
-      thresholds = stages.calibrate_by(method, longest, variables, per_channel=False, v_init=0.0)
+      thresholds = calibration.calibrate_by(
+        method, longest, variables, per_channel=False, v_init=0.0
+      )
       ledger.add(method, _measure(longest, thresholds, lacking))
   for method in CALIBRATED:
     for t in ledger.lacking(method, time_steps, _BOTH) if method in methods else ():
       one = experiment.with_time_steps(t)
       # What chooses initial potentials itself says how many instalments it needs.
       instalments = None if method == DELIVERED else 1
-      thresholds = stages.calibrate_by(method, one, variables, True, 0.5, instalments)
+      thresholds = calibration.calibrate_by(method, one, variables, True, 0.5, instalments)
       if ledger.lacking(method, [t]):
-        ledger.add(method, _measure(one, thresholds, [t]))
+        # Its layers wait, and say nothing meanwhile.
+        read_out = calibration.settled(one, thresholds) if method == DELIVERED else one
+        ledger.add(method, _measure(read_out, thresholds, [t]))
       ledger.add_thresholds(method, t, thresholds)
   if {TUNED_EACH, QUANTIZED_EACH} & set(methods):
     for t in time_steps:
       one = experiment.with_time_steps(t)
-      start = stages.calibrate_as_configured(one, variables)
+      start = calibration.calibrate_as_configured(one, variables)
+      one = calibration.settled_as_configured(one, start)
       tuned = stages.tune_thresholds(one, _directory(workdir, f"T{t}"), mesh, start)
       if TUNED_EACH in methods and ledger.lacking(TUNED_EACH, [t]):
         found = _measure(one, tuned, [t])
@@ -165,7 +170,9 @@ def compare(
       if QUANTIZED_EACH in methods and ledger.lacking(QUANTIZED_EACH, [t]):
         ledger.add(QUANTIZED_EACH, {t: quantized_accuracy(one, tuned, t)})
   if {TUNED_ALL, QUANTIZED_ALL} & set(methods):
-    start = stages.calibrate_as_configured(experiment, variables)
+    start = calibration.calibrate_as_configured(experiment, variables)
+    experiment = calibration.settled_as_configured(experiment, start)
+    longest = longest.with_delay(experiment.spiking.delay)
     tuned = stages.tune_thresholds(experiment, _directory(workdir, "all"), mesh, start)
     if TUNED_ALL in methods and (lacking := ledger.lacking(TUNED_ALL, time_steps)):
       ledger.add(TUNED_ALL, _measure(longest, tuned, lacking))

@@ -68,6 +68,12 @@ class Experiment:
   checkpoint_every: int
   operations: tuple[Fate, ...] = ()
 
+  def with_delay(self, delay: int) -> "Experiment":
+    """The experiment with a readout that leaves out these steps; at least one it reads out."""
+    period, shortest = self.snn.phase, min(self.snn.time_steps, self.eval.time_steps)
+    latest = (shortest - 1) // period * period
+    return dataclasses.replace(self, snn=dataclasses.replace(self.snn, delay=min(delay, latest)))
+
   def described_by(self, config: RunConfig) -> "Experiment":
     """Another config on the same images and network."""
     return experiment_of(config, self.dataset, self.ann)
@@ -162,9 +168,8 @@ def with_time_steps(described: _Described, time_steps: int) -> _Described:
     at=(),
   )
   latest = max(0, time_steps - described.snn.phase)  # below 0 only of a T that is refused
-  snn = dataclasses.replace(
-    described.snn, time_steps=time_steps, delay=min(described.snn.delay, latest)
-  )
+  delay = None if described.snn.delay is None else min(described.snn.delay, latest)
+  snn = dataclasses.replace(described.snn, time_steps=time_steps, delay=delay)
   reported = dataclasses.replace(described.eval, time_steps=time_steps)
   return dataclasses.replace(described, snn=snn, tune=tune, eval=reported)
 

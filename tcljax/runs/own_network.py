@@ -23,7 +23,7 @@ from tcljax.layers.collections import PARAMS, Variables, new_thresholds, with_th
 from tcljax.maths.clipping import raw_from_threshold
 from tcljax.maths.trees import is_shape, shape_text, stand_in
 from tcljax.reporting.progress import say
-from tcljax.runs import stages, workdir
+from tcljax.runs import calibration, stages, workdir
 from tcljax.runs.config import ConfigError, RunConfig
 from tcljax.runs.config_forms import to_json
 from tcljax.runs.conversion_run import convert_and_verify
@@ -192,7 +192,8 @@ def convert_own(
     "train and joint are not used"
   )
   _say_accuracy(experiment, variables)
-  variables = stages.calibrate_as_configured(experiment, variables)
+  variables = calibration.calibrate_as_configured(experiment, variables)
+  experiment = calibration.settled_as_configured(experiment, variables)
   if experiment.tune.runs:
     folder = _tuning_folder(output, _fingerprint(experiment, variables, config))
     workdir.prepare_workdir(folder, config)

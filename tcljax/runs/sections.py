@@ -84,7 +84,7 @@ class SnnConfig:
     burst: the most spikes of a neuron in a step; 1 is binary.
     signed: whether neurons take back what they have sent.
     phase: steps of a period in which their spikes halve; 1 for none.
-    delay: time steps at the start that the readout leaves out.
+    delay: time steps at the start that the readout leaves out; None leaves it to calibration.
     encoding: constant or poisson; frames for sets of events.
     readout: membrane, or rate, where the outputs are spiking neurons too.
   """
@@ -97,7 +97,7 @@ class SnnConfig:
   burst: int = Neuron.burst
   signed: bool = Neuron.signed
   phase: int = Neuron.phase
-  delay: int = SpikingConfig.delay
+  delay: int | None = None
   encoding: str = SpikingConfig.encoding
   readout: str = "membrane"
 
@@ -108,7 +108,7 @@ class SnnConfig:
   def spiking(self) -> SpikingConfig:
     """How the network is simulated."""
     neuron = Neuron(self.reset, self.surrogate, self.width, self.burst, self.signed, self.phase)
-    return SpikingConfig(self.time_steps, self.chunk, neuron, self.delay, self.encoding)
+    return SpikingConfig(self.time_steps, self.chunk, neuron, self.delay or 0, self.encoding)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,34 +7,29 @@ import pathlib
 from typing import Any
 
 import flax.linen as nn
-import numpy as np
 from jax.sharding import Mesh
 
 from tcljax.distributed import parallel
-from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.evaluation.accuracy import Evaluation, accuracy, evaluate_split
 from tcljax.evaluation.scores import is_measured
 from tcljax.layers.collections import CLIPPING, PARAMS, Variables, has_clipping, teacher_of
-from tcljax.maths.encoding import time_first
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
-from tcljax.runs.experiment import Experiment, calibration_images
+from tcljax.runs.calibration import calibrate_in_workdir, settled_in_workdir
+from tcljax.runs.experiment import Experiment
 from tcljax.runs.joint import train_jointly
 from tcljax.runs.reports import report_training
 from tcljax.runs.shortfall import shortfall
 from tcljax.runs.workdir import (
   ANN,
-  CALIBRATED,
   TUNED,
   keep_tuning_steps,
   run_in_workdir,
   tuning_steps,
 )
-from tcljax.training.calibration import calibrate, thresholds
+from tcljax.training.calibration import thresholds
 from tcljax.training.objectives import ann_objective, tuning_objective
 from tcljax.training.phase import Phase, fitting_steps, within
-
-_CALIBRATION_BATCH = 128
 
 
 def train_and_evaluate(
@@ -73,6 +68,7 @@ def train_and_evaluate(
     else:
       variables = calibrate_in_workdir(experiment, workdir, mesh, variables)
       stages = {"calibrated": variables}
+    experiment = settled_in_workdir(experiment, workdir, variables)
   if joint.before_tuning:
     variables = stages["trained jointly"] = train_jointly(experiment, workdir, mesh, variables)
   if experiment.tune.runs:
@@ -125,61 +121,6 @@ def _report_validation(experiment: Experiment, variables: Variables) -> None:
       preprocess=experiment.preprocess_for_ann,
     )
     say(f"ANN: {percent:.2f} % of {len(validation)} validation images")
-
-
-def calibrate_in_workdir(
-  experiment: Experiment, workdir: pathlib.Path, mesh: Mesh, variables: Variables
-) -> Variables:
-  """Adds the collection `clipping` as the config says, or as the workdir has it already."""
-  with Checkpoints(workdir / CALIBRATED, say) as checkpoints:
-    if checkpoints.latest_step() is None:
-      variables = calibrate_as_configured(experiment, variables)
-      checkpoints.save(0, {CLIPPING: parallel.replicate(mesh, variables[CLIPPING])})
-    else:
-      abstract = parallel.abstract_replicated(mesh, checkpoints.structure())
-      variables = {**variables, **checkpoints.restore(abstract)}
-  return variables
-
-
-def calibrate_as_configured(experiment: Experiment, variables: Variables) -> Variables:
-  """Thresholds by the config's method."""
-  tune = experiment.tune
-  return calibrate_by(
-    tune.calibration, experiment, variables, tune.per_channel, tune.v_init, tune.instalments
-  )
-
-
-def calibrate_by(
-  method: str,
-  experiment: Experiment,
-  variables: Variables,
-  per_channel: bool,
-  v_init: float,
-  instalments: int | None = 1,
-) -> Variables:
-  """Thresholds from as many training images as the config says; see `tcljax.calibrate`."""
-  tune = experiment.tune
-  images = calibration_images(experiment.dataset, tune.images, experiment.seed)
-  parts = np.split(
-    np.arange(len(images)), range(_CALIBRATION_BATCH, len(images), _CALIBRATION_BATCH)
-  )
-  batches = (
-    time_first(experiment.preprocess(batch["image"]), experiment.snn.encoding)
-    for batch in images.evaluation(parts)
-  )
-  variables = calibrate(
-    experiment.model,
-    variables,
-    batches,
-    experiment.spiking,
-    method=method,
-    percentile=tune.percentile,
-    per_channel=per_channel,
-    v_init=v_init,
-    instalments=instalments,
-  )
-  say(f"thresholds calibrated on {len(images)} training images: {method}")
-  return variables
 
 
 def tune_thresholds(

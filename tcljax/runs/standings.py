@@ -20,7 +20,7 @@ from tcljax.evaluation.accuracy import accuracy
 from tcljax.files import FileError, read_json, write_text
 from tcljax.layers.collections import Variables
 from tcljax.reporting.progress import say
-from tcljax.runs import stages
+from tcljax.runs import calibration
 from tcljax.runs.experiment import Experiment
 from tcljax.training.calibration import DELIVERED, thresholds
 
@@ -123,7 +123,9 @@ class Ledger:
   @functools.cached_property
   def _largest(self) -> dict[str, np.ndarray]:
     """Of each activation the largest value of each channel of the ANN."""
-    return thresholds(stages.calibrate_by("maximum", self._experiment, self._variables, True, 0.0))
+    return thresholds(
+      calibration.calibrate_by("maximum", self._experiment, self._variables, True, 0.0)
+    )
 
   def _write(self) -> None:
     if parallel.is_main_host():

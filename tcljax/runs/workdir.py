@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -29,7 +30,8 @@ from tcljax.training.phase import Phase, run_phase
 
 # Folders of the phases and of calibration, and names of the phases.
 ANN, CALIBRATED, JOINT, TUNED = "ann", "calibrated", "joint", "tuned"
-CONFIG, _CHOSEN_STEPS, _LOCK = "config.json", "tuning_steps.json", ".lock"
+CONFIG, _LOCK = "config.json", ".lock"
+_CHOSEN_STEPS, _CHOSEN_DELAY = "tuning_steps.json", "delay.json"
 
 
 def check_workdir(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path:
@@ -169,9 +171,7 @@ def run_in_workdir(
 
 def keep_tuning_steps(workdir: pathlib.Path, minutes: float, steps: int) -> None:
   """Keeps how many steps fit into the time for tuning, for the run that goes on later."""
-  if parallel.is_main_host():
-    write_text(workdir / _CHOSEN_STEPS, json.dumps({"minutes": minutes, "steps": steps}) + "\n")
-  parallel.wait_for_hosts("tuning steps")
+  _keep(workdir / _CHOSEN_STEPS, {"minutes": minutes, "steps": steps})
 
 
 def tuning_steps(tune: TuneConfig, workdir: pathlib.Path) -> int | None:
@@ -180,17 +180,42 @@ def tuning_steps(tune: TuneConfig, workdir: pathlib.Path) -> int | None:
   Raises:
     CheckpointError: if the file that holds the choice is damaged.
   """
-  stored = workdir / _CHOSEN_STEPS
-  if not tune.minutes:
-    return tune.steps
-  remedy = f"remove it and {workdir / TUNED} to tune anew"
+  return _kept(workdir / _CHOSEN_STEPS, "steps", 1) if tune.minutes else tune.steps
+
+
+def keep_delay(workdir: pathlib.Path, delay: int) -> None:
+  """Keeps how many steps the readout leaves out, for whatever goes on from this workdir."""
+  _keep(workdir / _CHOSEN_DELAY, {"delay": delay})
+
+
+def with_kept_delay(experiment: Experiment, workdir: pathlib.Path) -> Experiment:
+  """The experiment with the delay that was kept in a workdir, where its config leaves it open.
+
+  Raises:
+    CheckpointError: if the file that holds it is damaged.
+  """
+  if experiment.snn.delay is not None:
+    return experiment
+  delay = _kept(workdir / _CHOSEN_DELAY, "delay", 0)
+  return experiment if delay is None else experiment.with_delay(delay)
+
+
+def _keep(path: pathlib.Path, chosen: dict[str, Any]) -> None:
+  if parallel.is_main_host():
+    write_text(path, json.dumps(chosen) + "\n")
+  parallel.wait_for_hosts(path.name)
+
+
+def _kept(path: pathlib.Path, field: str, least: int) -> int | None:
+  """A number that was kept in a file; None where there is no file."""
+  remedy = f"remove it and {path.parent / TUNED} to tune anew"
   try:
-    found = read_json(stored)
+    found = read_json(path)
   except FileNotFoundError:
     return None
   except FileError as error:
     raise CheckpointError(f"{error}; {remedy}") from error
-  steps = found.get("steps") if isinstance(found, dict) else None
-  if type(steps) is not int or steps < 1:
-    raise CheckpointError(f"{stored} cannot be read: it holds no number of steps; {remedy}")
-  return steps
+  number = found.get(field) if isinstance(found, dict) else None
+  if type(number) is not int or number < least:
+    raise CheckpointError(f"{path} cannot be read: it holds no number of {field}; {remedy}")
+  return number

@@ -14,7 +14,16 @@ from states import experiment_of
 import tcljax
 from tcljax.commands import compare as command
 from tcljax.layers.collections import thresholds_by_path
-from tcljax.runs import compare, config_forms, joint, resume, shortfall, stages, standings
+from tcljax.runs import (
+  calibration,
+  compare,
+  config_forms,
+  joint,
+  resume,
+  shortfall,
+  stages,
+  standings,
+)
 from tcljax.runs.experiment import calibration_images, make_experiment, with_time_steps
 from tcljax.runs.sections import SnnConfig
 
@@ -68,6 +77,36 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
 
 
 @pytest.mark.slow
+def test_answers_of_layers_that_wait_are_read_out_late(tmp_path, monkeypatch):
+  """The delay is chosen for `delivered` thresholds, whatever the config says of the others."""
+  seen = {}
+
+  def choose(model, variables, batches, spiking):
+    seen["held"], seen["images"] = variables, np.concatenate([*batches])
+    return dataclasses.replace(spiking, delay=2)
+
+  monkeypatch.setattr(calibration, "choose_delay", choose)
+  methods = "--methods=least_squares,delivered"
+  steps, delay = ("--time_steps=4", "--images=64"), "--config.snn.delay=0"
+  assert run(tmp_path, *steps, methods, delay, "--config.tune.at=()") == 0
+  made = experiment_of(tmp_path)
+  curves = standings.curves(json.loads((tmp_path / "compare.json").read_text()))
+  shown = calibration_images(made.dataset, made.tune.images, made.seed).images
+  np.testing.assert_array_equal(seen["images"], made.preprocess(shown))
+  images, labels = made.preprocess(made.dataset.test.images[:64]), made.dataset.test.labels[:64]
+  right = [
+    100 * float((simulated(made.model, seen["held"], images, delay) == labels).mean())
+    for delay in (0, 2)
+  ]
+  assert curves["delivered"][4] == pytest.approx(right[1], abs=1e-3) and right[0] != right[1]
+
+
+def simulated(model, variables, images, delay):
+  spiking = tcljax.SpikingConfig(time_steps=4, delay=delay)
+  return tcljax.simulate(model, variables, images, spiking).logits.argmax(-1)
+
+
+@pytest.mark.slow
 def test_mean_thresholds_are_those_of_each_method_and_t(compared):
   """Found once more in other ways: the largest activations, and the mean as a root of a product."""
   made = experiment_of(compared)
@@ -97,14 +136,14 @@ def test_mean_thresholds_are_those_of_each_method_and_t(compared):
 @pytest.mark.slow
 def test_layers_may_wait_for_half_of_the_steps(tmp_path, monkeypatch):
   """Where their potentials are chosen for it; others have one potential, in one part."""
-  calibrate, parts = stages.calibrate_by, {}
+  calibrate, parts = calibration.calibrate_by, {}
 
   def seen(method, *more, **options):
     found = calibrate(method, *more, **options)
     parts[method] = {np.shape(one.v_init)[:-1] for one in thresholds_by_path(found).values()}
     return found
 
-  monkeypatch.setattr(stages, "calibrate_by", seen)
+  monkeypatch.setattr(calibration, "calibrate_by", seen)
   methods = "--methods=least_squares,delivered"
   assert run(tmp_path, "--time_steps=32", "--images=8", methods, "--config.tune.at=()") == 0
   assert parts["least_squares"] == {()} and parts["delivered"] == {(17,)}

@@ -17,7 +17,7 @@ from tcljax.commands import train
 from tcljax.commands.arguments import Command
 from tcljax.data import evaluation_batches, load_dataset, training_batches
 from tcljax.distributed import parallel
-from tcljax.runs import config_forms, stages
+from tcljax.runs import calibration, config_forms
 from tcljax.runs.experiment import make_experiment
 from tcljax.training import optimizers
 from tcljax.training import step as training_step
@@ -132,7 +132,7 @@ def test_a_step_of_each_phase_at_full_resolution(data_dir, name):
   assert variables["params"]["head"]["bias"].shape == (NUM_CLASSES,)
   tune = dataclasses.replace(experiment.tune, instalments=2)
   experiment = dataclasses.replace(experiment, tune=tune)
-  variables = stages.calibrate_as_configured(experiment, variables)
+  variables = calibration.calibrate_as_configured(experiment, variables)
   objective = snn_objective(
     experiment.model, lambda images, key: experiment.preprocess(images), experiment.spiking, mesh
   )

@@ -1,5 +1,6 @@
 """A network from a user's own file, on the digits of a config, as a user runs `convert.py`."""
 
+import dataclasses
 import json
 import re
 
@@ -11,7 +12,7 @@ from running import DIGITS, complaint, get_config
 import tcljax
 from tcljax.commands import convert
 from tcljax.data import Dataset, Split
-from tcljax.runs import config_forms, conversion_run, own_network, user_file
+from tcljax.runs import calibration, config_forms, conversion_run, own_network, user_file
 
 NETWORKS = """
 import pathlib
@@ -124,6 +125,20 @@ def test_it_is_calibrated_tuned_converted_and_measured(file, tmp_path, capsys, m
   assert network.input_shape == (8, 8, 1) and network.metadata["dataset"] == "digits"
   assert network.metadata["name"] == "own.py:network"
   assert tcljax.from_nir(tmp_path / "own.nir").graph.populations() == ["relu"]
+
+
+@pytest.mark.slow
+def test_answers_of_layers_that_wait_are_read_out_late(file, tmp_path, monkeypatch):
+  def choose(model, variables, batches, spiking):
+    assert sum(map(len, batches)) == 64 and "clipping" in variables
+    return dataclasses.replace(spiking, delay=3)
+
+  monkeypatch.setattr(calibration, "choose_delay", choose)
+  for calibrated, delay in (("delivered", 3), ("least_squares", 0)):
+    output = tmp_path / calibrated
+    flags = (f"--config.tune.calibration={calibrated}", "--config.tune.steps=0")
+    assert run(f"{file}:network", output, *flags) == 0
+    assert tcljax.load(output).spiking.delay == delay
 
 
 def complaint_of_failure(capsys):
