@@ -56,12 +56,13 @@ def main(argv=None):
     for method in methods:
       if (t, method) not in map(_key, ledger.rows):
         spiking = tcljax.SpikingConfig(time_steps=t)
-        held = _thresholds(traced, train, spiking, method, args.minutes)
+        held, spiking = _thresholds(traced, train, spiking, method, args.minutes)
         found = tcljax.evaluate(
           traced.model, held, *test, spiking, batch_size=_BATCH, preprocess=_preprocessed
         )
         ledger.shared = {"ann": round(found.ann, 2), "images": len(test[0])}
-        row = {"T": t, "method": method, "accuracy": round(float(found.snn[-1]), 2)}
+        accuracy = round(float(found.snn[-1]), 2)
+        row = {"T": t, "method": method, "accuracy": accuracy, "delay": spiking.delay}
         print(row, flush=True)
         ledger.add([row])
         ledger.command = _command(args, ledger.rows)
@@ -106,22 +107,19 @@ def _preprocessed(images, key=None):
 
 
 def _thresholds(traced, images, spiking, method, minutes):
-  """The variables with thresholds for these settings."""
+  """The variables with thresholds for these settings, and the settings to read them out with."""
   chosen = np.random.default_rng(0).permutation(len(images))[:_CALIBRATED]
   batches = [_preprocessed(images[chosen[i : i + 8]]) for i in range(0, _CALIBRATED, 8)]
-  # Least squares is at its best so; the others find potentials in instalments themselves.
-  options = {"v_init": 0.5, "instalments": 1} if method == "least_squares" else {}
-  variables = tcljax.calibrate(
-    traced.model,
-    traced.variables,
-    batches,
-    spiking,
-    method="least_squares" if method == "least_squares" else "delivered",
-    **options,
-  )
-  if method != "tuned":
-    return variables
-  return tcljax.tune(
+  if method == "least_squares":  # at its best with these potentials
+    options = {"v_init": 0.5, "instalments": 1}
+    held = tcljax.calibrate(traced.model, traced.variables, batches, spiking, **options)
+    return held, spiking
+  variables = tcljax.calibrate(traced.model, traced.variables, batches, spiking, method="delivered")
+  spiking = tcljax.choose_delay(traced.model, variables, batches, spiking)
+  if method == "delivered":
+    return variables, spiking
+  print(f"tuning with a delay of {spiking.delay}", flush=True)
+  tuned = tcljax.tune(
     traced.model,
     variables,
     images,
@@ -132,6 +130,7 @@ def _thresholds(traced, images, spiking, method, minutes):
     preprocess=_preprocessed,
     on_metrics=_say,
   )
+  return tuned, spiking
 
 
 def _say(step, metrics):
@@ -156,15 +155,21 @@ def markdown(found):
     "# SqueezeNet 1.0, activations up to 3,000",
     "",
     f"In percent of {found['images']} images of ImageNet's classes; the ANN has "
-    f"{found['ann']:.2f}. Weights untouched, binary neurons, every step counted.",
+    f"{found['ann']:.2f}. Weights untouched, binary neurons, every step counted. In brackets: the "
+    "steps that are read out, where these are not all.",
     "",
     "| method | " + " | ".join(f"T={t}" for t in steps) + " |",
     "|---|" + "---|" * len(steps),
   ]
-  cells = {_key(row): f"{row['accuracy']:.2f}" for row in rows}
+  cells = {_key(row): _cell(row) for row in rows}
   for method in dict.fromkeys(row["method"] for row in rows):
     lines.append("| " + " | ".join([method, *(cells.get((t, method), "") for t in steps)]) + " |")
   return "\n".join(lines)
+
+
+def _cell(row):
+  last = f" (last {row['T'] - row['delay']})" if row["delay"] else ""
+  return f"{row['accuracy']:.2f}{last}"
 
 
 if __name__ == "__main__":
