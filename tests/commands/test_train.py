@@ -222,6 +222,7 @@ def test_two_hosts_do_what_one_does(tmp_path):
     assert "test images" in outputs[0] and "test images" not in outputs[1]
 
   short = (*TINY, "--config.train.steps=4", "--config.tune.steps=2", "--config.log_every=1")
+  short += ("--config.tune.calibration=delivered", "--config.snn.time_steps=8")
   run("train.py", DIGITS, f"--workdir={tmp_path / 'run'}", *short)
   assert train.main(["train.py", DIGITS, f"--workdir={tmp_path / 'alone'}", *short]) == 0
   # The same batches and the same arithmetic, but for the order of sums over devices.
@@ -233,6 +234,8 @@ def test_two_hosts_do_what_one_does(tmp_path):
     for name in ("alone", "run")
   )
   np.testing.assert_allclose(together, alone, rtol=0.02)
+  delays = [(tmp_path / name / "delay.json").read_text() for name in ("alone", "run")]
+  assert delays[0] == delays[1]
   two = json.loads((tmp_path / "run" / "results.json").read_text())
   assert (tmp_path / "run" / "report" / "figures" / "costs.json").is_file()
   run("convert.py", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}")
