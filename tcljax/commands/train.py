@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pretrained = resume.read_pretrained(config, made)
     command.hold(workdir.locked(folder))
     workdir.prepare_workdir(folder, config)
+    made = resume.with_earlier_delay(config, made, folder)
     return lambda: stages.train_and_evaluate(made, folder, pretrained, flags.report)
 
   return command.run(prepare)

@@ -75,7 +75,7 @@ def settled(experiment: Experiment, variables: Variables) -> Experiment:
   found = choose_delay(
     experiment.model, variables, _batches(experiment, images), experiment.spiking
   )
-  experiment = experiment.with_delay(found.delay)
+  experiment = experiment.with_delay(parallel.agreed(found.delay))
   say(f"answers leave out the first {experiment.snn.delay} of {found.time_steps} steps")
   return experiment
 
@@ -83,7 +83,7 @@ def settled(experiment: Experiment, variables: Variables) -> Experiment:
 def settled_as_configured(experiment: Experiment, variables: Variables) -> Experiment:
   """The same where the config leaves it to calibration, and this lets layers wait."""
   waits = experiment.tune.calibration == DELIVERED
-  return settled(experiment, variables) if waits and experiment.snn.delay is None else experiment
+  return settled(experiment, variables) if waits and experiment.snn.delay == -1 else experiment
 
 
 def settled_in_workdir(
@@ -91,9 +91,9 @@ def settled_in_workdir(
 ) -> Experiment:
   """`settled_as_configured`, or as the workdir has it already."""
   experiment = with_kept_delay(experiment, workdir)
-  if experiment.snn.delay is None:
+  if experiment.snn.delay == -1:
     experiment = settled_as_configured(experiment, variables)
-    if experiment.snn.delay is not None:
+    if experiment.snn.delay != -1:
       keep_delay(workdir, experiment.snn.delay)
   return experiment
 

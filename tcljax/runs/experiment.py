@@ -69,10 +69,8 @@ class Experiment:
   operations: tuple[Fate, ...] = ()
 
   def with_delay(self, delay: int) -> "Experiment":
-    """The experiment with a readout that leaves out these steps; at least one it reads out."""
-    period, shortest = self.snn.phase, min(self.snn.time_steps, self.eval.time_steps)
-    latest = (shortest - 1) // period * period
-    return dataclasses.replace(self, snn=dataclasses.replace(self.snn, delay=min(delay, latest)))
+    """The experiment with a readout that leaves out these steps."""
+    return dataclasses.replace(self, snn=dataclasses.replace(self.snn, delay=delay))
 
   def described_by(self, config: RunConfig) -> "Experiment":
     """Another config on the same images and network."""
@@ -95,7 +93,11 @@ class Experiment:
   @property
   def reported(self) -> SpikingConfig:
     """Simulation of the reported numbers."""
-    return dataclasses.replace(self.spiking, time_steps=self.eval.time_steps)
+    time_steps, delay = self.eval.time_steps, self.spiking.delay
+    # Within the delay answers are the mean of all steps so far, however many steps come later.
+    return dataclasses.replace(
+      self.spiking, time_steps=time_steps, delay=delay if delay < time_steps else 0
+    )
 
   @property
   def input_shape(self) -> tuple[int, ...]:
@@ -168,8 +170,9 @@ def with_time_steps(described: _Described, time_steps: int) -> _Described:
     at=(),
   )
   latest = max(0, time_steps - described.snn.phase)  # below 0 only of a T that is refused
-  delay = None if described.snn.delay is None else min(described.snn.delay, latest)
-  snn = dataclasses.replace(described.snn, time_steps=time_steps, delay=delay)
+  snn = dataclasses.replace(
+    described.snn, time_steps=time_steps, delay=min(described.snn.delay, latest)
+  )
   reported = dataclasses.replace(described.eval, time_steps=time_steps)
   return dataclasses.replace(described, snn=snn, tune=tune, eval=reported)
 

@@ -19,7 +19,7 @@ from tcljax.runs.config import ConfigError, RunConfig
 from tcljax.runs.config_forms import differences, from_json
 from tcljax.runs.experiment import Experiment
 from tcljax.runs.joint import final_steps, with_own_teacher
-from tcljax.runs.workdir import CONFIG, JOINT, TUNED, tuning_steps
+from tcljax.runs.workdir import CONFIG, JOINT, TUNED, keep_delay, tuning_steps, with_kept_delay
 
 # What must be the same for weights and thresholds to mean the same in a later run.
 _OF_NETWORK = (
@@ -136,6 +136,24 @@ def read_pretrained(
     return without(variables, CLIPPING)
   except ValueError as error:
     raise ConfigError(f"pretrained: {error}") from None
+
+
+def with_earlier_delay(
+  config: RunConfig, experiment: Experiment, workdir: pathlib.Path
+) -> Experiment:
+  """The experiment with the delay of the run whose thresholds it goes on from, if it has none.
+
+  Of another T it is the same part. It is kept in the workdir, as that of the run itself.
+  """
+  earlier = pathlib.Path(config.pretrained or "").absolute()
+  if config.pretrained and earlier.is_dir() and experiment.snn.delay == -1:
+    stored = from_json(earlier / CONFIG)
+    spiking = with_kept_delay(experiment.described_by(stored), earlier).spiking
+    period = experiment.snn.phase
+    delay = spiking.delay * experiment.snn.time_steps // (spiking.time_steps * period) * period
+    experiment = experiment.with_delay(delay)
+    keep_delay(workdir, delay)
+  return experiment
 
 
 def _check_instalments(config: RunConfig, variables: Variables, workdir: pathlib.Path) -> None:

@@ -64,9 +64,7 @@ class ModelConfig:
 
   def __post_init__(self) -> None:
     if self.stages is not None:
-      check_widths(
-        "stages", self.stages, self.stages, "stages of widths, such as ((32, 32), (64,))"
-      )
+      check_widths("stages", self.stages, self.stages, "stages of widths, such as ((32,), (64,))")
     if self.dense is not None:
       check_widths("dense", self.dense, (self.dense,), "widths, such as (512, 512)")
 
@@ -84,7 +82,8 @@ class SnnConfig:
     burst: the most spikes of a neuron in a step; 1 is binary.
     signed: whether neurons take back what they have sent.
     phase: steps of a period in which their spikes halve; 1 for none.
-    delay: time steps at the start that the readout leaves out; None leaves it to calibration.
+    delay: time steps at the start that the readout leaves out; -1: 0, or after "delivered", whose
+      layers wait, as many as `tcljax.choose_delay` finds.
     encoding: constant or poisson; frames for sets of events.
     readout: membrane, or rate, where the outputs are spiking neurons too.
   """
@@ -97,7 +96,7 @@ class SnnConfig:
   burst: int = Neuron.burst
   signed: bool = Neuron.signed
   phase: int = Neuron.phase
-  delay: int | None = None
+  delay: int = -1
   encoding: str = SpikingConfig.encoding
   readout: str = "membrane"
 
@@ -108,7 +107,8 @@ class SnnConfig:
   def spiking(self) -> SpikingConfig:
     """How the network is simulated."""
     neuron = Neuron(self.reset, self.surrogate, self.width, self.burst, self.signed, self.phase)
-    return SpikingConfig(self.time_steps, self.chunk, neuron, self.delay or 0, self.encoding)
+    delay = 0 if self.delay == -1 else self.delay
+    return SpikingConfig(self.time_steps, self.chunk, neuron, delay, self.encoding)
 
 
 @dataclasses.dataclass(frozen=True)

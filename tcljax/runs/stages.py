@@ -68,7 +68,7 @@ def train_and_evaluate(
     else:
       variables = calibrate_in_workdir(experiment, workdir, mesh, variables)
       stages = {"calibrated": variables}
-    experiment = settled_in_workdir(experiment, workdir, variables)
+      experiment = settled_in_workdir(experiment, workdir, variables)
   if joint.before_tuning:
     variables = stages["trained jointly"] = train_jointly(experiment, workdir, mesh, variables)
   if experiment.tune.runs:

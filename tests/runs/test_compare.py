@@ -101,6 +101,24 @@ def test_answers_of_layers_that_wait_are_read_out_late(tmp_path, monkeypatch):
   assert curves["delivered"][4] == pytest.approx(right[1], abs=1e-3) and right[0] != right[1]
 
 
+@pytest.mark.slow
+def test_tuning_that_begins_at_layers_that_wait_reads_out_late(tmp_path, monkeypatch):
+  late = lambda model, variables, batches, spiking: dataclasses.replace(spiking, delay=2)
+  monkeypatch.setattr(calibration, "choose_delay", late)
+  flags = ("--methods=tuned,tuned_all", "--config.tune.calibration=delivered")
+  assert run(tmp_path, "--time_steps=4", "--images=64", *flags, "--config.tune.at=()") == 0
+  made = experiment_of(tmp_path)
+  curves = standings.curves(json.loads((tmp_path / "compare.json").read_text()))
+  images, labels = made.preprocess(made.dataset.test.images[:64]), made.dataset.test.labels[:64]
+  for method, folder, tuned in (
+    ("tuned", "T4", made.with_time_steps(4)),
+    ("tuned_all", "all", made),
+  ):
+    held = resume.restore_trained(tuned, tmp_path / folder)
+    right = 100 * float((simulated(made.model, held, images, 2) == labels).mean())
+    assert curves[method][4] == pytest.approx(right, abs=1e-3)
+
+
 def simulated(model, variables, images, delay):
   spiking = tcljax.SpikingConfig(time_steps=4, delay=delay)
   return tcljax.simulate(model, variables, images, spiking).logits.argmax(-1)

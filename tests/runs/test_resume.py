@@ -75,12 +75,24 @@ def test_answers_after_delivered_thresholds_are_read_out_late_from_then_on(tmp_p
   spiking, test = tcljax.SpikingConfig(time_steps=4, delay=3), made.dataset.test
   logits = tcljax.simulate(made.model, held, made.preprocess(test.images), spiking).logits
   right = 100 * float((logits.argmax(-1) == test.labels).mean())
+  whole = tcljax.simulate(made.model, held, made.preprocess(test.images), made.spiking).logits
+  assert right != 100 * float((whole.argmax(-1) == test.labels).mean())
   found = json.loads((path / "results.json").read_text())["snn"]
   assert found["4"] == pytest.approx(right, abs=1e-3)
   assert run_train(path, *flags) == 0 and len(seen) == 1
   assert json.loads((path / "results.json").read_text())["snn"] == found
   assert convert.main(["convert.py", f"--workdir={path}", f"--output={output}"]) == 0
   assert tcljax.load(output).spiking.delay == 3
+  # Thresholds that another run goes on from are read out as late, by the same part of its T.
+  after = tmp_path / "after"
+  for_more = (f"--config.pretrained={path}", "--config.snn.time_steps=8", "--config.tune.steps=2")
+  assert run_train(after, *for_more) == 0 and len(seen) == 1
+  assert json.loads((after / "delay.json").read_text()) == {"delay": 6}
+  made, held = experiment_of(after).with_delay(6), ended_with(after)
+  logits = tcljax.simulate(made.model, held, made.preprocess(test.images), made.spiking).logits
+  right = 100 * float((logits.argmax(-1) == test.labels).mean())
+  found = json.loads((after / "results.json").read_text())["snn"]
+  assert found["8"] == pytest.approx(right, abs=1e-3)
 
 
 @pytest.mark.slow

@@ -98,16 +98,17 @@ def test_the_kept_delay_may_be_anything(tmp_path, text):
     ({}, None, 0),
     ({}, 6, 6),
     ({}, 0, 0),
-    ({}, 12, 7),  # as 8 steps are reported
-    ({"phase": 4}, 12, 4),
     ({"delay": 3}, 6, 3),  # said by the config
     ({"delay": 0}, 6, 0),
   ],
 )
-def test_a_delay_is_kept_for_what_goes_on_and_leaves_something_to_read_out(
-  tmp_path, snn, kept, taken
-):
+def test_a_delay_is_kept_for_what_goes_on(tmp_path, snn, kept, taken):
   if kept is not None:
     keep_delay(tmp_path, kept)
   made = with_kept_delay(digits(**snn), tmp_path)
   assert made.spiking.delay == made.reported.delay == taken
+
+
+def test_steps_within_the_delay_are_reported_by_the_mean_of_all():
+  made = digits().with_delay(12)  # of 16
+  assert made.spiking.delay == 12 and made.reported.delay == 0  # as 8 are reported
