@@ -83,7 +83,7 @@ def settled(experiment: Experiment, variables: Variables) -> Experiment:
 def settled_as_configured(experiment: Experiment, variables: Variables) -> Experiment:
   """The same where the config leaves it to calibration, and this lets layers wait."""
   waits = experiment.tune.calibration == DELIVERED
-  return settled(experiment, variables) if waits and experiment.snn.delay == -1 else experiment
+  return settled(experiment, variables) if waits and experiment.leaves_delay_open else experiment
 
 
 def settled_in_workdir(
@@ -91,9 +91,9 @@ def settled_in_workdir(
 ) -> Experiment:
   """`settled_as_configured`, or as the workdir has it already."""
   experiment = with_kept_delay(experiment, workdir)
-  if experiment.snn.delay == -1:
+  if experiment.leaves_delay_open:
     experiment = settled_as_configured(experiment, variables)
-    if experiment.snn.delay != -1:
+    if not experiment.leaves_delay_open:
       keep_delay(workdir, experiment.snn.delay)
   return experiment
 

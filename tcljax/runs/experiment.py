@@ -68,6 +68,11 @@ class Experiment:
   checkpoint_every: int
   operations: tuple[Fate, ...] = ()
 
+  @property
+  def leaves_delay_open(self) -> bool:
+    """Whether the delay of the readout is left to calibration, and not found yet."""
+    return self.snn.delay == -1
+
   def with_delay(self, delay: int) -> "Experiment":
     """The experiment with a readout that leaves out these steps."""
     return dataclasses.replace(self, snn=dataclasses.replace(self.snn, delay=delay))

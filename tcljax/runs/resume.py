@@ -146,7 +146,7 @@ def with_earlier_delay(
   Of another T it is the same part. It is kept in the workdir, as that of the run itself.
   """
   earlier = pathlib.Path(config.pretrained or "").absolute()
-  if config.pretrained and earlier.is_dir() and experiment.snn.delay == -1:
+  if config.pretrained and earlier.is_dir() and experiment.leaves_delay_open:
     stored = from_json(earlier / CONFIG)
     spiking = with_kept_delay(experiment.described_by(stored), earlier).spiking
     period = experiment.snn.phase

@@ -194,7 +194,7 @@ def with_kept_delay(experiment: Experiment, workdir: pathlib.Path) -> Experiment
   Raises:
     CheckpointError: if the file that holds it is damaged.
   """
-  if experiment.snn.delay != -1:
+  if not experiment.leaves_delay_open:
     return experiment
   delay = _kept(workdir / _CHOSEN_DELAY, "delay", 0)
   return experiment if delay is None else experiment.with_delay(delay)

@@ -1,6 +1,5 @@
 """The comparison of methods as a user runs it."""
 
-import dataclasses
 import json
 import re
 import shutil
@@ -17,14 +16,13 @@ from tcljax.layers.collections import thresholds_by_path
 from tcljax.runs import (
   calibration,
   compare,
-  config_forms,
   joint,
   resume,
   shortfall,
   stages,
   standings,
 )
-from tcljax.runs.experiment import calibration_images, make_experiment, with_time_steps
+from tcljax.runs.experiment import calibration_images
 from tcljax.runs.sections import SnnConfig
 
 
@@ -77,54 +75,6 @@ def test_figures_are_those_of_the_thresholds_they_are_named_after(compared):
 
 
 @pytest.mark.slow
-def test_answers_of_layers_that_wait_are_read_out_late(tmp_path, monkeypatch):
-  """The delay is chosen for `delivered` thresholds, whatever the config says of the others."""
-  seen = {}
-
-  def choose(model, variables, batches, spiking):
-    seen["held"], seen["images"] = variables, np.concatenate([*batches])
-    return dataclasses.replace(spiking, delay=2)
-
-  monkeypatch.setattr(calibration, "choose_delay", choose)
-  methods = "--methods=least_squares,delivered"
-  steps, delay = ("--time_steps=4", "--images=64"), "--config.snn.delay=0"
-  assert run(tmp_path, *steps, methods, delay, "--config.tune.at=()") == 0
-  made = experiment_of(tmp_path)
-  curves = standings.curves(json.loads((tmp_path / "compare.json").read_text()))
-  shown = calibration_images(made.dataset, made.tune.images, made.seed).images
-  np.testing.assert_array_equal(seen["images"], made.preprocess(shown))
-  images, labels = made.preprocess(made.dataset.test.images[:64]), made.dataset.test.labels[:64]
-  right = [
-    100 * float((simulated(made.model, seen["held"], images, delay) == labels).mean())
-    for delay in (0, 2)
-  ]
-  assert curves["delivered"][4] == pytest.approx(right[1], abs=1e-3) and right[0] != right[1]
-
-
-@pytest.mark.slow
-def test_tuning_that_begins_at_layers_that_wait_reads_out_late(tmp_path, monkeypatch):
-  late = lambda model, variables, batches, spiking: dataclasses.replace(spiking, delay=2)
-  monkeypatch.setattr(calibration, "choose_delay", late)
-  flags = ("--methods=tuned,tuned_all", "--config.tune.calibration=delivered")
-  assert run(tmp_path, "--time_steps=4", "--images=64", *flags, "--config.tune.at=()") == 0
-  made = experiment_of(tmp_path)
-  curves = standings.curves(json.loads((tmp_path / "compare.json").read_text()))
-  images, labels = made.preprocess(made.dataset.test.images[:64]), made.dataset.test.labels[:64]
-  for method, folder, tuned in (
-    ("tuned", "T4", made.with_time_steps(4)),
-    ("tuned_all", "all", made),
-  ):
-    held = resume.restore_trained(tuned, tmp_path / folder)
-    right = 100 * float((simulated(made.model, held, images, 2) == labels).mean())
-    assert curves[method][4] == pytest.approx(right, abs=1e-3)
-
-
-def simulated(model, variables, images, delay):
-  spiking = tcljax.SpikingConfig(time_steps=4, delay=delay)
-  return tcljax.simulate(model, variables, images, spiking).logits.argmax(-1)
-
-
-@pytest.mark.slow
 def test_mean_thresholds_are_those_of_each_method_and_t(compared):
   """Found once more in other ways: the largest activations, and the mean as a root of a product."""
   made = experiment_of(compared)
@@ -165,50 +115,6 @@ def test_layers_may_wait_for_half_of_the_steps(tmp_path, monkeypatch):
   methods = "--methods=least_squares,delivered"
   assert run(tmp_path, "--time_steps=32", "--images=8", methods, "--config.tune.at=()") == 0
   assert parts["least_squares"] == {()} and parts["delivered"] == {(17,)}
-
-
-@pytest.mark.slow
-def test_tuning_takes_as_many_steps_of_simulation_for_each_t(compared):
-  made = experiment_of(compared)
-  assert len(made.tune.at) == 2  # one set for both has the training of two
-  total = made.tune.steps * made.snn.time_steps // 2
-  for t in (1, 2, 4):
-    assert made.with_time_steps(t).tune.steps * t == total
-  assert made.with_time_steps(1000).tune.steps == 1
-  one = dataclasses.replace(made, tune=dataclasses.replace(made.tune, at=()))
-  assert one.with_time_steps(1).tune.steps == made.tune.steps * 4
-
-
-@pytest.mark.slow
-def test_few_steps_leave_one_to_read_out_and_take_as_many_instalments(compared):
-  config = config_forms.from_json(compared / "config.json")
-  snn = dataclasses.replace(config.snn, delay=2)
-  tune = dataclasses.replace(config.tune, instalments=3)
-  made = make_experiment(dataclasses.replace(config, snn=snn, tune=tune))
-  for t, delay, instalments in ((1, 0, 1), (2, 1, 2), (3, 2, 3), (8, 2, 3)):
-    one = made.with_time_steps(t)
-    assert one.spiking.delay == one.reported.delay == one.snn.delay == delay
-    assert one.tune.instalments == instalments and one.spiking.time_steps == t
-
-
-@pytest.mark.parametrize(
-  ("calibration", "time_steps", "parts"),
-  [("least_squares", 4, 4), ("least_squares", 32, 8), ("delivered", 4, 4), ("delivered", 32, 17)],
-)
-def test_as_many_instalments_as_thresholds_for_these_steps_want(calibration, time_steps, parts):
-  config = config_forms.base_config()
-  config.tune.calibration = calibration
-  made = config_forms.parse(config)
-  assert with_time_steps(made, time_steps).tune.instalments == parts
-
-
-def test_few_steps_leave_one_period_to_read_out():
-  config = config_forms.base_config()
-  config.snn.phase = config.snn.delay = 4
-  made = config_forms.parse(config)
-  assert [with_time_steps(made, t).snn.delay for t in (4, 8, 16)] == [0, 4, 4]
-  with pytest.raises(ValueError, match="time_steps=2 is no multiple of phase=4"):
-    with_time_steps(made, 2)
 
 
 @pytest.mark.slow

@@ -1,20 +1,14 @@
 """Runs that go on from an earlier one, weights and thresholds, by `pretrained` and its workdir."""
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
 from running import DIGITS, TINY, complaint, run_train
-from states import bits, ended_with, experiment_of
+from states import bits, ended_with
 
-import tcljax
-from tcljax.commands import compare, convert
-from tcljax.distributed import parallel
-from tcljax.distributed.checkpoints import Checkpoints
+from tcljax.commands import compare
 from tcljax.layers.collections import thresholds_by_path
-from tcljax.runs import calibration
-from tcljax.runs.experiment import calibration_images
 
 JOINT = ("--config.joint.steps=4", "--config.joint.batch_size=32")
 
@@ -51,59 +45,6 @@ def test_delivered_thresholds_come_in_instalments_enough_to_wait(tmp_path):
   for one in (path, after):
     held = thresholds_by_path(ended_with(one))
     assert [len(thresholds.instalments) for thresholds in held.values()] == 3 * [17]
-
-
-@pytest.mark.slow
-def test_answers_after_delivered_thresholds_are_read_out_late_from_then_on(tmp_path, monkeypatch):
-  """By tuning, the reported numbers, a run that goes on, and what is converted."""
-  path, output, seen = tmp_path / "run", tmp_path / "snn", []
-
-  def choose(model, variables, batches, spiking):
-    seen.append((bits(variables["clipping"]), np.concatenate([*batches])))
-    return dataclasses.replace(spiking, delay=3)
-
-  monkeypatch.setattr(calibration, "choose_delay", choose)
-  flags = ("--config.tune.calibration=delivered", "--config.eval.time_steps=4")
-  assert run_train(path, *flags) == 0
-  made, held = experiment_of(path), ended_with(path)
-  with Checkpoints(path / "calibrated") as checkpoints:
-    shapes = parallel.abstract_replicated(parallel.data_mesh(), checkpoints.structure())
-    [(chosen_for, shown)] = seen
-    assert bits(checkpoints.restore(shapes)["clipping"]) == chosen_for != bits(held["clipping"])
-  images = calibration_images(made.dataset, made.tune.images, made.seed).images
-  np.testing.assert_array_equal(shown, made.preprocess(images))
-  spiking, test = tcljax.SpikingConfig(time_steps=4, delay=3), made.dataset.test
-  logits = tcljax.simulate(made.model, held, made.preprocess(test.images), spiking).logits
-  right = 100 * float((logits.argmax(-1) == test.labels).mean())
-  whole = tcljax.simulate(made.model, held, made.preprocess(test.images), made.spiking).logits
-  assert right != 100 * float((whole.argmax(-1) == test.labels).mean())
-  found = json.loads((path / "results.json").read_text())["snn"]
-  assert found["4"] == pytest.approx(right, abs=1e-3)
-  assert run_train(path, *flags) == 0 and len(seen) == 1
-  assert json.loads((path / "results.json").read_text())["snn"] == found
-  assert convert.main(["convert.py", f"--workdir={path}", f"--output={output}"]) == 0
-  assert tcljax.load(output).spiking.delay == 3
-  # Thresholds that another run goes on from are read out as late, by the same part of its T.
-  after = tmp_path / "after"
-  for_more = (f"--config.pretrained={path}", "--config.snn.time_steps=8", "--config.tune.steps=2")
-  assert run_train(after, *for_more) == 0 and len(seen) == 1
-  assert json.loads((after / "delay.json").read_text()) == {"delay": 6}
-  made, held = experiment_of(after).with_delay(6), ended_with(after)
-  logits = tcljax.simulate(made.model, held, made.preprocess(test.images), made.spiking).logits
-  right = 100 * float((logits.argmax(-1) == test.labels).mean())
-  found = json.loads((after / "results.json").read_text())["snn"]
-  assert found["8"] == pytest.approx(right, abs=1e-3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  "flag", ["--config.snn.delay=1", "--config.snn.delay=0", "--config.tune.calibration=percentile"]
-)
-def test_a_delay_that_is_said_stays_and_other_thresholds_have_none(tmp_path, monkeypatch, flag):
-  monkeypatch.setattr(calibration, "choose_delay", None)
-  few = ("--config.train.steps=2", "--config.tune.steps=2")
-  assert run_train(tmp_path / "run", "--config.tune.calibration=delivered", *few, flag) == 0
-  assert not (tmp_path / "run" / "delay.json").exists()
 
 
 @pytest.mark.slow

@@ -4,20 +4,16 @@ import os
 import pathlib
 
 import pytest
-from running import get_config
 
 from tcljax.distributed import parallel
 from tcljax.files import FileError
 from tcljax.runs import config_forms
-from tcljax.runs.experiment import make_experiment
 from tcljax.runs.sections import TuneConfig
 from tcljax.runs.workdir import (
   check_workdir,
-  keep_delay,
   locked,
   prepare_workdir,
   tuning_steps,
-  with_kept_delay,
 )
 
 
@@ -75,40 +71,3 @@ def test_the_chosen_number_of_steps_may_be_anything(tmp_path, text):
   text(path) if callable(text) else path.write_text(text)
   with pytest.raises(FileError, match=r"tuning_steps\.json cannot be read: .*; remove it and"):
     tuning_steps(TuneConfig(minutes=1.0), tmp_path)
-
-
-def digits(**snn):
-  config = get_config("digits")
-  config.eval.time_steps = 8
-  config.snn.update({"time_steps": 16, **snn})
-  return make_experiment(config_forms.parse(config))
-
-
-@pytest.mark.parametrize("text", ["{}", "[]", '{"delay": true}', '{"delay": -1}', "{", os.mkdir])
-def test_the_kept_delay_may_be_anything(tmp_path, text):
-  path = tmp_path / "delay.json"
-  text(path) if callable(text) else path.write_text(text)
-  with pytest.raises(FileError, match=r"delay\.json cannot be read: .*; remove it and"):
-    with_kept_delay(digits(), tmp_path)
-
-
-@pytest.mark.parametrize(
-  ("snn", "kept", "taken"),
-  [
-    ({}, None, 0),
-    ({}, 6, 6),
-    ({}, 0, 0),
-    ({"delay": 3}, 6, 3),  # said by the config
-    ({"delay": 0}, 6, 0),
-  ],
-)
-def test_a_delay_is_kept_for_what_goes_on(tmp_path, snn, kept, taken):
-  if kept is not None:
-    keep_delay(tmp_path, kept)
-  made = with_kept_delay(digits(**snn), tmp_path)
-  assert made.spiking.delay == made.reported.delay == taken
-
-
-def test_steps_within_the_delay_are_reported_by_the_mean_of_all():
-  made = digits().with_delay(12)  # of 16
-  assert made.spiking.delay == 12 and made.reported.delay == 0  # as 8 are reported
