@@ -113,6 +113,7 @@ def test_a_step_of_each_phase_at_full_resolution(data_dir, name):
   config = get_config(name)
   config.data.name, config.data.data_dir, config.data.workers = "photos", str(data_dir), 0
   config.snn.time_steps, config.tune.at, config.tune.images = 2, (), 2
+  config.train.batch_size = config.tune.batch_size = 8  # of the 16 images there are
   experiment = make_experiment(config_forms.parse(config))
   assert experiment.input_shape == (224, 224, 3)
   # Two images cannot be shared by eight devices.
