@@ -155,12 +155,12 @@ def steps_per_second(phase, variables, split, many):
   """Rate of a phase's steps after the warm-up, one a call or many."""
   mesh, moved, trained = parallel.data_mesh(), phase.transformation(), tuple(phase.optimizers)
   if many:
-    steps = train_steps(phase.objective, moved, trained, mesh)
+    steps = train_steps(phase.objective, moved, trained, phase.steps, mesh)
     order = training_order(split, phase.batch_size, phase.seed)
     feed = OnDevice(steps, split, order, mesh)
   else:
     batches = training_batches(split, phase.batch_size, phase.seed)
-    feed = OneByOne(train_step(phase.objective, moved, trained), batches, mesh)
+    feed = OneByOne(train_step(phase.objective, moved, trained, phase.steps), batches, mesh)
   state = parallel.replicate(mesh, new_state(variables, moved))
   moments = []
   with contextlib.closing(feed):

@@ -145,7 +145,7 @@ def compiled_tuning_step(model, variables, x, spiking):
   state = parallel.replicate(mesh, new_state(variables, transformation))
   batch = parallel.shard(mesh, {"image": np.asarray(x), "label": np.arange(len(x)) % _CLASSES})
   key = jax.random.key(0)
-  step = train_step(objective, transformation, (CLIPPING,))
+  step = train_step(objective, transformation, (CLIPPING,), phase.steps)
   compiled = step.lower(state, batch, key).compile()
 
   def run():

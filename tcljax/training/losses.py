@@ -64,13 +64,17 @@ def negligible(kinds: str | Sequence[str], outputs: Any) -> ArrayLike:
   return jnp.maximum(NEGLIGIBLE * square, jnp.finfo(jnp.float32).tiny)
 
 
-def geometric_mean(losses: jax.Array, least: ArrayLike = NEGLIGIBLE) -> jax.Array:
+def geometric_mean(
+  losses: jax.Array, least: ArrayLike = NEGLIGIBLE, weights: ArrayLike | None = None
+) -> jax.Array:
   """Of losses at several numbers of steps, or of several kinds, [N].
 
   What counts is by which factor each of them falls. At T = 4 a loss may be ten times that at
   T = 16, and would be nearly all of their sum. One that has come down to `least`, a number for all
-  or [N], has no gradient any more.
+  or [N], has no gradient any more. `weights`, [N] with the sum 1, are even by default.
   """
   if len(losses) == 1:  # to the bit, and with no limit to how small it may become
     return losses[0]
-  return jnp.exp(jnp.mean(jnp.log(jnp.maximum(losses, least))))
+  logarithms = jnp.log(jnp.maximum(losses, least))
+  mean = jnp.mean(logarithms) if weights is None else jnp.sum(weights * logarithms)
+  return jnp.exp(mean)

@@ -1,7 +1,8 @@
 """What each phase minimises.
 
-An objective is a function `(variables, batch, key) -> loss, (metrics, updated)`: the loss to
-differentiate, scalars to report, and collections that the forward pass itself changed.
+An objective is a function `(variables, batch, key, done=0.0) -> loss, (metrics, updated)`: the loss
+to differentiate, scalars to report, and collections that the forward pass itself changed. `done` is
+the share of the steps of the phase that lie behind, from 0 up to 1.
 
 Where the variables hold a collection `teacher`, it holds those of the network whose answers are
 learned; they are never trained.
@@ -44,6 +45,7 @@ from tcljax.training.rates import with_rate_error
 
 Objective = Callable[..., tuple[jax.Array, tuple[dict[str, jax.Array], Variables]]]
 OBJECTIVES = ("distillation", "cross_entropy", "squared_error")
+_WEIGHT_OF_RATES = 0.5  # at the start of tuning
 
 
 def _metrics(outputs: Tree, labels: Tree) -> dict[str, jax.Array]:
@@ -107,7 +109,7 @@ def ann_objective(
   check_choice("objective", kind, OBJECTIVES)
   loss_of = _loss(kind, teacher, smoothing)
 
-  def objective(variables, batch, key):
+  def objective(variables, batch, key, done=0.0):
     x = preprocessed(preprocess, batch["image"], key)
     logits, updated = model.apply(variables, x, train=True, mutable=[BATCH_STATS])
     loss = loss_of(variables, x, batch["label"])(logits)
@@ -125,8 +127,8 @@ def with_threshold_decay(objective: Objective, coefficient: float) -> Objective:
   if not coefficient:
     return objective
 
-  def regularized(variables, batch, key):
-    loss, aux = objective(variables, batch, key)
+  def regularized(variables, batch, key, done=0.0):
+    loss, aux = objective(variables, batch, key, done)
     squares = [jnp.sum(held.tau**2) for held in thresholds_by_path(variables).values()]
     return loss + coefficient * sum(squares), aux
 
@@ -179,7 +181,7 @@ def snn_objective(
   run = _simulation(model, spiking, mesh, at, rates=False)
   loss_of = _answer_loss(model, spiking, kind, teacher, smoothing)
 
-  def objective(variables, batch, key):
+  def objective(variables, batch, key, done=0.0):
     x, keys = _examples(preprocess, batch, key)
     logits, _ = run(variables, x, keys)
     loss, metrics = loss_of(variables, x, batch.get("label"), logits)
@@ -199,8 +201,10 @@ def tuning_objective(
 ) -> Objective:
   """The loss of phase 2: of the answers, and of all firing rates on the way to them.
 
-  It is the geometric mean of `snn_objective` and of the error of the rates (`training.rates`). Each
-  counts by the factor it falls by, whatever its unit. Their metrics are `answer_loss` and
+  It is a geometric mean of `snn_objective` and of the error of the rates (`training.rates`): each
+  counts by the factor it falls by, whatever its unit. In the first step both weigh the same, as a
+  network that answers by chance has more to learn from rates. Their weight falls evenly, to none
+  after the last step, as answers are what is wanted. Their metrics are `answer_loss` and
   `rate_error`.
 
   Args:
@@ -218,7 +222,7 @@ def tuning_objective(
   run = _simulation(model, spiking, mesh, at, rates=True)
   loss_of = _answer_loss(model, spiking, kind, teacher)
 
-  def objective(variables, batch, key):
+  def objective(variables, batch, key, done=0.0):
     x, keys = _examples(preprocess, batch, key)
     logits, rates = run(variables, x, keys)
     seen = constant_input(x, spiking.encoding)
@@ -227,7 +231,9 @@ def tuning_objective(
     loss, metrics = loss_of(variables, x, batch.get("label"), logits, targets)
     metrics |= {"answer_loss": loss, "rate_error": error}
     least = jnp.stack([negligible(kind, own), NEGLIGIBLE])
-    return geometric_mean(jnp.stack([loss, error]), least), (metrics, {})
+    of_rates = _WEIGHT_OF_RATES * (1 - done)
+    weights = jnp.stack([1 - of_rates, of_rates])
+    return geometric_mean(jnp.stack([loss, error]), least, weights), (metrics, {})
 
   return objective
 

@@ -113,10 +113,10 @@ def _feed(
   """Many steps in one call where the images fit onto the device, else one."""
   trained = tuple(phase.optimizers)
   if fits_on_device(split):
-    steps = train_steps(phase.objective, transformation, trained, mesh)
+    steps = train_steps(phase.objective, transformation, trained, phase.steps, mesh)
     return OnDevice(steps, split, training_order(split, phase.batch_size, phase.seed), mesh)
   return OneByOne(
-    train_step(phase.objective, transformation, trained),
+    train_step(phase.objective, transformation, trained, phase.steps),
     training_batches(split, phase.batch_size, phase.seed, done),
     mesh,
   )

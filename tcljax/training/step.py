@@ -43,26 +43,28 @@ def gradient(objective: Objective, trained: Iterable[str]) -> Callable[..., Any]
     trained: names of collections.
 
   Returns:
-    A function of variables, batch and key to ((loss, (metrics, updated)), gradients by collection).
+    A function of variables, batch, key and the share of steps that lie behind to ((loss, (metrics,
+    updated)), gradients by collection).
   """
   trained = tuple(trained)
 
-  def of_step(variables, batch, key):
+  def of_step(variables, batch, key, done=0.0):
     def loss(moving):
-      return objective({**variables, **moving}, batch, key)
+      return objective({**variables, **moving}, batch, key, done)
 
     return jax.value_and_grad(loss, has_aux=True)({c: variables[c] for c in trained})
 
   return of_step
 
 
-def _step(objective, transformation, trained) -> StepFunction:
+def _step(objective, transformation, trained, steps) -> StepFunction:
   trained = tuple(trained)
   of_step = gradient(objective, trained)
 
   def step(state, batch, key):
     key = jax.random.fold_in(key, state.step)
-    (loss, (metrics, updated)), gradients = of_step(state.variables, batch, key)
+    done = state.step / steps
+    (loss, (metrics, updated)), gradients = of_step(state.variables, batch, key, done)
     # Frozen collections get a zero that the optimizer drops: it is never computed.
     zeros = {
       c: jax.tree.map(jnp.zeros_like, tree)
@@ -86,7 +88,10 @@ def _step(objective, transformation, trained) -> StepFunction:
 
 
 def train_step(
-  objective: Objective, transformation: optax.GradientTransformation, trained: Iterable[str]
+  objective: Objective,
+  transformation: optax.GradientTransformation,
+  trained: Iterable[str],
+  steps: int,
 ) -> StepFunction:
   """A compiled step that differentiates and updates only the `trained` collections.
 
@@ -94,18 +99,20 @@ def train_step(
     objective: see `tcljax.training.objectives`.
     transformation: from `optimizers.train_only` with the same `trained`.
     trained: names of collections.
+    steps: of the whole phase.
 
   Returns:
     A function of state, batch and the run's key to the next state and metrics `loss`,
     `gradient_norm`, `update_norm` and those of the objective. The state given is consumed.
   """
-  return xla_options.Jitted(_step(objective, transformation, trained), donate_argnums=0)
+  return xla_options.Jitted(_step(objective, transformation, trained, steps), donate_argnums=0)
 
 
 def train_steps(
   objective: Objective,
   transformation: optax.GradientTransformation,
   trained: Iterable[str],
+  steps: int,
   mesh: Mesh,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Many steps of `train_step` in one call, on images that lie on the device.
@@ -114,6 +121,7 @@ def train_steps(
     objective: see `tcljax.training.objectives`.
     transformation: from `optimizers.train_only` with the same `trained`.
     trained: names of collections.
+    steps: of the whole phase.
     mesh: from `parallel.data_mesh`.
 
   Returns:
@@ -122,7 +130,7 @@ def train_steps(
     gives the state after them and, for each metric, an array [S] whose first elements are theirs.
     The state given is consumed.
   """
-  step = _step(objective, transformation, trained)
+  step = _step(objective, transformation, trained, steps)
   sharding = NamedSharding(mesh, P("data"))
 
   def batch_at(data, positions):

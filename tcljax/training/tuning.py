@@ -53,9 +53,9 @@ def tune(
 ) -> Variables:
   """Trains thresholds and initial potentials; the weights stay as they are, to the bit.
 
-  What is minimised is the geometric mean of the loss in the answers and of the error of all firing
-  rates (`training.objectives.tuning_objective`). The optimizer moves log(tau), so that its learning
-  rate is a share of each threshold.
+  What is minimised is a geometric mean of the loss in the answers and of the error of all firing
+  rates, which weighs less from step to step (`training.objectives.tuning_objective`). The optimizer
+  moves log(tau), so that its learning rate is a share of each threshold.
 
   A network with a single output z is taken for a binary classifier with the classes 0 and 1, whose
   answer is 1 where z > 0: distillation is then the divergence of two Bernoulli distributions with

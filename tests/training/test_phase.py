@@ -5,6 +5,8 @@ import itertools
 
 import chex
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from states import as_it_is
 
@@ -51,7 +53,7 @@ def test_compiling_takes_nothing_off_the_time(case, monkeypatch, minutes, steps)
     nonlocal now
     now += seconds
 
-  def objective(variables, batch, key):
+  def objective(variables, batch, key, done=0.0):
     pass_time(3600)
     return sum((a**2).sum() for a in jax.tree.leaves(variables["clipping"])), ({}, {})
 
@@ -72,7 +74,12 @@ def test_many_steps_in_one_call_are_those_one_by_one(case, tmp_path, monkeypatch
   """On the device and from the host: the same batches, metrics, checkpoints and weights."""
   model, variables, images, labels = case
   split = Split(images, labels)
-  objective = objectives.ann_objective(model, as_it_is)
+  of_images = objectives.ann_objective(model, as_it_is)
+
+  def objective(variables, batch, key, done=0.0):
+    loss, (metrics, updated) = of_images(variables, batch, key)
+    return loss, ({**metrics, "done": jnp.asarray(done, jnp.float32)}, updated)
+
   sgd = tcljax.OptimizerConfig("sgd", 0.01)
   run = phase.Phase("ann", 11, 16, objective, {"params": sgd}, seed=3)
   found = []
@@ -93,6 +100,8 @@ def test_many_steps_in_one_call_are_those_one_by_one(case, tmp_path, monkeypatch
   assert list(metrics) == list(metrics_of_many) == list(range(1, 12))
   chex.assert_trees_all_close(one, many, rtol=1e-5, atol=1e-6)
   chex.assert_trees_all_close(metrics, metrics_of_many, rtol=1e-4)
+  behind = [one["done"] for one in metrics.values()]
+  np.testing.assert_allclose(behind, np.arange(11) / 11, rtol=1e-6)
 
 
 def run_to(run, steps, variables, split, hooks):

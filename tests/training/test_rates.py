@@ -4,7 +4,6 @@ import functools
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from running import calibrate_plainly
@@ -89,14 +88,15 @@ def test_squared_errors_count_whatever_their_unit(network):
     np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-6)
 
 
-def test_the_loss_of_tuning_is_the_geometric_mean_of_both(network):
+@pytest.mark.parametrize("done", [0.0, 0.5])
+def test_the_loss_of_tuning_is_a_geometric_mean_in_which_rates_weigh_less_and_less(network, done):
   model, variables = network
   spiking, mesh = tcljax.SpikingConfig(4), parallel.data_mesh()
   batch, as_it_is = {"image": inputs()}, lambda x, key: x
 
   def run(make):
     objective = make(model, as_it_is, spiking, mesh)
-    of = lambda c: objective({**variables, "clipping": c}, batch, jax.random.key(0))
+    of = lambda c: objective({**variables, "clipping": c}, batch, jax.random.key(0), done)
     differentiated = jax.jit(jax.value_and_grad(of, has_aux=True))
     (loss, (metrics, _)), gradient = differentiated(variables["clipping"])
     return loss, metrics, gradient
@@ -110,7 +110,10 @@ def test_the_loss_of_tuning_is_the_geometric_mean_of_both(network):
   )(variables["clipping"])
   np.testing.assert_allclose(metrics["answer_loss"], answers, rtol=1e-5)
   np.testing.assert_allclose(metrics["rate_error"], error, rtol=1e-5)
-  np.testing.assert_allclose(loss, jnp.sqrt(answers * error), rtol=1e-5)
-  expected = jax.tree.map(lambda a, b: loss / 2 * (a / answers + b / error), of_answers, of_rates)
+  rates = 0.5 * (1 - done)
+  np.testing.assert_allclose(loss, answers ** (1 - rates) * error**rates, rtol=1e-5)
+  expected = jax.tree.map(
+    lambda a, b: loss * ((1 - rates) * a / answers + rates * b / error), of_answers, of_rates
+  )
   for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
