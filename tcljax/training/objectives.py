@@ -12,6 +12,7 @@ those of the two classes with the logits 0 and z (`simulation.outputs`), which i
 cross-entropy of sigmoid(z), and the divergence of two Bernoulli distributions (`training.losses`).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -205,7 +206,7 @@ def tuning_objective(
   counts by the factor it falls by, whatever its unit. In the first step both weigh the same, as a
   network that answers by chance has more to learn from rates. Their weight falls evenly, to none
   after the last step, as answers are what is wanted. Their metrics are `answer_loss` and
-  `rate_error`.
+  `rate_error`. The metric `loss` is their mean with even weights, so that steps can be compared.
 
   Args:
     model: as in `snn_objective`.
@@ -229,11 +230,11 @@ def tuning_objective(
     own, error = with_rate_error(model, variables, seen, rates, spiking.neuron)
     targets = own if teacher is None and teacher_of(variables) is None else None
     loss, metrics = loss_of(variables, x, batch.get("label"), logits, targets)
-    metrics |= {"answer_loss": loss, "rate_error": error}
-    least = jnp.stack([negligible(kind, own), NEGLIGIBLE])
+    both = jnp.stack([loss, error])
+    mean = functools.partial(geometric_mean, both, jnp.stack([negligible(kind, own), NEGLIGIBLE]))
     of_rates = _WEIGHT_OF_RATES * (1 - done)
-    weights = jnp.stack([1 - of_rates, of_rates])
-    return geometric_mean(jnp.stack([loss, error]), least, weights), (metrics, {})
+    metrics |= {"loss": mean(), "answer_loss": loss, "rate_error": error}
+    return mean(jnp.stack([1 - of_rates, of_rates])), (metrics, {})
 
   return objective
 

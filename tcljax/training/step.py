@@ -103,7 +103,8 @@ def train_step(
 
   Returns:
     A function of state, batch and the run's key to the next state and metrics `loss`,
-    `gradient_norm`, `update_norm` and those of the objective. The state given is consumed.
+    `gradient_norm`, `update_norm` and those of the objective, which may have a `loss` of its own to
+    tell. The state given is consumed.
   """
   return xla_options.Jitted(_step(objective, transformation, trained, steps), donate_argnums=0)
 

@@ -93,8 +93,8 @@ def tune(
     preprocess: a function of JAX that makes inputs [B, ...], of sequences [B, T, ...], of each
       batch of images and a random key.
     seed: of the order of the images and everything else random.
-    on_metrics: called after each step with its number and metrics: `loss`, its parts `answer_loss`
-      and `rate_error`, norms, and `accuracy` where there are labels.
+    on_metrics: called after each step with its number and metrics: `answer_loss` and `rate_error`,
+      `loss`, which is their mean with even weights, norms, and `accuracy` where there are labels.
 
   Returns:
     The variables with a new collection `clipping`.

@@ -118,10 +118,10 @@ def test_threshold_decay_by_hand():
       },
     }
   }
-  plain = lambda variables, batch, key: (jnp.array(0.5), "aux")
+  plain = lambda variables, batch, key, done: (0.5 + done, "aux")
   decayed = objectives.with_threshold_decay(plain, 0.01)
-  loss, aux = decayed(variables, None, None)
-  np.testing.assert_allclose(loss, 0.5 + 0.01 * (4 + 1 + 9), rtol=1e-6)
+  loss, aux = decayed(variables, None, None, 0.25)
+  np.testing.assert_allclose(loss, 0.75 + 0.01 * (4 + 1 + 9), rtol=1e-6)
   assert aux == "aux"
   # d tau^2 / d raw = 2 tau sigmoid(raw), and sigmoid(raw) = 1 - exp(-tau)
   gradient = jax.grad(lambda v: decayed(v, None, None)[0])(variables)["clipping"]

@@ -110,6 +110,7 @@ def test_the_loss_of_tuning_is_a_geometric_mean_in_which_rates_weigh_less_and_le
   )(variables["clipping"])
   np.testing.assert_allclose(metrics["answer_loss"], answers, rtol=1e-5)
   np.testing.assert_allclose(metrics["rate_error"], error, rtol=1e-5)
+  np.testing.assert_allclose(metrics["loss"], np.sqrt(answers * error), rtol=1e-5)
   rates = 0.5 * (1 - done)
   np.testing.assert_allclose(loss, answers ** (1 - rates) * error**rates, rtol=1e-5)
   expected = jax.tree.map(
