@@ -32,8 +32,9 @@ from tcljax.maths.encoding import count_examples
 from tcljax.maths.inputs import as_inputs, check_keys
 from tcljax.maths.trees import Shapes, Tree, check_same_count, count, is_shape, paired, stand_in
 from tcljax.models.precision import in_float32
+from tcljax.simulation.chunks import with_chunk
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
-from tcljax.simulation.time_loop import simulate_any_time_steps, with_chunk
+from tcljax.simulation.time_loop import simulate_any_time_steps
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

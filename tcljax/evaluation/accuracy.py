@@ -22,9 +22,9 @@ from tcljax.layers.activations import TCL, check_model, with_activation
 from tcljax.layers.collections import Variables, require_clipping
 from tcljax.maths.encoding import constant_inputs_of
 from tcljax.maths.trees import stand_in, without_batch
+from tcljax.simulation.chunks import count_neurons
 from tcljax.simulation.outputs import Output, answers, check_kinds, outputs_of_model
 from tcljax.simulation.settings import SpikingConfig, check_spiking
-from tcljax.simulation.time_loop import count_neurons
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

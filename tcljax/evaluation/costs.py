@@ -30,8 +30,8 @@ from tcljax.layers.collections import CLIPPING, PARAMS, thresholds_by_path
 from tcljax.maths.clipping import bounded
 from tcljax.maths.encoding import constant_inputs_of
 from tcljax.maths.trees import is_shape, paired, stand_in
+from tcljax.simulation.chunks import count_neurons
 from tcljax.simulation.settings import SpikingConfig
-from tcljax.simulation.time_loop import count_neurons
 
 
 def costs(

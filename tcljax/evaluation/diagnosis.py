@@ -30,8 +30,9 @@ from tcljax.maths.inputs import as_inputs
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.maths.spikes import Neuron
 from tcljax.maths.trees import count, stand_in, without_batch
+from tcljax.simulation.chunks import count_neurons
 from tcljax.simulation.settings import SpikingConfig, check_spiking
-from tcljax.simulation.time_loop import Simulation, count_neurons, simulate
+from tcljax.simulation.time_loop import Simulation, simulate
 
 PARTS = ("inherited", "pooling", "clipping", "quantization", "unevenness")
 

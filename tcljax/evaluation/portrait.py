@@ -15,8 +15,8 @@ from tcljax.data.preprocessing import preprocessed
 from tcljax.evaluation.connections import shapes_of
 from tcljax.evaluation.diagnosis import Diagnosis, arrived, diagnosis_of, sums_of
 from tcljax.graph import Graph, GraphNetwork
+from tcljax.simulation.chunks import count_neurons
 from tcljax.simulation.settings import SpikingConfig
-from tcljax.simulation.time_loop import count_neurons
 
 IMAGES = 64
 _NEURONS = 2**24  # of all images of a batch; each takes some ten numbers

@@ -2,13 +2,11 @@
 
 Layers know nothing of time: K steps are folded into the batch, [K*B, ...], for everything but the
 neurons, and an outer `lax.scan` walks the T/K chunks with the membrane potentials as carry. Memory
-grows with K and not with T; with gradients, each chunk is computed again on the way back, and the
-potentials between the T/K chunks are what is kept.
+grows with K and not with T. Gradients need what was computed in all T steps: it is kept where that
+fits, and else each chunk is computed again on the way back (`simulation.chunks`).
 """
 
-import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,21 +15,17 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from tcljax.kernels import fire
 from tcljax.layers import collections
-from tcljax.layers.activations import activation_paths, check_model, with_activation
+from tcljax.layers.activations import check_model, with_activation
 from tcljax.layers.collections import Variables
 from tcljax.layers.inputs import told_of_inputs
 from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths.encoding import as_simulated, inputs_of_steps, of_one_step
-from tcljax.maths.trees import Shapes, Tree, count, stand_in, without_batch
+from tcljax.maths.trees import Tree
+from tcljax.simulation.chunks import gradients_fit, with_chunk
 from tcljax.simulation.observers import Chunk, check_observed, check_observer
 from tcljax.simulation.outputs import check_arrays
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
-
-LARGEST_CHUNK = 8
-_LARGEST_ON_GPUS = 16  # 1.06 to 1.10 times as fast as 8 for a VGG-16, benchmarks/results/gpu.md
-_SHARE_OF_MEMORY = 0.25  # the rest is for weights, inputs and what layers need besides
 
 
 class Simulation(NamedTuple):
@@ -82,8 +76,7 @@ def simulate(
   Where `spiking.chunk` is 0, K is the largest divisor of T up to 8 with which the currents and
   spikes of K steps take no more than a quarter of the device's memory; up to 16 on GPUs where
   `kernels.fire` serves. On CPUs it is at most 2: the arrays of a chunk then stay in the caches, and
-  larger products gain nothing. If you differentiate, set it there to some 8: the potentials between
-  the T/K chunks are kept.
+  larger products gain nothing. If you differentiate, K = T is faster there up to T = 8.
 
   Args:
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
@@ -132,9 +125,9 @@ def simulate(
   if chunks == 1:
     (state, total), observed = run(start, 0)
   else:
-    (state, total), observed = jax.lax.scan(
-      jax.checkpoint(run, prevent_cse=False), start, spiking.chunk * jnp.arange(chunks)
-    )
+    keeps = gradients_fit(start[0], spiking.time_steps)
+    walk = run if keeps else jax.checkpoint(run, prevent_cse=False)
+    (state, total), observed = jax.lax.scan(walk, start, spiking.chunk * jnp.arange(chunks))
     observed = jax.tree.map(lambda a: a.reshape(spiking.time_steps, *a.shape[2:]), observed)
   return Simulation(
     _mean(total, spiking.time_steps - spiking.delay, state),
@@ -178,43 +171,6 @@ def simulate_any_time_steps(
 def _mean(total: Tree, steps: jax.Array | int, state: Variables) -> Tree:
   """The mean outputs of so many steps, NaN where a potential is not finite."""
   return jax.tree.map(lambda a: collections.without_broken(a / steps, state), total)
-
-
-def with_chunk(
-  model: nn.Module,
-  variables: Variables,
-  x: Tree,
-  spiking: SpikingConfig,
-  on_cpus: int = 2,
-  on_gpus: int = _LARGEST_ON_GPUS,
-) -> SpikingConfig:
-  """The settings with K chosen, as `simulate` says, where they left it open.
-
-  Args:
-    model: as in `simulate`.
-    variables: as in `simulate`.
-    x: as in `simulate`.
-    spiking: how to simulate.
-    on_cpus: the largest K there; `LARGEST_CHUNK`, as for `on_gpus`, where gradients are taken.
-    on_gpus: the largest K where neurons have kernels.
-  """
-  check_spiking(spiking)
-  if spiking.chunk:
-    return spiking
-  largest = on_cpus if jax.default_backend() == "cpu" else LARGEST_CHUNK
-  largest = on_gpus if fire.serves(on_gpus, spiking.neuron) else largest
-  fitting = _fitting_steps(model, variables, of_one_step(x, spiking.encoding), largest)
-  return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(fitting))
-
-
-def _fitting_steps(model: nn.Module, variables: Variables, x: Tree, largest: int) -> int:
-  """The largest K whose currents and spikes fit into their part of the device's memory."""
-  memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-  if memory is None:  # as on CPUs; counting neurons would trace the network in every call
-    return largest
-  neurons = count(x) * sum(count_neurons(model, variables, without_batch(x)).values())
-  fitting = _SHARE_OF_MEMORY * memory / max(1, 2 * 4 * neurons)  # two arrays of float32
-  return max(1, math.floor(min(largest, fitting)))
 
 
 def in_chunks(
@@ -284,16 +240,3 @@ def in_chunks(
   with told_of_inputs(model, variables, of_one_step(x, config.encoding)):
     output, state, _ = apply({}, 0)
   return (state, jax.tree.map(lambda a: jnp.zeros_like(a[0]), output)), run
-
-
-def count_neurons(model: nn.Module, variables: Variables, input_shape: Shapes) -> dict[str, int]:
-  """Neurons of each activation, by its path and in their order, for one input of this shape."""
-  x = stand_in(input_shape, 1)
-  network = with_activation(model, IF)
-  with told_of_inputs(model, variables, x):
-    _, state = jax.eval_shape(
-      lambda variables, x: network.apply(variables, x, mutable=[collections.MEMBRANE]), variables, x
-    )
-  found = collections.potentials(state)
-  paths = ["/".join(path) for path in activation_paths(model, variables, x)]
-  return {path: math.prod(found[path].shape[1:]) for path in paths}

@@ -37,8 +37,8 @@ from tcljax.maths.encoding import as_simulated, constant_input, inputs_of_steps,
 from tcljax.maths.inputs import as_floats
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.maths.trees import Tree, count, is_shape, without_batch
+from tcljax.simulation.chunks import count_neurons
 from tcljax.simulation.settings import SpikingConfig
-from tcljax.simulation.time_loop import count_neurons
 from tcljax.training.candidates import candidates, currents_of, sample, squared_errors
 
 EXAMPLES = 256  # the most that thresholds are chosen on

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from tcljax.data import Examples, Split
 from tcljax.data.orders import TrainingOrder
 from tcljax.data.splits import BatchStream
-from tcljax.distributed import parallel
+from tcljax.distributed import memory, parallel
 from tcljax.training.step import Metrics, StepFunction, TrainState
 
 # Steps in one call where the images lie on the device. A call costs the host some milliseconds, as
@@ -102,5 +102,4 @@ def fits_on_device(split: Examples) -> TypeGuard[Split]:
   """Whether the images of a split may lie on each device: in memory, on one host, not on CPUs."""
   if not isinstance(split, Split) or jax.process_count() > 1 or jax.default_backend() == "cpu":
     return False
-  memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 0)
-  return split.nbytes <= _SHARE_OF_MEMORY * memory
+  return split.nbytes <= _SHARE_OF_MEMORY * (memory.of_a_device() or 0)

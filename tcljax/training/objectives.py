@@ -30,9 +30,10 @@ from tcljax.layers.collections import BATCH_STATS, Variables, teacher_of, thresh
 from tcljax.maths.encoding import constant_input, time_first
 from tcljax.maths.trees import Tree, count, present
 from tcljax.maths.trees import at as part_at
+from tcljax.simulation.chunks import with_chunk_for_gradients
 from tcljax.simulation.outputs import answers
 from tcljax.simulation.settings import SpikingConfig
-from tcljax.simulation.time_loop import LARGEST_CHUNK, simulate, with_chunk
+from tcljax.simulation.time_loop import simulate
 from tcljax.training.losses import (
   NEGLIGIBLE,
   cross_entropy,
@@ -257,7 +258,7 @@ def _simulation(model, spiking, mesh, at, rates):
       model,
       variables,
       x,
-      with_chunk(model, variables, x, spiking, LARGEST_CHUNK, LARGEST_CHUNK),
+      with_chunk_for_gradients(model, variables, x, spiking),
       keys=keys,
       observe=lambda chunk: chunk.logits,
       rates=rates,

@@ -10,7 +10,7 @@ from running import calibrate_plainly
 import tcljax
 from tcljax.evaluation.diagnosis import PARTS, Arrived, sums_of
 from tcljax.layers.activations import ReLU
-from tcljax.simulation.time_loop import count_neurons
+from tcljax.simulation.chunks import count_neurons
 
 
 class Net(nn.Module):

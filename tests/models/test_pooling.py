@@ -13,7 +13,7 @@ import tcljax
 from tcljax.layers.activations import TCL, Quantized
 from tcljax.models import VGG, ResNet
 from tcljax.models.pooling import POOLINGS
-from tcljax.simulation.time_loop import count_neurons
+from tcljax.simulation.chunks import count_neurons
 
 MAXIMA = ("before", "gate")
 

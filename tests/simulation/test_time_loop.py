@@ -12,9 +12,8 @@ from running import calibrate_plainly
 
 import tcljax
 from tcljax.layers.activations import TCL
-from tcljax.simulation import time_loop
 from tcljax.simulation.settings import SpikingConfig
-from tcljax.simulation.time_loop import count_neurons, simulate
+from tcljax.simulation.time_loop import simulate
 
 
 @pytest.fixture(scope="module")
@@ -173,53 +172,6 @@ def test_poisson_spikes_depend_on_the_key_alone(calibrated, images):
     simulate(model, variables, images, poisson, keys=keys[:9])
   with pytest.raises(ValueError, match=r"keys has shape \(\) and must be \[B\]"):
     simulate(model, variables, images, poisson, keys=keys[0])
-
-
-def test_neurons_are_counted(calibrated):
-  model, variables = calibrated
-  assert count_neurons(model, variables, (8, 8, 3)) == {
-    "act1_1": 512,
-    "act1_2": 512,
-    "act2_1": 256,
-    "act_dense1": 32,
-  }
-  assert count_neurons(Identity(), {}, (5,)) == {}
-
-
-def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
-  """Two steps at a time on CPUs, up to 16 on GPUs, if no other limit is asked for and they fit."""
-  model, variables = calibrated
-
-  def chosen(**arguments):
-    return time_loop.with_chunk(
-      model, variables, images, SpikingConfig(time_steps=16), **arguments
-    ).chunk
-
-  with monkeypatch.context() as patch:
-    patch.setattr(time_loop, "count_neurons", None)  # which would trace the network
-    assert chosen() == 2 and chosen(on_cpus=8) == 8
-  assert (
-    time_loop.with_chunk(
-      model, variables, images, SpikingConfig(time_steps=16, chunk=2), on_cpus=8
-    ).chunk
-    == 2
-  )
-  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-  a_step = 2 * 4 * 16 * (512 + 512 + 256 + 32)  # currents and spikes in bytes
-  for bytes_limit, chunk in ((4 * 17 * a_step, 16), (4 * 9 * a_step, 8), (a_step, 1)):
-
-    class Device:
-      compute_capability = "9.0"
-
-      def memory_stats(self, bytes_limit=bytes_limit):
-        return {"bytes_limit": bytes_limit}
-
-    monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
-    assert chosen() == chosen(on_cpus=1) == chunk
-    assert chosen(on_gpus=8) == min(8, chunk)
-    with monkeypatch.context() as patch:
-      patch.setattr(Device, "compute_capability", "7.5")  # whose neurons have no kernels
-      assert chosen() == min(8, chunk)
 
 
 @pytest.mark.slow
