@@ -78,6 +78,10 @@ def simulate(
   `kernels.fire` serves. On CPUs it is at most 2: the arrays of a chunk then stay in the caches, and
   larger products gain nothing. If you differentiate, K = T is faster there up to T = 8.
 
+  Gradients keep some arrays of the size of all neurons for each of the T steps, where four of them
+  take no more than a quarter of the device's memory. Elsewhere what is kept are the potentials
+  between the T/K chunks, and each chunk is computed again on the way back.
+
   Args:
     model: a network with a field `act`; whatever activation it has is replaced by `IF`.
     variables: its variables, the collection `clipping` included.
