@@ -17,7 +17,7 @@ from tcljax.maths.encoding import of_one_step
 from tcljax.maths.trees import Shapes, Tree, count, stand_in, without_batch
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 
-LARGEST_CHUNK = 8
+_LARGEST_CHUNK = 8
 _LARGEST_ON_GPUS = 16  # 1.06 to 1.10 times as fast as 8 for a VGG-16, benchmarks/results/gpu.md
 _LARGEST_ON_CPUS = 2
 _KEPT = 4  # arrays a step that gradients need; a ResNet-20 tuned 2.3, trained jointly 4.5
@@ -48,7 +48,7 @@ def with_chunk(
   if jax.default_backend() == "cpu":
     largest = on_cpus
   else:
-    largest = on_gpus if fire.serves(on_gpus, spiking.neuron) else LARGEST_CHUNK
+    largest = on_gpus if fire.serves(on_gpus, spiking.neuron) else _LARGEST_CHUNK
     largest = _fitting_steps(model, variables, of_one_step(x, spiking.encoding), largest)
   return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(largest))
 
@@ -58,12 +58,12 @@ def with_chunk_for_gradients(
 ) -> SpikingConfig:
   """`with_chunk` where gradients are taken.
 
-  One chunk of all steps is the fastest, but only up to `LARGEST_CHUNK` are one pass over the
-  neurons. Of more steps, small chunks are faster on CPUs, as their arrays stay in the caches.
+  One chunk of all steps is the fastest, but only up to eight are one pass over the neurons. Of
+  more steps, small chunks are faster on CPUs, as their arrays stay in the caches.
   """
-  whole = spiking.time_steps <= LARGEST_CHUNK
-  on_cpus = LARGEST_CHUNK if whole else _LARGEST_ON_CPUS
-  return with_chunk(model, variables, x, spiking, on_cpus, on_gpus=LARGEST_CHUNK)
+  whole = spiking.time_steps <= _LARGEST_CHUNK
+  on_cpus = _LARGEST_CHUNK if whole else _LARGEST_ON_CPUS
+  return with_chunk(model, variables, x, spiking, on_cpus, on_gpus=_LARGEST_CHUNK)
 
 
 def _fitting_steps(model, variables, x, largest):
