@@ -188,6 +188,7 @@ def results_of(
   return {
     "config": experiment.name,
     "tuned_for_time_steps": experiment.spiking.time_steps,
+    "delay": experiment.reported.delay,
     **found[last],
     "stage": last,
     "earlier_stages": {name: found[name]["snn"] for name in earlier},

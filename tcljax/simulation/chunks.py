@@ -59,10 +59,14 @@ def with_chunk_for_gradients(
   """`with_chunk` where gradients are taken.
 
   One chunk of all steps is the fastest, but only up to eight are one pass over the neurons. Of
-  more steps, small chunks are faster on CPUs, as their arrays stay in the caches.
+  more steps, small chunks are faster on CPUs, as their arrays stay in the caches. But where chunks
+  are computed again, the potentials between them are held, T/K, beside what gradients need of one:
+  many steps take larger chunks, so that the sum of both is least.
   """
-  whole = spiking.time_steps <= _LARGEST_CHUNK
-  on_cpus = _LARGEST_CHUNK if whole else _LARGEST_ON_CPUS
+  time_steps, on_cpus = spiking.time_steps, _LARGEST_CHUNK
+  if time_steps > _LARGEST_CHUNK:
+    least_held = math.isqrt(time_steps // _KEPT)
+    on_cpus = min(max(least_held, _LARGEST_ON_CPUS), _LARGEST_CHUNK)
   return with_chunk(model, variables, x, spiking, on_cpus, on_gpus=_LARGEST_CHUNK)
 
 

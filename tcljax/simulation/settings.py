@@ -114,7 +114,7 @@ class SpikingConfig:
 
   @property
   def one_chunk(self) -> ChunkConfig:
-    """What a chunk needs to know, once K is set; see `time_loop.with_chunk`."""
+    """What a chunk needs to know, once K is set; see `chunks.with_chunk`."""
     return ChunkConfig(self.chunk, self.neuron, self.delay, self.encoding)
 
 

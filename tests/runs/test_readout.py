@@ -103,10 +103,10 @@ def test_answers_after_delivered_thresholds_are_read_out_late_from_then_on(tmp_p
   right = 100 * float((logits.argmax(-1) == test.labels).mean())
   whole = tcljax.simulate(made.model, held, made.preprocess(test.images), made.spiking).logits
   assert right != 100 * float((whole.argmax(-1) == test.labels).mean())
-  found = json.loads((path / "results.json").read_text())["snn"]
-  assert found["4"] == pytest.approx(right, abs=1e-3)
+  found = json.loads((path / "results.json").read_text())
+  assert found["snn"]["4"] == pytest.approx(right, abs=1e-3) and found["delay"] == 3
   assert run_train(path, *flags) == 0 and len(seen) == 1
-  assert json.loads((path / "results.json").read_text())["snn"] == found
+  assert json.loads((path / "results.json").read_text())["snn"] == found["snn"]
   assert convert.main(["convert.py", f"--workdir={path}", f"--output={output}"]) == 0
   assert tcljax.load(output).spiking.delay == 3
   # Thresholds that another run goes on from are read out as late, by the same part of its T.
@@ -117,8 +117,8 @@ def test_answers_after_delivered_thresholds_are_read_out_late_from_then_on(tmp_p
   made, held = experiment_of(after).with_delay(6), ended_with(after)
   logits = tcljax.simulate(made.model, held, made.preprocess(test.images), made.spiking).logits
   right = 100 * float((logits.argmax(-1) == test.labels).mean())
-  found = json.loads((after / "results.json").read_text())["snn"]
-  assert found["8"] == pytest.approx(right, abs=1e-3)
+  found = json.loads((after / "results.json").read_text())
+  assert found["snn"]["8"] == pytest.approx(right, abs=1e-3) and found["delay"] == 6
 
 
 @pytest.mark.slow

@@ -53,6 +53,7 @@ def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
     patch.setattr(chunks, "count_neurons", None)  # which would trace the network
     assert chosen() == 2 and chosen(on_cpus=8) == 8
     assert [chosen(gradients, t) for t in (1, 5, 8, 9, 12, 32)] == [1, 5, 8, 1, 2, 2]
+    assert [chosen(gradients, t) for t in (35, 64, 100, 256, 1024)] == [1, 4, 5, 8, 8]
   assert chosen(chunk=2, on_cpus=8) == chosen(gradients, chunk=2) == 2
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   a_step = 2 * 4 * 16 * sum(NEURONS.values())  # currents and spikes in bytes
