@@ -3,7 +3,9 @@
     python benchmarks/depth.py --pretrained=PATH --workdir=runs/compare-resnet44
 
 PATH is a checkpoint of --model, and the workdir that of benchmarks/methods.py, which holds the
-tuned thresholds; where it does not, they are tuned first. Training images alone are looked at.
+tuned thresholds; where it does not, they are tuned first. --config.FIELD=VALUE overrides a field of
+configs/resnet20.py, and a workdir of another config is refused. Training images alone are looked
+at.
 
 Activations are taken in four parts, in their order in the network. Of each part and method:
 
@@ -22,7 +24,6 @@ import contextlib
 import itertools
 import json
 import pathlib
-import runpy
 import sys
 
 import jax
@@ -31,11 +32,12 @@ import numpy as np
 from ledger import ROOT, Ledger, command_of, parser, portable
 
 import tcljax
+from tcljax.commands.arguments import Command
 from tcljax.data import training_batches
 from tcljax.distributed import parallel
 from tcljax.kernels import xla_options
 from tcljax.layers.collections import thresholds_by_path, with_thresholds
-from tcljax.runs import calibration, config_forms, experiment, stages
+from tcljax.runs import calibration, config_forms, experiment, stages, workdir
 from tcljax.training import objectives
 
 _METHODS = ("least_squares", "delivered", "tuned")
@@ -53,15 +55,19 @@ def main(argv=None):
   flags.add_argument("--model", default="resnet44", help="its name in tcljax.models")
   flags.add_argument("--time_steps", default="4,8", help="numbers of steps T")
   flags.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/compare-resnet44"))
-  args = flags.parse_args(argv)
-  config = runpy.run_path(str(ROOT / "configs" / "resnet20.py"))["get_config"]()
-  config.model.name = args.model
-  made = experiment.make_experiment(config_forms.parse(config))
+  args, rest = flags.parse_known_args(argv)
+  try:
+    config = _config(args, rest)
+    workdir.check_workdir(args.workdir, config)
+  except ValueError as error:
+    flags.error(str(error))
+  made = experiment.make_experiment(config)
   weights = tcljax.load_pretrained(args.pretrained, made.ann, made.input_shape)
   anywhere = argparse.Namespace(**{**vars(args), "workdir": flags.get_default("workdir")})
-  command = portable(command_of("depth", flags, anywhere))
+  command = " ".join(map(portable, [command_of("depth", flags, anywhere), *rest]))
   ledger = Ledger(args.output, command, markdown, key=_key, order=_order)
   ledger.shared = {"model": args.model}
+  workdir.prepare_workdir(args.workdir, config)
   for t in map(int, args.time_steps.split(",")):
     one, folder = made.with_time_steps(t), args.workdir / f"T{t}"
     for method in _METHODS:
@@ -75,6 +81,23 @@ def main(argv=None):
       ledger.add([row])
       ledger.write()
   return 0
+
+
+def _config(args, overrides):
+  """The config that benchmarks/methods.py has for the same network."""
+  given = Command(
+    "depth",
+    __doc__,
+    [
+      "depth",
+      f"--config={ROOT / 'configs' / 'resnet20.py'}",
+      f"--config.pretrained={args.pretrained}",
+      f"--config.model.name={args.model}",
+      *overrides,
+    ],
+  )
+  given.define_config()
+  return config_forms.parse(given.parse("config").config)
 
 
 def _key(row):

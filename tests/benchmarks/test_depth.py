@@ -1,5 +1,6 @@
 """The benchmark of depth: how gradients agree, what was told while tuning, and the tables."""
 
+import argparse
 import contextlib
 import json
 
@@ -12,6 +13,7 @@ from tcljax.data import training_batches
 from tcljax.distributed import parallel
 from tcljax.runs import config_forms
 from tcljax.runs.experiment import make_experiment
+from tcljax.runs.workdir import prepare_workdir
 from tcljax.training import objectives
 
 
@@ -45,6 +47,22 @@ def test_each_t_has_its_tables(benchmark):
   text = benchmark.markdown({"model": "resnet44", "rows": rows})
   assert text.count("## T = ") == 2 and "| tuned | a to b | 1.5 | 0.5 | 0.25 | 0.75 |" in text
   assert "| 50 | 2.5 | 0.125 |" in text
+
+
+def test_a_workdir_of_another_recipe_is_refused(benchmark, tmp_path, capsys):
+  """Its thresholds would be taken for those of this one; no image is read before."""
+  flags = ["--pretrained=weights.th", f"--workdir={tmp_path / 'run'}"]
+  args = argparse.Namespace(pretrained="weights.th", model="resnet44")
+  config = benchmark._config(args, ["--config.tune.steps=30"])
+  assert (config.tune.steps, config.model.name) == (30, "resnet44")
+  prepare_workdir(tmp_path / "run", config)
+  for flag, why in (
+    ("--config.tune.steps=60", "holds another config (tune.steps: 30 -> 60): choose another"),
+    ("--steps=60", "Unknown command line flag 'steps'"),
+  ):
+    with pytest.raises(SystemExit):
+      benchmark.main([*flags, flag])
+    assert why in capsys.readouterr().err
 
 
 @pytest.mark.slow
