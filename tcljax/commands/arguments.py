@@ -69,6 +69,14 @@ class Command:
     """Adds a flag that is off unless given, or on unless given with "no" before it."""
     flags.DEFINE_bool(name, default, text, flag_values=self.flags)
 
+  def define_word(self, name: str, bare: str, text: str) -> None:
+    """Adds a flag that takes a word, and stands for `bare` where it is given without one."""
+    flags.DEFINE_string(name, None, text, flag_values=self.flags)
+    self.argv[1:] = [
+      f"--{name}={bare}" if argument in (f"-{name}", f"--{name}") else argument
+      for argument in self.argv[1:]
+    ]
+
   def define_config(self) -> None:
     """Adds --config and its overrides."""
     config_flags.DEFINE_config_file(

@@ -18,8 +18,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   command = Command("train", __doc__, argv)
   command.define_config()
   command.define_path("workdir", "Where everything is written; by default runs/<config.name>.")
-
   command.define_switch("report", "Whether the report is written, a page to look at.", True)
+  command.define_word(
+    "plan",
+    "here",
+    "Compile every phase and tell what it takes, without running it: for the devices at hand, or "
+    "for a TPU slice, such as v5e:4x4.",
+  )
 
   def prepare():
     flags = command.parse("config")
@@ -27,6 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tcljax.runs import config_forms, experiment, resume, stages, workdir
 
     config = config_forms.parse(flags.config)
+    if flags.plan is not None:
+      from tcljax.runs import plan
+
+      if flags.multihost:
+        raise ValueError("--plan is made by one process, for all hosts: leave out --multihost")
+      planned = plan.prepare(config, "" if flags.plan == "here" else flags.plan)
+      return lambda: plan.tell(planned)
     if flags.multihost:
       command.join_hosts()
     folder = workdir.check_workdir(flags.workdir or f"runs/{config.name}", config)

@@ -5,6 +5,9 @@ import pathlib
 
 import jax
 
+from tcljax.distributed import chips
+from tcljax.kernels import targets
+
 _GROUPS = pathlib.Path("/proc/self/cgroup")
 _LIMITS = pathlib.Path("/sys/fs/cgroup")
 
@@ -12,12 +15,17 @@ _LIMITS = pathlib.Path("/sys/fs/cgroup")
 def of_a_device() -> int | None:
   """Bytes that arrays may take on the first device of this host; None where nobody says.
 
-  CPUs share what the host has, or what a container or a scheduler leaves this process of it.
+  CPUs share what the host has, or what a container or a scheduler leaves this process of it. What
+  devices have that are planned for is published.
   """
-  if jax.default_backend() == "cpu":
+  if targets.platform() == "cpu":
     host = _of_the_host()
     return host and host // jax.local_device_count()
-  return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+  device = targets.devices_of_a_host()[0]
+  if targets.is_planned():
+    known = chips.of_kind(device.device_kind)
+    return known and known.memory
+  return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def _of_the_host():

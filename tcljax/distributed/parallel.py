@@ -10,6 +10,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from tcljax.kernels import targets
+
 
 def initialize_hosts() -> None:
   """Joins the processes of a multi-host job; must come before any use of a device.
@@ -37,12 +39,13 @@ def _number_from(variable: str) -> int | None:
 
 def data_mesh() -> Mesh:
   """All devices of all hosts along one axis, `data`."""
-  return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+  devices = targets.devices()
+  return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def check_batch_size(field: str, batch_size: int) -> None:
   """Raises ValueError if a batch of this size cannot be split evenly over the devices."""
-  devices = jax.device_count()
+  devices = len(targets.devices())
   if batch_size < 1 or batch_size % devices:
     raise ValueError(
       f"{field}={batch_size} cannot be split over {devices} devices: choose a multiple of {devices}"

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tcljax.kernels import winograd
+from tcljax.kernels import targets, winograd
 
 _as_written = contextvars.ContextVar("as_written", default=False)
 
@@ -74,7 +74,7 @@ def convolve(
     >>> bool(abs(fast.apply(variables, x) - expected).max() < 1e-5)
     True
   """
-  if jax.default_backend() == "cpu" and not _as_written.get() and _is_plain(lhs, rhs, settings):
+  if targets.platform() == "cpu" and not _as_written.get() and _is_plain(lhs, rhs, settings):
     image, window = lhs.shape[1:-1], rhs.shape[:-2]
     pads = (
       lax.padtype_to_pads(image, window, window_strides, padding)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import pallas as pl
 
+from tcljax.kernels import targets
 from tcljax.maths.neurons import integrate
 from tcljax.maths.spikes import Neuron
 from tcljax.maths.surrogates import surrogate_derivative
@@ -40,14 +41,14 @@ _ROWS = 16  # of a block at most, where channels are many
 def serves(steps: int, neuron: Neuron) -> bool:
   """Whether the device at hand runs these kernels, for so many steps of such neurons at a time."""
   fits = neuron.is_binary and steps <= MOST_STEPS
-  return fits and jax.default_backend() == "gpu" and _has_triton()
+  return fits and targets.platform() == "gpu" and _has_triton()
 
 
 def _has_triton() -> bool:
   """Whether JAX writes kernels for Triton, and this GPU runs them: from Ampere, 8.0, on."""
   if triton is None:
     return False
-  capability = getattr(jax.local_devices()[0], "compute_capability", "")
+  capability = getattr(targets.devices_of_a_host()[0], "compute_capability", "")
   return bool(re.fullmatch(r"\d+\.\d+", capability)) and float(capability) >= 8
 
 

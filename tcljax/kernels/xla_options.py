@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from tcljax.kernels import targets
+
 Options = dict[str, str | int | bool]
 
 # By default it orders a program for the most parts that could run at the same time, so arrays are
@@ -30,7 +32,6 @@ _ONCE_ON_CPUS: Options = {
 }
 
 
-@functools.cache
 def saving_memory() -> Options:
   """For `jax.jit(..., compiler_options=)` of functions that no other compiled function calls.
 
@@ -62,6 +63,10 @@ class Jitted:
   def lower(self, *arguments: Any) -> Any:
     """As of `jax.jit`."""
     return self._compilable(arguments).lower(*arguments)
+
+  def trace(self, *arguments: Any) -> Any:
+    """As of `jax.jit`."""
+    return self._compilable(arguments).trace(*arguments)
 
   def _compilable(self, arguments):
     if self._jitted is None:
@@ -95,18 +100,18 @@ def _operations(jaxpr: core.Jaxpr) -> Iterator[tuple[Any, ...]]:
       yield (equation.primitive.name, *shapes)
 
 
-@functools.cache
 def compiling_quickly() -> Options:
   """The same for functions that run once, whose compilation then takes a third of the time."""
   return _known(_ONCE_ON_CPUS)
 
 
 def _known(options: Options) -> Options:
-  if jax.default_backend() != "cpu":
+  if targets.platform() != "cpu":
     return {}
   return {option: value for option, value in options.items() if _is_known(option, value)}
 
 
+@functools.cache
 def _is_known(option: str, value: str | int | bool) -> bool:
   try:
     jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()

@@ -182,11 +182,15 @@ def with_time_steps(described: _Described, time_steps: int) -> _Described:
   return dataclasses.replace(described, snn=snn, tune=tune, eval=reported)
 
 
-def make_experiment(config: RunConfig) -> Experiment:
+def make_experiment(config: RunConfig, load: Callable[..., Dataset] = load_dataset) -> Experiment:
   """Loads and makes what a config describes.
 
   What can be checked without the images is checked first. No device is used before everything else
   was checked.
+
+  Args:
+    config: what to make.
+    load: gives the data set, called with the fields of `config.data`.
 
   Raises:
     ConfigError: naming the field, its value and the remedy.
@@ -194,19 +198,19 @@ def make_experiment(config: RunConfig) -> Experiment:
   named("model.", create_model, num_classes=1, **dataclasses.asdict(config.model))
   if not config.joint.through:
     named("tune.", check_count, "steps", config.tune.steps, 1)
-  dataset = load_images(config)
+  dataset = load_images(config, load)
   ann = _make_model(config.model, dataset)
   check_batches(config, dataset, ("train", "joint", "tune"))
   return experiment_of(config, dataset, ann)
 
 
-def load_images(config: RunConfig) -> Dataset:
-  """The data set of a config, which goes with its preprocessing and encoding.
+def load_images(config: RunConfig, load: Callable[..., Dataset] = load_dataset) -> Dataset:
+  """The data set of a config, which goes with its preprocessing and encoding, by `load`.
 
   Raises:
     ConfigError: naming the field, its value and the remedy.
   """
-  dataset = named("data.", load_dataset, **dataclasses.asdict(config.data))
+  dataset = named("data.", load, **dataclasses.asdict(config.data))
   _check_frames(config, dataset)
   channels = dataset.test.image_shape[-1]
   for field in ("mean", "std"):

@@ -105,6 +105,19 @@ def train_jointly(
     TrainingDiverged: if the loss stops being finite.
   """
   joint = experiment.joint
+  phase, variables = joint_phase(experiment, mesh, variables)
+  if joint.cycles:
+    variables = _averaged_over_cycles(phase, experiment, workdir, mesh, variables)
+  else:
+    variables = run_in_workdir(phase, lambda: variables, experiment, workdir, mesh)
+  return with_own_teacher(joint, variables)
+
+
+def joint_phase(
+  experiment: Experiment, mesh: Mesh, variables: Variables
+) -> tuple[Phase, Variables]:
+  """The phase of `joint.steps` steps, and the variables to start with, their teacher among them."""
+  joint = experiment.joint
   if joint.makes_its_teacher:
     variables = without(variables, TEACHER)
   else:
@@ -117,11 +130,7 @@ def train_jointly(
     optimizers={PARAMS: joint.optimizer, CLIPPING: joint.threshold_optimizer},
     seed=experiment.seed,
   )
-  if joint.cycles:
-    variables = _averaged_over_cycles(phase, experiment, workdir, mesh, variables)
-  else:
-    variables = run_in_workdir(phase, lambda: variables, experiment, workdir, mesh)
-  return with_own_teacher(joint, variables)
+  return phase, variables
 
 
 def with_own_teacher(joint: JointConfig, variables: Variables) -> Variables:

@@ -3,6 +3,7 @@
 Joint training is left out unless the config asks for it; it may stand in for phase 1 too.
 """
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -99,8 +100,14 @@ def train_and_evaluate(
 
 def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> Variables:
   """Phase 1; returns `params` and `batch_stats`."""
+  phase = ann_phase(experiment)
+  return run_in_workdir(phase, experiment.initial_variables, experiment, workdir, mesh)
+
+
+def ann_phase(experiment: Experiment) -> Phase:
+  """Phase 1, from `experiment.initial_variables` on."""
   train = experiment.train
-  phase = Phase(
+  return Phase(
     name=ANN,
     steps=train.steps,
     batch_size=train.batch_size,
@@ -108,7 +115,6 @@ def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> Vari
     optimizers={PARAMS: train.optimizer},
     seed=experiment.seed,
   )
-  return run_in_workdir(phase, experiment.initial_variables, experiment, workdir, mesh)
 
 
 def _report_validation(experiment: Experiment, variables: Variables) -> None:
@@ -134,13 +140,25 @@ def tune_thresholds(
     mesh: from `parallel.data_mesh`.
     calibrated: all collections to start with.
   """
+  tune = experiment.tune
+  phase, steps = tuning_phase(experiment, mesh, calibrated), tuning_steps(tune, workdir)
+  if steps is None:
+    phase = within(phase, tune.minutes, calibrated, experiment.dataset.train, mesh)
+    say(fitting_steps(phase.steps, tune.minutes))
+    keep_tuning_steps(workdir, tune.minutes, phase.steps)
+  else:
+    phase = dataclasses.replace(phase, steps=steps)
+  return run_in_workdir(phase, lambda: calibrated, experiment, workdir, mesh)
+
+
+def tuning_phase(experiment: Experiment, mesh: Mesh, calibrated: Variables) -> Phase:
+  """Phase 2 with `tune.steps` steps; of the collections to start with, only their names matter."""
   tune, preprocess = experiment.tune, experiment.preprocess
-  steps = tuning_steps(tune, workdir)
   # A network that learns from itself with ReLU runs once for its answers and activations.
   alone = experiment.model is experiment.ann and teacher_of(calibrated) is None
-  phase = Phase(
+  return Phase(
     name=TUNED,
-    steps=steps or tune.steps,
+    steps=tune.steps,
     batch_size=tune.batch_size,
     objective=tuning_objective(
       experiment.model,
@@ -154,11 +172,6 @@ def tune_thresholds(
     optimizers={CLIPPING: tune.optimizer},
     seed=experiment.seed,
   )
-  if steps is None:
-    phase = within(phase, tune.minutes, calibrated, experiment.dataset.train, mesh)
-    say(fitting_steps(phase.steps, tune.minutes))
-    keep_tuning_steps(workdir, tune.minutes, phase.steps)
-  return run_in_workdir(phase, lambda: calibrated, experiment, workdir, mesh)
 
 
 def evaluate_stages(experiment: Experiment, stages: dict[str, Variables]) -> dict[str, Evaluation]:

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 
 from tcljax.distributed import memory
-from tcljax.kernels import fire
+from tcljax.kernels import fire, targets
 from tcljax.layers import collections
 from tcljax.layers.activations import activation_paths, with_activation
 from tcljax.layers.collections import Variables
@@ -45,7 +45,7 @@ def with_chunk(
   check_spiking(spiking)
   if spiking.chunk:
     return spiking
-  if jax.default_backend() == "cpu":
+  if targets.platform() == "cpu":
     largest = on_cpus
   else:
     largest = on_gpus if fire.serves(on_gpus, spiking.neuron) else _LARGEST_CHUNK

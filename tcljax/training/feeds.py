@@ -11,6 +11,7 @@ from tcljax.data import Examples, Split
 from tcljax.data.orders import TrainingOrder
 from tcljax.data.splits import BatchStream
 from tcljax.distributed import memory, parallel
+from tcljax.kernels import targets
 from tcljax.training.step import Metrics, StepFunction, TrainState
 
 # Steps in one call where the images lie on the device. A call costs the host some milliseconds, as
@@ -100,6 +101,6 @@ class OnDevice:
 
 def fits_on_device(split: Examples) -> TypeGuard[Split]:
   """Whether the images of a split may lie on each device: in memory, on one host, not on CPUs."""
-  if not isinstance(split, Split) or jax.process_count() > 1 or jax.default_backend() == "cpu":
+  if not isinstance(split, Split) or targets.host_count() > 1 or targets.platform() == "cpu":
     return False
   return split.nbytes <= _SHARE_OF_MEMORY * (memory.of_a_device() or 0)

@@ -18,24 +18,18 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS)
-def kind(request):
-  KINDS[request.param].cache_clear()
-  yield request.param
-  KINDS[request.param].cache_clear()
-
-
+@pytest.mark.parametrize("kind", KINDS)
 def test_options_are_those_that_the_compiler_knows(kind, monkeypatch):
   options = KINDS[kind]()
   # Another one is gone from the compiler of jax 0.12.
   every = set(getattr(xla_options, kind))
   assert every - {"xla_cpu_use_fusion_emitters"} <= set(options) <= every
   for unknown in ({"xla_cpu_no_such_option": True}, {"xla_cpu_use_thunks_of_old": "no"}):
-    KINDS[kind].cache_clear()
     monkeypatch.setattr(xla_options, kind, {**options, **unknown})
     assert KINDS[kind]() == options
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_other_devices_have_none(kind, monkeypatch):
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   assert KINDS[kind]() == {}

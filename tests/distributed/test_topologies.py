@@ -1,0 +1,50 @@
+"""TPU slices that are not here: what is asked of libtpu, and a plan where it is installed."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import pytest
+from running import DIGITS, ROOT, TINY
+
+from tcljax.distributed import topologies
+
+
+def test_without_libtpu_it_says_how_to_have_it(monkeypatch):
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(ValueError, match=r"'v5e:4x4' .* libtpu, which is not installed: pip install"):
+    topologies.devices_of("v5e:4x4")
+
+
+def test_slices_that_there_are_not(monkeypatch):
+  """Whatever libtpu's own complaint is. Variables that the user has set stay."""
+
+  def refuse(platform, topology_name):
+    raise RuntimeError("INVALID_ARGUMENT: no such thing\nat line 3")
+
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+  monkeypatch.setattr(topologies.topologies, "get_topology_desc", refuse)
+  monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+  for variable in topologies._NO_TPU:
+    monkeypatch.setenv(variable, "mine")
+  with pytest.raises(ValueError, match=r"'v9:1x1' is no TPU slice .* such as v5e:4x4$"):
+    topologies.devices_of("v9:1x1")
+  assert {os.environ[variable] for variable in topologies._NO_TPU} == {"mine"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install libtpu"
+)
+def test_a_plan_for_chips_that_are_not_here(tmp_path):
+  """In a process of its own, as it must come before any use of a device."""
+  argv = [sys.executable, str(ROOT / "train.py"), DIGITS, *TINY, "--plan=v5e:2x2"]
+  done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  assert "digits on 4 x TPU v5e, 16.0 GiB each; a step of one device, memory in MiB:" in done.stdout
+  [tuned] = re.findall(r"^ *tuned +6 +32 .*$", done.stdout, re.M)
+  assert "all-reduce" in tuned and "ms and hours are a model" in done.stdout
+  assert not done.stderr and not [*tmp_path.iterdir()]

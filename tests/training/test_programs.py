@@ -1,0 +1,88 @@
+"""What is read from a compiled step: operations, collectives and memory."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from tcljax.data import Split
+from tcljax.distributed import parallel
+from tcljax.training import programs
+from tcljax.training.optimizers import OptimizerConfig
+from tcljax.training.phase import Phase
+
+
+def operations(function, *arguments):
+  return programs._operations(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def test_operations_are_those_of_products_and_convolutions():
+  """Two for each multiplication, as often as a loop runs, and of all devices together."""
+  a, b = jnp.ones((2, 3, 4)), jnp.ones((2, 4, 5))
+  assert operations(lambda a, b: jnp.einsum("bij,bjk->bik", a, b) + 1, a, b) == 2 * 2 * 3 * 4 * 5
+
+  def loop(a, b):
+    return jax.lax.scan(lambda carry, _: (carry, jax.jit(jnp.matmul)(a, b)), 0.0, length=7)
+
+  assert operations(loop, a, b) == 7 * 2 * 2 * 3 * 4 * 5
+  x, kernel = jnp.ones((2, 6, 6, 4)), jnp.ones((3, 3, 2, 8))
+
+  def grouped(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=2
+    )
+
+  assert operations(grouped, x, kernel) == 2 * (2 * 6 * 6 * 8) * (3 * 3 * 2)
+  mesh = parallel.data_mesh()
+  halves = parallel.over_data(mesh, lambda w, x: x @ w, P("data"))
+  assert operations(halves, jnp.ones((3, 5)), jnp.ones((16, 3))) == 2 * 16 * 3 * 5
+
+
+def test_collectives_are_found_in_programs_of_all_kinds_of_devices():
+  text = """
+  %all-reduce.1 = (f32[16]{0:T(128)S(1)}, bf16[3,4]{1,0:T(8,128)(2,1)}) all-reduce(%a, %b), x={}
+  %get-tuple-element.5 = f32[16]{0:T(128)} get-tuple-element(%all-reduce.1), index=0
+  all-reduce.3 = pred[] all-reduce(c), replica_groups=[1,8]<=[8], to_apply=region_0
+  %all-gather-start.2 = f32[8]{0} all-gather-start(%d), dimensions={0}
+  %all-gather-done.2 = f32[8]{0} all-gather-done(%all-gather-start.2)
+  """
+  assert programs._collectives(text) == {"all-reduce": (2, 64 + 24 + 1), "all-gather": (1, 32)}
+  assert programs._collectives("ROOT %add = f32[2]{0} add(%a, %b)") == {}
+
+
+@pytest.mark.compiler
+def test_a_step_of_data_parallel_training():
+  """A product with 8 examples to each of 8 devices, whose gradients are added up."""
+  mesh = parallel.data_mesh()
+
+  def objective(variables, batch, key, done=0.0):
+    x = batch["image"].astype(jnp.float32) @ variables["params"]["kernel"]
+    return jnp.mean(jnp.square(x)), ({}, {})
+
+  phase = Phase("ann", 10, 64, objective, {"params": OptimizerConfig("adamw")})
+  variables = {"params": {"kernel": jax.ShapeDtypeStruct((256, 512), jnp.float32)}}
+  split = Split(np.zeros((100, 256), np.uint8), np.zeros(100, np.int32))
+  found = programs.compiled(phase, variables, split, mesh)
+  kernel = 4 * 256 * 512
+  assert found.weights == kernel
+  assert 2 * kernel <= found.optimizer < 2 * kernel + 100  # two moments and counters
+  # The product and that for its gradient, of an eighth of the batch.
+  assert found.operations == 2 * 2 * 8 * 256 * 512
+  assert found.traffic >= 3 * kernel and found.seconds > 0
+  count, size = found.collectives["all-reduce"]
+  assert count >= 1 and kernel <= size < kernel + 100
+  batch = 8 * (256 + 4)
+  assert batch < found.arrays < 8 * kernel
+  assert found.memory == found.weights + found.optimizer + found.arrays
+
+
+def test_it_begins_as_the_phase_does():
+  """The optimizer's state is that of the phase's own transformation."""
+  phase = Phase("ann", 10, 8, lambda *given: None, {"params": OptimizerConfig("sgd")})
+  state = phase.transformation().init({"params": {"kernel": jnp.ones(3)}})
+  chex.assert_trees_all_equal_shapes(
+    optax.tree.get(state, "trace")["params"]["kernel"], jnp.ones(3)
+  )
