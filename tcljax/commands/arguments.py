@@ -72,10 +72,10 @@ class Command:
   def define_word(self, name: str, bare: str, text: str) -> None:
     """Adds a flag that takes a word, and stands for `bare` where it is given without one."""
     flags.DEFINE_string(name, None, text, flag_values=self.flags)
-    self.argv[1:] = [
-      f"--{name}={bare}" if argument in (f"-{name}", f"--{name}") else argument
-      for argument in self.argv[1:]
-    ]
+    for i, argument in enumerate(self.argv):
+      following = self.argv[i + 1 : i + 2] or ["-"]
+      if argument in (f"-{name}", f"--{name}") and following[0].startswith("-"):
+        self.argv[i] = f"--{name}={bare}"
 
   def define_config(self) -> None:
     """Adds --config and its overrides."""

@@ -60,10 +60,11 @@ def test_phases_come_as_a_run_has_them(monkeypatch, tmp_path, flags, names):
 
 def test_plans_that_cannot_be(monkeypatch, tmp_path, capsys):
   monkeypatch.setattr(plan.topologies.importlib.util, "find_spec", lambda name: None)
-  assert planned(monkeypatch, tmp_path, "--plan=v5e:4x4") == 2
-  told = complaint(capsys)
-  assert "plan: 'v5e:4x4' is compiled for by the package libtpu" in told
-  assert "pip install 'tcljax[tpu]'" in told
+  for given in (["--plan=v5e:4x4"], ["--plan", "v5e:4x4"]):
+    assert planned(monkeypatch, tmp_path, *given) == 2
+    told = complaint(capsys)
+    assert "plan: 'v5e:4x4' is compiled for by the package libtpu" in told
+    assert "pip install 'tcljax[tpu]'" in told
   assert planned(monkeypatch, tmp_path, "--plan", "--multihost") == 2
   assert "leave out --multihost" in complaint(capsys)
   assert planned(monkeypatch, tmp_path, "--plan", "--config.train.batch_size=12") == 2
