@@ -18,7 +18,7 @@ _planned: contextvars.ContextVar[tuple[Device, ...]] = contextvars.ContextVar("p
 
 @contextlib.contextmanager
 def planned_for(devices: Sequence[Device]) -> Iterator[None]:
-  """Programs traced within are for these devices, of which there may be none here."""
+  """Programs traced within are for these devices, or where there are none for those at hand."""
   token = _planned.set(tuple(devices))
   try:
     yield

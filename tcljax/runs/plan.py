@@ -1,14 +1,12 @@
 """What a run would take: every phase compiled for its devices, and none of them run."""
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 
 import jax
 
 from tcljax.columns import table
-from tcljax.data import load_dataset
-from tcljax.data.sources import Dataset
+from tcljax.data import Dataset, load_dataset
 from tcljax.data.unread import unread
 from tcljax.distributed import chips, memory, parallel, topologies
 from tcljax.kernels import targets
@@ -40,10 +38,6 @@ class Planned:
   pretrained: bool
   devices: Sequence[targets.Device]
 
-  def compiling(self) -> contextlib.AbstractContextManager[None]:
-    """Within, programs are for the devices of the plan."""
-    return targets.planned_for(self.devices) if self.devices else contextlib.nullcontext()
-
 
 def prepare(config: RunConfig, topology: str = "") -> Planned:
   """Checks a config against the devices that it is planned for.
@@ -61,7 +55,7 @@ def prepare(config: RunConfig, topology: str = "") -> Planned:
     devices = topologies.devices_of(topology) if topology else ()
   except ValueError as error:
     raise ValueError(f"plan: {error}") from error
-  with targets.planned_for(devices) if devices else contextlib.nullcontext():
+  with targets.planned_for(devices):
     experiment = make_experiment(config, _known)
   return Planned(experiment, config.pretrained is not None, devices)
 
@@ -93,7 +87,7 @@ def phases(planned: Planned) -> Iterator[tuple[Phase, Variables]]:
 
 def tell(planned: Planned) -> None:
   """Compiles the phases and prints what each takes."""
-  with planned.compiling():
+  with targets.planned_for(planned.devices):
     devices, mesh = targets.devices(), parallel.data_mesh()
     chip, limit = chips.of_kind(devices[0].device_kind), memory.of_a_device()
     found = []
