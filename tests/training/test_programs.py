@@ -1,10 +1,8 @@
 """What is read from a compiled step: operations, collectives and memory."""
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
@@ -79,10 +77,21 @@ def test_a_step_of_data_parallel_training():
   assert found.memory == found.weights + found.optimizer + found.arrays
 
 
-def test_it_begins_as_the_phase_does():
-  """The optimizer's state is that of the phase's own transformation."""
-  phase = Phase("ann", 10, 8, lambda *given: None, {"params": OptimizerConfig("sgd")})
-  state = phase.transformation().init({"params": {"kernel": jnp.ones(3)}})
-  chex.assert_trees_all_equal_shapes(
-    optax.tree.get(state, "trace")["params"]["kernel"], jnp.ones(3)
-  )
+@pytest.mark.compiler
+def test_images_that_lie_on_the_devices_count(monkeypatch):
+  """Each device holds all of them, and takes the rows of its batches from there."""
+
+  def objective(variables, batch, key, done=0.0):
+    x = batch["image"].astype(jnp.float32) @ variables["params"]["kernel"]
+    return jnp.mean(jnp.square(x)), ({}, {})
+
+  phase = Phase("ann", 10, 16, objective, {"params": OptimizerConfig("sgd")})
+  variables = {"params": {"kernel": jax.ShapeDtypeStruct((32, 4), jnp.float32)}}
+  split = Split(np.zeros((5000, 32), np.uint8), np.zeros(5000, np.int32))
+  arrays = {}
+  for lie in (False, True):
+    monkeypatch.setattr(programs, "fits_on_device", lambda split, lie=lie: lie)
+    found = programs.compiled(phase, variables, split, parallel.data_mesh())
+    assert found.operations == 2 * 2 * 2 * 32 * 4  # one step, though many are in one call
+    arrays[lie] = found.arrays
+  assert arrays[False] < split.nbytes < arrays[True] < 2 * split.nbytes
