@@ -99,15 +99,19 @@ def load_dataset(
     train, test, classes, names = _tfds(
       name, data_dir, train_split, test_split, image_size, stream, workers
     )
-  if not 0 <= validation < len(train):
-    raise ValueError(
-      f"validation={validation} must be at least 0 and leave some of the "
-      f"{len(train)} training images"
-    )
+  check_validation(validation, len(train))
   order = np.random.default_rng(_SPLIT_SEED).permutation(len(train))
   kept, aside = np.sort(order[validation:]), np.sort(order[:validation])
   kept_images = train.take(kept) if validation else train
   return Dataset(name, kept_images, train.take(aside), test, classes, names)
+
+
+def check_validation(validation: int, count: int) -> None:
+  """Raises ValueError unless so many of the training images can be set aside."""
+  if not 0 <= validation < count:
+    raise ValueError(
+      f"validation={validation} must be at least 0 and leave some of the {count} training images"
+    )
 
 
 def _digits(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tcljax.data.sources import Dataset
+from tcljax.data.sources import Dataset, check_validation
 from tcljax.data.splits import Split
 
 # Images to train and to test on, shape, classes; None is what `image_size` says.
@@ -23,7 +23,8 @@ def unread(name: str, image_size: int = 0, validation: int = 0) -> Dataset | Non
     validation: as in `load_dataset`.
 
   Raises:
-    ValueError: if the images of the set differ in size, and no size is given.
+    ValueError: if the images of the set differ in size and no size is given, or too many are to be
+      set aside.
   """
   if name not in _SIZES:
     return None
@@ -31,6 +32,7 @@ def unread(name: str, image_size: int = 0, validation: int = 0) -> Dataset | Non
   side = image_size or sides[0]
   if side is None:
     raise ValueError(f"image_size=0: the images of {name!r} differ in size: set image_size")
+  check_validation(validation, train)
   shape = (side, side, channels)
   kept, aside, last = (_zeros(count, shape) for count in (train - validation, validation, test))
   return Dataset(name, kept, aside, last, classes)

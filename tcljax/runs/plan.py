@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 
@@ -60,9 +61,10 @@ def prepare(config: RunConfig, topology: str = "") -> Planned:
   return Planned(experiment, config.pretrained is not None, devices)
 
 
-def _known(name: str, **fields) -> Dataset:
+def _known(name: str, **fields: Any) -> Dataset:
   """The data set without its images, where its sizes are published; else as it is read."""
-  found = unread(name, fields["image_size"], fields["validation"])
+  parts = "[" in fields["train_split"] + fields["test_split"] or fields["image_size"] < 0
+  found = None if parts else unread(name, fields["image_size"], fields["validation"])
   return found or load_dataset(name, **fields)
 
 

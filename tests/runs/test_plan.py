@@ -84,9 +84,15 @@ def test_sets_of_published_sizes_are_not_read(monkeypatch, tmp_path):
     50_000,
   ]
   assert dataset.num_classes == 1000 and dataset.test.image_shape == (64, 64, 3)
-  config.data.image_size = 0
-  with pytest.raises(ValueError, match=r"data\.image_size=0: .* set image_size"):
-    plan.prepare(config_forms.parse(config))
+  for field, value, told in (
+    ("image_size", 0, r"data\.image_size=0: .* set image_size"),
+    ("validation", 1_281_167, r"data\.validation=1281167 must .* leave some of the 1281167"),
+    ("train_split", "train[:10%]", "imagenet2012"),  # which only the set itself can count
+  ):
+    changed = config.copy_and_resolve_references()
+    changed.data[field] = value
+    with pytest.raises(ValueError, match=told):
+      plan.prepare(config_forms.parse(changed))
 
 
 GIB = 2**30

@@ -51,19 +51,23 @@ def test_collectives_are_found_in_programs_of_all_kinds_of_devices():
   assert programs._collectives("ROOT %add = f32[2]{0} add(%a, %b)") == {}
 
 
-@pytest.mark.compiler
-def test_a_step_of_data_parallel_training():
-  """A product with 8 examples to each of 8 devices, whose gradients are added up."""
-  mesh = parallel.data_mesh()
+def compiled(optimizer, batch_size, examples, inputs, outputs):
+  """A step that trains one product of matrices, over all devices, and its images."""
 
   def objective(variables, batch, key, done=0.0):
     x = batch["image"].astype(jnp.float32) @ variables["params"]["kernel"]
     return jnp.mean(jnp.square(x)), ({}, {})
 
-  phase = Phase("ann", 10, 64, objective, {"params": OptimizerConfig("adamw")})
-  variables = {"params": {"kernel": jax.ShapeDtypeStruct((256, 512), jnp.float32)}}
-  split = Split(np.zeros((100, 256), np.uint8), np.zeros(100, np.int32))
-  found = programs.compiled(phase, variables, split, mesh)
+  phase = Phase("ann", 10, batch_size, objective, {"params": OptimizerConfig(optimizer)})
+  variables = {"params": {"kernel": jax.ShapeDtypeStruct((inputs, outputs), jnp.float32)}}
+  split = Split(np.zeros((examples, inputs), np.uint8), np.zeros(examples, np.int32))
+  return programs.compiled(phase, variables, split, parallel.data_mesh()), split
+
+
+@pytest.mark.compiler
+def test_a_step_of_data_parallel_training():
+  """A product with 8 examples to each of 8 devices, whose gradients are added up."""
+  found, _ = compiled("adamw", 64, 100, 256, 512)
   kernel = 4 * 256 * 512
   assert found.weights == kernel
   assert 2 * kernel <= found.optimizer < 2 * kernel + 100  # two moments and counters
@@ -80,18 +84,11 @@ def test_a_step_of_data_parallel_training():
 @pytest.mark.compiler
 def test_images_that_lie_on_the_devices_count(monkeypatch):
   """Each device holds all of them, and takes the rows of its batches from there."""
-
-  def objective(variables, batch, key, done=0.0):
-    x = batch["image"].astype(jnp.float32) @ variables["params"]["kernel"]
-    return jnp.mean(jnp.square(x)), ({}, {})
-
-  phase = Phase("ann", 10, 16, objective, {"params": OptimizerConfig("sgd")})
-  variables = {"params": {"kernel": jax.ShapeDtypeStruct((32, 4), jnp.float32)}}
-  split = Split(np.zeros((5000, 32), np.uint8), np.zeros(5000, np.int32))
-  arrays = {}
+  arrays, size = {}, 5000 * 32
   for lie in (False, True):
     monkeypatch.setattr(programs, "fits_on_device", lambda split, lie=lie: lie)
-    found = programs.compiled(phase, variables, split, parallel.data_mesh())
+    found, split = compiled("sgd", 16, 5000, 32, 4)
+    assert split.nbytes == size
     assert found.operations == 2 * 2 * 2 * 32 * 4  # one step, though many are in one call
     arrays[lie] = found.arrays
-  assert arrays[False] < split.nbytes < arrays[True] < 2 * split.nbytes
+  assert arrays[False] < size < arrays[True] < 2 * size
