@@ -16,9 +16,13 @@ from tcljax.data.records import one_line
 from tcljax.data.splits import BatchStream, LabelsByOutput
 
 AUTOMATIC = -1
-# A worker has about four finished batches in shared memory; more workers than this are asked for by
-# their number.
+# A worker has about four finished batches in memory; more workers than this are asked for by their
+# number.
 _MOST_WORKERS = 32
+# Batches come through pipes, never through shared memory. Pipes are faster up to some megabytes and
+# as fast beyond; shared memory would be left behind by a process that ends at once, and containers
+# have little of it.
+_NEVER = 1 << 62
 _log = logging.getLogger(__name__)
 
 
@@ -113,13 +117,13 @@ class StreamedSplit:
     if not flags.FLAGS.is_parsed():  # Grain reads its own among absl's global flags
       flags.FLAGS.mark_as_parsed()
     batches = Batches(self.source, self.rows, order, start, self.image_shape, self.num_classes)
-    # An element is a whole batch: one worker makes it, in one thread, and it passes through shared
-    # memory at one go.
+    # An element is a whole batch: one worker makes it, in one thread.
     pipeline = grain.MapDataset.source(batches).to_iter_dataset(
       grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     )
+    options = grain.experimental.DatasetOptions(min_shm_size=_NEVER)
     iterator = iter(
-      pipeline.mp_prefetch(
+      grain.experimental.WithOptionsIterDataset(pipeline, options).mp_prefetch(
         grain.MultiprocessingOptions(num_workers=min(self.workers, len(batches))),
         worker_init_fn=end_with_parent,
       )
@@ -136,8 +140,6 @@ class StreamedSplit:
               fault,
               len(named),
             )
-        # JAX may keep an array for as long as it lives, and shared memory has to go before Python.
-        batch = {key: np.array(value) for key, value in batch.items()}
         yield batch
     except BadExample as error:
       raise error.with_traceback(None) from None  # Grain's frames, which hold batches
@@ -145,10 +147,10 @@ class StreamedSplit:
       if not self.workers:
         raise
       raise LostWorker(
-        f"a process that reads images has ended: {one_line(error)}. Is there enough memory, also "
-        "in /dev/shm? Fewer workers take less"
+        f"a process that reads images has ended: {one_line(error)}. Is there enough memory? Fewer "
+        "workers take less"
       ) from error
     finally:
       iterator.close()
       del iterator
-      gc.collect()  # Grain leaves batches in circles of references
+      gc.collect()  # Grain leaves batches and queues in circles of references

@@ -208,6 +208,6 @@ def test_a_fault_in_a_worker_is_one_line_of_a_command(write, tmp_path):
     text=True,
     check=False,
   )
-  # Nor does Python warn of shared memory that is left.
+  # Nor does Python warn of what is left.
   assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
   assert done.stderr.startswith("train: example 1 of ") and VALIDATION in done.stderr

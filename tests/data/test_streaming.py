@@ -84,6 +84,8 @@ def test_workers_change_nothing_and_are_gone_afterwards(data_dir):
   assert not multiprocessing.active_children()
   assert_equal(found, take(training_batches(alone.train, 8, seed=0), 5))
   assert found[0]["image"].shape == (8, 24, 24, 3) and found[0]["image"].dtype == np.uint8
+  # Of shared memory they would be arrays of Grain's own, and be lost where a process ends at once.
+  assert {type(array) for batch in found for array in batch.values()} == {np.ndarray}
   batches = evaluation_batches(helped.test, 8)
   found = [next(batches)]
   del batches  # dropped half way
