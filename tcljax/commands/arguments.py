@@ -21,6 +21,8 @@ from tcljax.files import FileError, why
 from tcljax.runs import config_files, stopping
 
 _Held = TypeVar("_Held")
+# The others are then ended within half a minute.
+_HOST_TIMEOUT = 20
 
 
 class _Done(Exception):
@@ -46,6 +48,13 @@ class Command:
     self._paths: list[str] = []
     flags.DEFINE_bool(
       "multihost", False, "Join the processes of a multi-host job first.", flag_values=self.flags
+    )
+    flags.DEFINE_integer(
+      "host_timeout",
+      _HOST_TIMEOUT,
+      "With --multihost: seconds without a sign of life after which a process is taken for lost.",
+      lower_bound=1,
+      flag_values=self.flags,
     )
 
   def define_path(self, name: str, text: str) -> None:
@@ -148,9 +157,9 @@ class Command:
     if self._is_process and not supervision.is_child():
       raise _Done(supervision.run_as_child(self.name))
     if supervision.is_child():
-      supervision.end_with_parent()
+      supervision.follow_parent(self.name)
     try:
-      parallel.initialize_hosts()
+      parallel.initialize_hosts(self.flags.host_timeout)
     except RuntimeError as error:
       raise ValueError(f"--multihost: the job cannot be joined: {why(error)}") from error
 
@@ -184,6 +193,11 @@ class Command:
         status = self._complain(
           _failed_import(error) or f"{error.filename or 'output'}: {error.strerror or error}", 2
         )
+      except Exception:
+        if not self._is_process:
+          raise
+        traceback.print_exc()
+        status = 1
     if status and self._is_process:
       os._exit(
         status
@@ -195,9 +209,10 @@ class Command:
       own = (name for name in sorted(self.flags) if name not in ("flagfile", "undefok"))
       print(self.description, *(f"  --{name}: {self.flags[name].help}" for name in own), sep="\n")
       return 0
-    # Orbax logs at length what it then raises.
+    # Orbax and what it runs on log at length what is then raised.
     absl_logging.set_verbosity(absl_logging.FATAL)
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for name in ("absl", "asyncio"):
+      logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
       work = prepare()
     except ValueError as error:

@@ -97,7 +97,7 @@ class Checkpoints:
       self._manager.save(step, args=ocp.args.PyTreeSave(state))
       if parallel.is_main_host():
         self._list_files(step)
-    except FileError:
+    except (FileError, jax.errors.JaxRuntimeError):  # the latter where another host was lost
       raise
     except Exception as error:  # Orbax and TensorStore raise many kinds, plain Exception too
       reason = error if isinstance(error, OSError) else why(error)
@@ -116,6 +116,8 @@ class Checkpoints:
       return {}
     try:
       return self._manager.item_metadata(step).tree
+    except jax.errors.JaxRuntimeError:
+      raise
     except Exception as error:  # as in `save`
       raise self._unreadable(step, error) from error
 
@@ -150,6 +152,8 @@ class Checkpoints:
       for path, leaf in jax.tree_util.tree_leaves_with_path(restored):
         if isinstance(leaf, jax.ShapeDtypeStruct):  # what Orbax leaves where it found nothing
           raise ValueError(f"it lacks {'/'.join(str(getattr(k, 'key', k)) for k in path)}")
+    except jax.errors.JaxRuntimeError:
+      raise
     except Exception as error:  # as in `save`
       raise self._unreadable(step, error) from error
     return restored

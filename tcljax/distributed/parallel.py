@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -13,11 +14,15 @@ from jax.sharding import PartitionSpec as P
 from tcljax.kernels import targets
 
 
-def initialize_hosts() -> None:
+def initialize_hosts(timeout: int) -> None:
   """Joins the processes of a multi-host job; must come before any use of a device.
 
   TPU pods and Slurm are recognised by JAX; elsewhere set JAX_COORDINATOR_ADDRESS,
   JAX_NUM_PROCESSES and JAX_PROCESS_ID in each process.
+
+  Args:
+    timeout: seconds without a sign of life after which a process is taken for lost; the others are
+      then ended.
 
   Raises:
     ValueError: if a variable holds no number, or nothing says where the others are.
@@ -25,7 +30,9 @@ def initialize_hosts() -> None:
   # It would take the signal by which schedulers end a job, and do nothing about it.
   jax.config.update("jax_enable_preemption_service", False)
   jax.distributed.initialize(
-    num_processes=_number_from("JAX_NUM_PROCESSES"), process_id=_number_from("JAX_PROCESS_ID")
+    num_processes=_number_from("JAX_NUM_PROCESSES"),
+    process_id=_number_from("JAX_PROCESS_ID"),
+    heartbeat_timeout_seconds=timeout,
   )
 
 
@@ -112,6 +119,21 @@ def agreed(number: int) -> int:
   if jax.process_count() > 1:
     return int(multihost_utils.broadcast_one_to_all(np.asarray(number)))
   return number
+
+
+class Highest:
+  """The highest of one number from each process; every process calls it as often as the others.
+
+  It gives an array that is not computed yet, so that no process waits for the others.
+  """
+
+  def __init__(self) -> None:
+    self._mesh = data_mesh()
+    self._of_all = jax.jit(jnp.max, out_shardings=NamedSharding(self._mesh, P()))
+
+  def __call__(self, number: int) -> jax.Array:
+    """The highest number; this process has `number`."""
+    return self._of_all(shard(self._mesh, np.full(jax.local_device_count(), number, np.int32)))
 
 
 def round_to_devices(mesh: Mesh, batch_size: int) -> int:

@@ -5,6 +5,8 @@ and at a second signal, the process ends at once: what is on disk is whole at an
 
 A thread takes the signals. Python's own handlers wait for the end of what the main thread does in
 compiled code, and an exception that they raise may come up where nothing expects it.
+
+The processes of a job stop after the same step, whichever of them was sent a signal.
 """
 
 import contextlib
@@ -16,6 +18,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 
+from tcljax.distributed import parallel
 from tcljax.training.loop import Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -23,11 +26,16 @@ HOW_TO_GO_ON = "the same command goes on from what is saved"
 
 
 class _State:
-  """What was asked of this process, and whether it will see to it itself."""
+  """What was asked of this process, and whether it will see to it itself.
+
+  Signals are numbers; 0 is none. `agreed` is that of a job, which its other processes may not have
+  been sent yet: for them it is still the first one then.
+  """
 
   lock = threading.Lock()
-  asked: int | None = None
+  asked = agreed = 0
   awaited = False
+  passed_on: Callable[[int], object] | None = None
 
 
 @contextlib.contextmanager
@@ -56,18 +64,47 @@ def watching(name: str) -> Iterator[None]:
     os.close(writing)  # which ends the thread
     thread.join()
     os.close(reading)
-    _State.asked = None
+    _State.asked = _State.agreed = 0
 
 
 def _take(reading: int, name: str) -> None:
   while taken := os.read(reading, 1):
-    number = taken[0]
-    if number not in _SIGNALS:  # another handler's; Python tells of every signal
-      continue
-    with _State.lock:
-      if not _State.awaited or _State.asked is not None:
-        end_at_once(name, f"stopped; {HOW_TO_GO_ON}", 128 + number)
+    if taken[0] in _SIGNALS:  # Python tells of every signal that has a handler
+      take(taken[0], name)
+
+
+def take(number: int, name: str) -> None:
+  """Does what this process does at a signal.
+
+  Args:
+    number: of the signal.
+    name: of the command, before the line.
+  """
+  with _State.lock:
+    if _State.passed_on is not None:
+      _State.passed_on(number)
+    elif not _State.awaited or _State.asked:
+      end_at_once(name, f"stopped; {HOW_TO_GO_ON}", 128 + number)
+    else:
       _State.asked = number
+
+
+@contextlib.contextmanager
+def passed_on(to: Callable[[int], object]) -> Iterator[None]:
+  """Where signals are for another process to see to: they are given to `to`, and change nothing."""
+  with _State.lock:
+    _State.passed_on = to
+  try:
+    yield
+  finally:
+    with _State.lock:
+      _State.passed_on = None
+
+
+def leave_to_parent() -> None:
+  """Ignores the signals themselves, where a parent tells of them: a job's whole group gets them."""
+  for number in _SIGNALS:
+    signal.signal(number, signal.SIG_IGN)
 
 
 def end_at_once(name: str, text: str, status: int) -> None:
@@ -85,25 +122,34 @@ def end_at_once(name: str, text: str, status: int) -> None:
 def after_a_step() -> Iterator[Callable[[], bool]]:
   """Where the process sees to the first signal itself; gives a function that says if there was one.
 
-  Several hosts would have to agree on the step, so there it ends at once.
+  The processes of a job are to call it after the same steps. It says on all of them at once that
+  one was sent a signal, a step late, since none waits for the others.
 
   Raises:
     Stopped: on leaving without an error, if there was a signal.
   """
-  if jax.process_count() > 1:
-    yield lambda: False
-    return
+  alone = jax.process_count() == 1
+  highest = int if alone else parallel.Highest()
+  latest = 0
+
+  def stopping():
+    nonlocal latest
+    former, latest = latest, highest(_State.asked)
+    _State.agreed = int(latest if alone else former)
+    return _State.agreed > 0
+
   with _State.lock:
     _State.awaited = True
   try:
-    yield lambda: _State.asked is not None
+    yield stopping
   finally:
     with _State.lock:
       _State.awaited = False
-  if _State.asked is not None:  # after the last step
+  _State.agreed = int(highest(_State.asked))
+  if _State.agreed:  # after the last step
     raise Stopped("stopped at the end of a phase, which is saved")
 
 
-def asked() -> int | None:
-  """The signal that this process was to end by, None if there was none."""
-  return _State.asked
+def asked() -> int:
+  """The signal that this process was to end by, or its job; 0 if there was none."""
+  return _State.agreed or _State.asked

@@ -1,15 +1,20 @@
 """Processes of several hosts: the last line says which one was lost."""
 
 import os
+import pathlib
+import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 from running import DIGITS, ROOT, TINY
 
+from tcljax.commands import supervision
 from tcljax.commands.supervision import _lost
 
 FATAL = (
@@ -31,13 +36,48 @@ UNHEALTHY = (
     (1, b"train: accuracy moved", ""),
     (2, UNHEALTHY % (FATAL, b"1"), ""),
     (-6, b"terminate called after throwing 'gloo::EnforceNotMet'", "another process was lost"),
-    (-6, b"some other reason", "this process was ended by SIGABRT"),
-    (-9, b"", "this process was ended by SIGKILL"),
+    (1, b"Traceback\n  Gloo has no such device", ""),
+    (-6, b"some other reason", ""),
+    (-9, b"", ""),
     (0, b"", ""),
   ],
 )
 def test_what_jax_says_of_a_lost_process(status, said, lost):
   assert _lost(status, said) == lost
+
+
+@pytest.mark.parametrize(
+  "said, shown, held",
+  [
+    ([b"step 1\n", b"F1129 the end\n", b"of all\n"], b"step 1\n", b"F1129 the end\nof all\n"),
+    ([b"step 1\nTraceback (most recent call", b" last)"], b"step 1\n", None),
+    ([b"E1129 trouble\n", None, b"step 2\n"], b"E1129 trouble\nstep 2\n", b""),
+    ([b"WE1129 no error\n"], b"WE1129 no error\n", b""),
+  ],
+)
+def test_last_words_are_held_back_for_a_while(monkeypatch, said, shown, held):
+  seen = []
+  monkeypatch.setattr(supervision, "_show", seen.append)
+  monkeypatch.setattr(supervision, "_HELD_SECONDS", 0.2)
+  reading, writing = os.pipe()
+
+  def speak():
+    for words in said:
+      if words is None:
+        time.sleep(0.5)
+      else:
+        os.write(writing, words)
+        time.sleep(0.02)
+    os.close(writing)
+
+  speaker = threading.Thread(target=speak)
+  speaker.start()
+  everything, left = supervision._copied(reading)
+  speaker.join()
+  os.close(reading)
+  assert b"".join(seen) == shown
+  assert held is None or left == held
+  assert everything == b"".join(words for words in said if words)
 
 
 def start(workdir, count, *more):
@@ -63,34 +103,89 @@ def start(workdir, count, *more):
   ]
 
 
+def started(workdir, *more):
+  """Two processes, once they have saved something."""
+  processes = start(workdir, 2, "--config.train.steps=100000", *more)
+  deadline = time.monotonic() + 180
+  while not list((workdir / "ann").glob("*.files.json")):
+    assert time.monotonic() < deadline and processes[0].poll() is None
+    time.sleep(0.1)
+  return processes
+
+
 @pytest.mark.parametrize(
-  "number, status",
+  "lost, number",
   [
-    pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow),
-    pytest.param(signal.SIGINT, 130, marks=pytest.mark.full),
-    pytest.param(signal.SIGTERM, 143, marks=pytest.mark.full),
+    pytest.param(0, signal.SIGKILL, marks=pytest.mark.slow),
+    pytest.param(1, signal.SIGKILL, marks=pytest.mark.full),
   ],
 )
-def test_the_last_line_says_which_process_was_lost(tmp_path, number, status):
-  """The one that the others meet at is missed within a second; others within two minutes."""
-  first, second = start(tmp_path / "run", 2, "--config.train.steps=100000")
-  deadline = time.monotonic() + 180
-  while not list((tmp_path / "run" / "ann").glob("*.files.json")):
-    assert time.monotonic() < deadline and first.poll() is None
-    time.sleep(0.1)
-  first.send_signal(number)
-  _, err = first.communicate(timeout=60)
-  assert first.returncode == status
-  if status > 0:
-    assert err == "train: stopped; the same command goes on from what is saved\n"
-  _, err = second.communicate(timeout=150)
-  assert second.returncode == 1
+def test_the_last_line_says_which_process_was_lost(tmp_path, lost, number):
+  processes = started(tmp_path / "run")
+  processes[lost].send_signal(number)
+  processes[lost].communicate(timeout=60)
+  assert processes[lost].returncode == -number
+  other = processes[1 - lost]
+  _, err = other.communicate(timeout=30)
+  assert other.returncode == 1
   # The transport may end it before the coordination has said which one.
-  which, _, remedy = err.splitlines()[-1].partition(" was lost: ")
-  assert which in ("train: process 0", "train: another process")
+  which, _, remedy = err.partition(" was lost: ")
+  assert which in (f"train: process {lost}", "train: another process")
   assert remedy == (
-    "start all processes of the job again, the same command goes on from what is saved"
+    "start all processes of the job again, the same command goes on from what is saved\n"
   )
+
+
+def child_of(process):
+  """The process that does the work of a command; on Linux alone."""
+  tasks = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+  return int(tasks.read_text().split()[0])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("hung", [0, 1])
+def test_a_process_that_hangs_is_given_up_within_half_a_minute(tmp_path, hung):
+  processes = started(tmp_path / "run")
+  child = child_of(processes[hung])
+  os.kill(child, signal.SIGSTOP)
+  try:
+    _, err = processes[1 - hung].communicate(timeout=30)
+  finally:
+    os.kill(child, signal.SIGKILL)
+    processes[hung].communicate()
+  assert processes[1 - hung].returncode == 1
+  assert re.fullmatch(rf"train: (process {hung}|another process) was lost: .*\n", err)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("full", [0, 1])
+def test_a_full_disk_on_one_host_ends_all(tmp_path, full):
+  processes = started(tmp_path / "run")
+  resource.prlimit(child_of(processes[full]), resource.RLIMIT_FSIZE, (1024, 1024))
+  told = [process.communicate(timeout=30)[1] for process in processes]
+  assert processes[full].returncode == 2 and processes[1 - full].returncode == 1, told
+  assert re.fullmatch(r"train: .* cannot be written: File too large; .*\n", told[full])
+  assert re.fullmatch(rf"train: (process {full}|another process) was lost: .*\n", told[1 - full])
+
+
+@pytest.mark.parametrize(
+  "asked, number, status",
+  [
+    pytest.param(1, signal.SIGTERM, 143, marks=pytest.mark.slow),
+    pytest.param(0, signal.SIGINT, 130, marks=pytest.mark.full),
+  ],
+)
+def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, asked, number, status):
+  run = tmp_path / "run"
+  processes = started(run)
+  processes[asked].send_signal(number)
+  told = {process.communicate(timeout=20)[1] for process in processes}
+  assert [process.returncode for process in processes] == [status, status], told
+  step = max(int(f.name) for f in (run / "ann").iterdir() if f.is_dir())
+  assert told == {
+    f"train: ann: stopped after step {step} of 100000, which is saved; the same command goes on "
+    "from there\n"
+  }
 
 
 @pytest.mark.slow
