@@ -1,5 +1,6 @@
 """Processes of several hosts: the last line says which one was lost."""
 
+import json
 import os
 import pathlib
 import re
@@ -12,7 +13,7 @@ import threading
 import time
 
 import pytest
-from running import DIGITS, ROOT, TINY
+from running import DIGITS, ROOT, TINY, run_train
 
 from tcljax.commands import supervision
 from tcljax.commands.supervision import _lost
@@ -103,9 +104,9 @@ def start(workdir, count, *more):
   ]
 
 
-def started(workdir, *more):
+def started(workdir, steps=100_000):
   """Two processes, once they have saved something."""
-  processes = start(workdir, 2, "--config.train.steps=100000", *more)
+  processes = start(workdir, 2, f"--config.train.steps={steps}", "--config.log_every=1")
   deadline = time.monotonic() + 180
   while not list((workdir / "ann").glob("*.files.json")):
     assert time.monotonic() < deadline and processes[0].poll() is None
@@ -186,6 +187,24 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, asked, 
     f"train: ann: stopped after step {step} of 100000, which is saved; the same command goes on "
     "from there\n"
   }
+
+
+@pytest.mark.full
+def test_one_process_goes_on_where_two_have_stopped(tmp_path):
+  """Each of the two with four of the eight devices."""
+  together, alone = tmp_path / "together", tmp_path / "alone"
+  processes = started(together, steps=60)
+  processes[0].send_signal(signal.SIGTERM)
+  told = [process.communicate(timeout=20)[1] for process in processes]
+  assert [process.returncode for process in processes] == [143, 143], told
+  losses = {}
+  for run in (together, alone):
+    assert run_train(run, "--config.train.steps=60", "--config.log_every=1") == 0
+    records = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    losses[run] = {(record["phase"], record["step"]): record["loss"] for record in records}
+  assert losses[together].keys() == losses[alone].keys() and len(losses[alone]) == 66
+  for step, loss in losses[alone].items():
+    assert losses[together][step] == pytest.approx(loss, rel=1e-5), step
 
 
 @pytest.mark.slow
