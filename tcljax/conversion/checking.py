@@ -18,6 +18,7 @@ from tcljax.graph.operations import find
 from tcljax.graph.record import Kind
 from tcljax.graph.whole_numbers import Shape, check_shape
 from tcljax.layers.collections import CLIPPING, PARAMS, RAW_THRESHOLD, V_INIT, Variables
+from tcljax.maths.inputs import check_all_finite
 from tcljax.maths.spikes import Neuron
 from tcljax.maths.trees import Shapes, is_shape, leaves_by_path, paired, place
 from tcljax.maths.values import check_raw_threshold
@@ -50,12 +51,7 @@ def check_weights(variables: Variables) -> None:
   for (collection, *path, name), array in traverse_util.flatten_dict(dict(variables)).items():
     node = ".".join(map(str, path))
     array = np.asarray(array)
-    # Sums of float32 are infinite or NaN where an element is; where they alone are, look closer.
-    with np.errstate(over="ignore", invalid="ignore"):
-      finite = np.isfinite(array.sum()) or np.isfinite(array).all()
-    if not finite:
-      bad = array.size - np.count_nonzero(np.isfinite(array))
-      raise ValueError(f"{name} of {node!r} holds {bad} NaN or infinite numbers of {array.size}")
+    check_all_finite(f"{name} of {node!r}", array)
     if collection == CLIPPING and name == RAW_THRESHOLD:
       check_raw_threshold(node, array)
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from tcljax.data.orders import TrainingOrder
-from tcljax.maths.inputs import as_inputs, as_labels, as_targets, check_labels
+from tcljax.maths.inputs import as_inputs, as_labels, as_targets, check_all_finite, check_labels
 from tcljax.maths.trees import (
   Path,
   Shapes,
@@ -18,6 +18,7 @@ from tcljax.maths.trees import (
   check_places,
   count,
   map_by_path,
+  map_named,
   place,
   present,
   without_batch,
@@ -85,7 +86,7 @@ class Split:
 
   Raises:
     ValueError: if the images are no real numbers, or other ones in JAX, or the labels neither class
-      numbers nor targets, for each image, or entries are masked.
+      numbers nor targets, for each image, or entries are masked, NaN or infinite.
   """
 
   images: Any
@@ -94,6 +95,7 @@ class Split:
 
   def __post_init__(self) -> None:
     images = jax.tree.map(np.asarray, as_inputs("images", self.images))
+    map_named(check_all_finite, "images", images)
     object.__setattr__(self, "images", images)
     if self.labels is not None:
       object.__setattr__(self, "labels", map_by_path(self._as_labels, "labels", self.labels))
@@ -103,7 +105,9 @@ class Split:
     if labels is None:
       return None
     kind = self.outputs if isinstance(self.outputs, str) else at(self.outputs, path)
-    found = (as_targets if kind == "quantities" else as_labels)(f"labels{place(path)}", labels)
+    field = f"labels{place(path)}"
+    found = (as_targets if kind == "quantities" else as_labels)(field, labels)
+    check_all_finite(field, found)
     if len(self) != len(found):
       where = f" for output {place(path)}" if path else ""
       raise ValueError(f"{len(self)} images have {len(found)} labels{where}: give one each")

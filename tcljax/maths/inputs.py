@@ -42,6 +42,19 @@ def as_numbers(field: str, x: Any) -> Array:
   return x if isinstance(x, (bool, int, float)) else array
 
 
+def check_all_finite(field: str, array: Array) -> None:
+  """Raises ValueError if a number in an array is NaN or infinite."""
+  if not jnp.issubdtype(array.dtype, jnp.floating):
+    return
+  of = jnp if isinstance(array, jax.Array) else np
+  # Sums are infinite or NaN where an element is; where they alone are, look closer.
+  with np.errstate(over="ignore", invalid="ignore"):
+    finite = bool(of.isfinite(array.sum())) or bool(of.isfinite(array).all())
+  if not finite:
+    bad = int(array.size - of.count_nonzero(of.isfinite(array)))
+    raise ValueError(f"{field} holds {bad} NaN or infinite numbers of {array.size}")
+
+
 def as_inputs(field: str, x: Any) -> Tree:
   """`as_numbers` of inputs, a tree of [B, ...] of one B; no number by itself is one."""
   arrays = map_named(_as_input, field, x)

@@ -19,7 +19,7 @@ from flax import traverse_util
 
 from tcljax.files import checked_path
 from tcljax.layers.collections import Variables
-from tcljax.maths.inputs import as_numbers
+from tcljax.maths.inputs import as_numbers, check_all_finite
 from tcljax.models import VGG, ResNet
 
 FORMATS = (".th", ".pth", ".pt", ".safetensors", ".npz")
@@ -131,8 +131,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
   if not state:
     raise ValueError(f"{path} holds no arrays by name: is it a state dict?")
   for name, array in state.items():
-    if not np.isfinite(array).all():
-      raise ValueError(f"{path}: {name} holds values that are not finite")
+    check_all_finite(f"{path}: {name}", array)
   return state
 
 

@@ -26,6 +26,7 @@ from tcljax.layers.collections import (
   Path,
   Variables,
   as_variables,
+  check_finite_variables,
   check_variables,
   leave,
   new_thresholds,
@@ -43,8 +44,8 @@ from tcljax.maths.histogram import (
   least_squares_threshold,
   percentile_threshold,
 )
-from tcljax.maths.inputs import as_floats
-from tcljax.maths.trees import Tree, count, without_batch
+from tcljax.maths.inputs import as_floats, check_all_finite
+from tcljax.maths.trees import Tree, count, map_named, without_batch
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.training.delivered import for_delivered_currents, remembered
 
@@ -148,9 +149,9 @@ def calibrate(
     `v_init`, scalars or [C], the latter [S] or [S, C] if it comes in S > 1 instalments.
 
   Raises:
-    ValueError: on an unknown method, a percentile outside (0, 100), no batches, inputs that are no
-      real numbers or other ones in JAX, or a model that `tcljax.convert` would refuse, such as one
-      without a field `act`.
+    ValueError: on an unknown method, a percentile outside (0, 100), no batches, NaN or infinity in
+      inputs or variables, inputs that are no real numbers or other ones in JAX, or a model that
+      `tcljax.convert` would refuse, such as one without a field `act`.
     CalibrationError: on activations that are not finite or beyond 1.7e7, or a layer that never was
       active in a network that gives all inputs the same answer.
 
@@ -195,6 +196,7 @@ def calibrate(
 
   # Without what earlier thresholds may hold, as new ones take their place.
   trained = as_variables(without(variables, CLIPPING))
+  check_finite_variables(trained)
   totals: dict[Path, Histogram] = {}
   bounds: dict[Path, float] = {}
   shapes = []
@@ -205,6 +207,7 @@ def calibrate(
     if (shape := without_batch(given)) not in shapes:
       check_convertible(model, trained, shape)
       shapes.append(shape)
+    map_named(check_all_finite, "batches", batch)
     with told_of_inputs(model, trained, given):
       left = jax.device_get(observe(trained, batch))
     observed: dict[Path, Any] = traverse_util.flatten_dict(left)

@@ -26,7 +26,7 @@ class TrainingDiverged(RuntimeError):
     >>> images = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
     >>> variables = model.init(jax.random.key(1), images)
     >>> try:
-    ...   tcljax.tune(model, variables, images * float("nan"), [0] * 8, steps=1, batch_size=8)
+    ...   tcljax.tune(model, variables, images * 1e38, [0] * 8, steps=1, batch_size=8)
     ... except tcljax.TrainingDiverged as error:
     ...   print(str(error).split(";")[0])
     loss is nan at step 1

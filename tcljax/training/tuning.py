@@ -21,7 +21,13 @@ from tcljax.data.preprocessing import shape_of_preprocessed, unchanged
 from tcljax.distributed import parallel
 from tcljax.graph import check_convertible
 from tcljax.layers.activations import ReLU, check_model, with_activation
-from tcljax.layers.collections import CLIPPING, Variables, require_clipping, with_float_clipping
+from tcljax.layers.collections import (
+  CLIPPING,
+  Variables,
+  check_finite_variables,
+  require_clipping,
+  with_float_clipping,
+)
 from tcljax.maths.encoding import constant_inputs_of
 from tcljax.maths.trees import map_by_path, stand_in, without_batch
 from tcljax.simulation.outputs import check_kinds, outputs_of_model
@@ -102,9 +108,9 @@ def tune(
   Raises:
     ValueError: on an unknown objective or kind of outputs, a batch size that the devices cannot
       share, images that are no real numbers (or other ones in JAX) in a shape that the model takes,
-      an output of another kind, labels that do not fit it, a seed that is not from 0 to 2**32 - 1,
-      thresholds that are missing, a `preprocess` that gives no inputs, or a model that
-      `tcljax.convert` would refuse.
+      NaN or infinity in images, targets or variables, an output of another kind, labels that do not
+      fit it, a seed that is not from 0 to 2**32 - 1, thresholds that are missing, a `preprocess`
+      that gives no inputs, or a model that `tcljax.convert` would refuse.
     TrainingDiverged: if the loss stops being finite.
 
   Examples:
@@ -152,6 +158,7 @@ def tune(
   keep = lambda path, labels: labels if path in classes else None
   split = Split(split.images, map_by_path(keep, "labels", split.labels), outputs)
   check_convertible(model, variables, without_batch(example))
+  check_finite_variables(variables)
   variables = with_float_clipping(unfreeze(dict(variables)))
   mesh = parallel.data_mesh()
   loss = tuning_objective(model, preprocess, spiking, mesh, kinds, at=at)

@@ -188,8 +188,11 @@ def test_bad_data(case):
   with pytest.raises(ValueError, match="batch_size=-3 must be at least 1"):
     tcljax.evaluate(model, variables, images, labels, tcljax.SpikingConfig(), batch_size=-3)
   broken = images.copy()
-  broken[3] = np.nan
+  broken[3] = 3e38
   with pytest.raises(ValueError, match="output is not finite for 1 of the 37 images"):
+    tcljax.evaluate(model, variables, broken, labels, tcljax.SpikingConfig())
+  broken[3] = np.nan
+  with pytest.raises(ValueError, match=f"images holds {broken[3].size} NaN or infinite numbers of"):
     tcljax.evaluate(model, variables, broken, labels, tcljax.SpikingConfig())
   with pytest.raises(ValueError, match="no images to evaluate on"):
     tcljax.evaluate(model, variables, images[:0], labels[:0], tcljax.SpikingConfig())

@@ -197,4 +197,4 @@ def test_errors(plain):
   with pytest.raises(ValueError, match="time_steps=0 must be at least 1"):
     tcljax.costs(network, images, 0)
   with pytest.raises(tcljax.evaluation.accuracy.OutputNotFinite, match="for 1 of the 5 images"):
-    tcljax.costs(network, np.where(np.arange(5).reshape(-1, 1, 1, 1) == 3, np.nan, images))
+    tcljax.costs(network, np.where(np.arange(5).reshape(-1, 1, 1, 1) == 3, 3e38, images))

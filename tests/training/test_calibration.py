@@ -130,13 +130,24 @@ def test_all_activations_of_a_real_model(vgg, images):
     ([np.ones(3, np.float32)], {"spiking": 8}, "spiking=8 must be a tcljax.SpikingConfig"),
     ([-np.ones(3, np.float32)], {}, "'only' never is above zero"),
     ([np.ones(3, np.float32)], {"instalments": 0}, "instalments=0 must be at least 1"),
-    ([np.full(3, np.inf, np.float32)], {}, "'only' is not finite"),
+    ([np.full(3, 3e38, np.float32)], {}, "'only' is not finite"),
+    (
+      [np.ones(3), np.array([1, np.inf, np.nan])],
+      {},
+      "batches holds 2 NaN or infinite numbers of 3",
+    ),
     ([np.full(3, 1e8, np.float32)], {}, "'only' reaches 1e.09, more than 1.68e.07: scale the"),
   ],
 )
 def test_bad_input(inputs, options, message):
   with pytest.raises(ValueError, match=message):
     tcljax.calibrate(Net(), VARIABLES, inputs, **options)
+
+
+def test_weights_that_are_not_finite_are_named(inputs):
+  broken = {"params": {"scale": jnp.array([1.0, jnp.nan, 0.0])}}
+  with pytest.raises(ValueError, match=r"^params/scale holds 1 NaN or infinite numbers of 3$"):
+    tcljax.calibrate(Net(), broken, [inputs])
 
 
 class Leaky(nn.Module):

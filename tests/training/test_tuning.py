@@ -114,7 +114,13 @@ def test_bad_tuning_input(case):
   with pytest.raises(ValueError, match="minutes=inf must be finite"):
     tcljax.tune(model, variables, images, labels, minutes=float("inf"))
   with pytest.raises(tcljax.TrainingDiverged, match="at step 1; are all inputs finite"):
-    tcljax.tune(model, variables, images * np.inf, labels, steps=2)
+    tcljax.tune(model, variables, np.full_like(images, 3e38), labels, steps=2)
+  with pytest.raises(ValueError, match=f"^images holds {images.size} NaN or infinite numbers of "):
+    tcljax.tune(model, variables, images * np.nan, labels, steps=2)
+  for broken, name in (("params", "^params/conv1_1/bias"), ("clipping", "act1_1")):
+    held = {**variables, broken: jax.tree.map(lambda a: a * np.nan, variables[broken])}
+    with pytest.raises(ValueError, match=name):
+      tcljax.tune(model, held, images, labels, steps=2)
   with pytest.raises(ValueError, match="64 images have 5 labels"):
     tcljax.tune(model, variables, images, labels[:5])
   with pytest.raises(ValueError, match="no images to train on"):
