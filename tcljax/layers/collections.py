@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from tcljax.checks import must_be
 from tcljax.maths import clipping
-from tcljax.maths.inputs import as_numbers, check_all_finite
+from tcljax.maths.inputs import as_numbers
 from tcljax.maths.values import check_thresholds, widened
 
 # Collections of variables by name; each is a tree of arrays.
@@ -103,12 +103,6 @@ def as_variables(variables: Variables) -> dict[str, Any]:
   own = {name: held for name, held in variables.items() if name in COLLECTIONS}
   named = lambda path, x: as_numbers(jax.tree_util.keystr(path, simple=True, separator="/"), x)
   return {**variables, **jax.tree_util.tree_map_with_path(named, own)}
-
-
-def check_finite_variables(variables: Variables) -> None:
-  """Raises ValueError if an array holds NaN or infinity, with its name."""
-  for path, array in jax.tree_util.tree_leaves_with_path(variables):
-    check_all_finite(jax.tree_util.keystr(path, simple=True, separator="/"), array)
 
 
 def require_clipping(variables: Variables) -> dict[str, Any]:

@@ -55,6 +55,12 @@ def check_all_finite(field: str, array: Array) -> None:
     raise ValueError(f"{field} holds {bad} NaN or infinite numbers of {array.size}")
 
 
+def check_variables_finite(variables: Any) -> None:
+  """`check_all_finite` of each array of a network, by its name, such as params/head/kernel."""
+  for path, array in jax.tree_util.tree_leaves_with_path(variables):
+    check_all_finite(jax.tree_util.keystr(path, simple=True, separator="/"), array)
+
+
 def as_inputs(field: str, x: Any) -> Tree:
   """`as_numbers` of inputs, a tree of [B, ...] of one B; no number by itself is one."""
   arrays = map_named(_as_input, field, x)

@@ -26,7 +26,6 @@ from tcljax.layers.collections import (
   Path,
   Variables,
   as_variables,
-  check_finite_variables,
   check_variables,
   leave,
   new_thresholds,
@@ -44,7 +43,7 @@ from tcljax.maths.histogram import (
   least_squares_threshold,
   percentile_threshold,
 )
-from tcljax.maths.inputs import as_floats, check_all_finite
+from tcljax.maths.inputs import as_floats, check_all_finite, check_variables_finite
 from tcljax.maths.trees import Tree, count, map_named, without_batch
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.training.delivered import for_delivered_currents, remembered
@@ -196,7 +195,7 @@ def calibrate(
 
   # Without what earlier thresholds may hold, as new ones take their place.
   trained = as_variables(without(variables, CLIPPING))
-  check_finite_variables(trained)
+  check_variables_finite(trained)
   totals: dict[Path, Histogram] = {}
   bounds: dict[Path, float] = {}
   shapes = []

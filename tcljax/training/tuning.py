@@ -21,14 +21,9 @@ from tcljax.data.preprocessing import shape_of_preprocessed, unchanged
 from tcljax.distributed import parallel
 from tcljax.graph import check_convertible
 from tcljax.layers.activations import ReLU, check_model, with_activation
-from tcljax.layers.collections import (
-  CLIPPING,
-  Variables,
-  check_finite_variables,
-  require_clipping,
-  with_float_clipping,
-)
+from tcljax.layers.collections import CLIPPING, Variables, require_clipping, with_float_clipping
 from tcljax.maths.encoding import constant_inputs_of
+from tcljax.maths.inputs import check_variables_finite
 from tcljax.maths.trees import map_by_path, stand_in, without_batch
 from tcljax.simulation.outputs import check_kinds, outputs_of_model
 from tcljax.simulation.settings import SpikingConfig, check_spiking
@@ -158,7 +153,7 @@ def tune(
   keep = lambda path, labels: labels if path in classes else None
   split = Split(split.images, map_by_path(keep, "labels", split.labels), outputs)
   check_convertible(model, variables, without_batch(example))
-  check_finite_variables(variables)
+  check_variables_finite(variables)
   variables = with_float_clipping(unfreeze(dict(variables)))
   mesh = parallel.data_mesh()
   loss = tuning_objective(model, preprocess, spiking, mesh, kinds, at=at)

@@ -124,6 +124,8 @@ def only_parse(monkeypatch):
 def check_command(argv, given):
   """Raises what the command raises on arguments that it does not know."""
   program, *arguments = argv
+  if program == "srun":  # what it starts on each node
+    program, *arguments = (word for word in arguments if not word.startswith("--gpu"))
   if program == "python":
     program, *arguments = arguments
   given.clear()
@@ -137,6 +139,10 @@ def check_command(argv, given):
       assert train.main(["train.py", "--config=configs/resnet20.py", *overrides]) == 0
   elif program.startswith("examples/"):
     assert (ROOT / program).is_file() and not arguments, argv
+  elif program == "gcloud":
+    inner = [a.removeprefix("--command=") for a in arguments if a.startswith("--command=")]
+    for line in (line for script in inner for line in words(script)):
+      check_command(line, given)
   else:
     assert program in _OTHERS or [program, *arguments] == ["-m", "pytest"], argv
 
