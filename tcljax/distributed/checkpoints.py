@@ -20,7 +20,6 @@ import orbax.checkpoint as ocp
 from tcljax.distributed import parallel
 from tcljax.files import FileError, not_written, read_json, sync, why, write_text
 
-_KEPT = 2
 _EARLIER_VERSION = -2  # in place of a step
 
 
@@ -34,13 +33,17 @@ class Checkpoints:
   Args:
     directory: of the phase; made where there is none.
     tell: called with a line for each damaged checkpoint that is passed over, on the main host.
+    kept: how many of the newest stay when another is written.
 
   Raises:
     CheckpointError: if the directory cannot be used.
   """
 
   def __init__(
-    self, directory: str | os.PathLike, tell: Callable[[str], None] = lambda line: None
+    self,
+    directory: str | os.PathLike,
+    tell: Callable[[str], None] = lambda line: None,
+    kept: int = 2,
   ) -> None:
     self.directory = pathlib.Path(directory).absolute()
     self._tell = tell
@@ -54,7 +57,7 @@ class Checkpoints:
         self.directory,
         item_handlers=ocp.PyTreeCheckpointHandler(),
         options=ocp.CheckpointManagerOptions(
-          max_to_keep=_KEPT, create=True, enable_async_checkpointing=False
+          max_to_keep=kept, create=True, enable_async_checkpointing=False
         ),
       )
     except Exception as error:  # Orbax raises many kinds

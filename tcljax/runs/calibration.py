@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from tcljax.data import Examples
+from tcljax.data import Dataset, Examples
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.layers.collections import CLIPPING, Variables
 from tcljax.maths.encoding import time_first
 from tcljax.reporting.progress import say
-from tcljax.runs.experiment import Experiment, calibration_images
+from tcljax.runs.experiment import Experiment
 from tcljax.runs.workdir import CALIBRATED, keep_delay, with_kept_delay
 from tcljax.training.calibration import DELIVERED, calibrate
 from tcljax.training.delay import choose_delay
@@ -103,3 +103,9 @@ def _batches(experiment: Experiment, images: Examples) -> Iterator[Any]:
   parts = np.split(np.arange(len(images)), range(_BATCH, len(images), _BATCH))
   for batch in images.evaluation(parts):
     yield time_first(experiment.preprocess(batch["image"]), experiment.snn.encoding)
+
+
+def calibration_images(dataset: Dataset, count: int, seed: int) -> Examples:
+  """Training images to calibrate on, drawn without replacement; all of them if there are fewer."""
+  order = np.random.default_rng(seed).permutation(len(dataset.train))
+  return dataset.train.take(np.sort(order[:count]))

@@ -70,6 +70,7 @@ class RunConfig:
     eval: the reported numbers.
     log_every: optimizer steps between two records.
     checkpoint_every: optimizer steps between two checkpoints.
+    checkpoints_kept: the newest so many of each phase; with one, a damaged one leaves none.
 
   Raises:
     ValueError: naming the dotted field, its value and the remedy.
@@ -88,6 +89,7 @@ class RunConfig:
   eval: EvalConfig = EvalConfig()
   log_every: int = 50
   checkpoint_every: int = 500
+  checkpoints_kept: int = 2
 
   @property
   def phases(self) -> list[str]:
@@ -103,6 +105,7 @@ class RunConfig:
     check_seed("seed", self.seed)
     check_count("log_every", self.log_every, 1)
     check_count("checkpoint_every", self.checkpoint_every, 1)
+    check_count("checkpoints_kept", self.checkpoints_kept, 1)
     if self.snn.chunk and self.eval.time_steps % self.snn.chunk:
       raise ValueError(
         f"snn.chunk={self.snn.chunk} does not divide eval.time_steps={self.eval.time_steps}: "

@@ -23,8 +23,9 @@ from tcljax.maths.encoding import time_first
 from tcljax.models.precision import in_float32
 from tcljax.reporting import tables, verdicts
 from tcljax.reporting.progress import say
+from tcljax.runs.calibration import calibration_images
 from tcljax.runs.converted import measure_costs, spiking_network
-from tcljax.runs.experiment import Experiment, calibration_images
+from tcljax.runs.experiment import Experiment
 from tcljax.runs.reports import report_conversion
 from tcljax.runs.stages import evaluate_on_test
 

@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from tcljax.checks import check_count
-from tcljax.data import Dataset, Examples, Preprocessing, load_dataset
+from tcljax.data import Dataset, Preprocessing, load_dataset
 from tcljax.data.batches import check_enough
 from tcljax.distributed import parallel
 from tcljax.graph import Fate
@@ -51,6 +50,7 @@ class Experiment:
     eval: the reported numbers.
     log_every: optimizer steps between two records.
     checkpoint_every: optimizer steps between two checkpoints.
+    checkpoints_kept: the newest so many of each phase.
     operations: of a network from a user's own file, what became of each of its operations.
   """
 
@@ -66,6 +66,7 @@ class Experiment:
   eval: EvalConfig
   log_every: int
   checkpoint_every: int
+  checkpoints_kept: int
   operations: tuple[Fate, ...] = ()
 
   @property
@@ -273,6 +274,7 @@ def experiment_of(config: RunConfig, dataset: Dataset, ann: nn.Module) -> Experi
     eval=config.eval,
     log_every=config.log_every,
     checkpoint_every=config.checkpoint_every,
+    checkpoints_kept=config.checkpoints_kept,
   )
 
 
@@ -290,9 +292,3 @@ def _make_model(config: ModelConfig, dataset: Dataset) -> nn.Module:
     given = ", ".join(f"{k}={v!r}" for k, v in fields.items() if v is not None)
     raise ConfigError(f"model ({given}): {str(error).partition(chr(10))[0]}") from error
   return ann
-
-
-def calibration_images(dataset: Dataset, count: int, seed: int) -> Examples:
-  """Training images to calibrate on, drawn without replacement; all of them if there are fewer."""
-  order = np.random.default_rng(seed).permutation(len(dataset.train))
-  return dataset.train.take(np.sort(order[:count]))

@@ -29,7 +29,6 @@ from tcljax.runs.config_forms import to_json
 from tcljax.runs.conversion_run import convert_and_verify
 from tcljax.runs.experiment import (
   Experiment,
-  calibration_images,
   check_batches,
   experiment_of,
   instalments_of,
@@ -219,7 +218,9 @@ def _fingerprint(experiment: Experiment, variables: Variables, config: RunConfig
 
 def _say_accuracy(experiment: Experiment, variables: Variables) -> None:
   """Tells, before anything takes long, whether images come to the network as it knows them."""
-  images = calibration_images(experiment.dataset, experiment.tune.images, experiment.seed)
+  images = calibration.calibration_images(
+    experiment.dataset, experiment.tune.images, experiment.seed
+  )
   percent = accuracy(
     *experiment.reference(variables),
     images,

@@ -23,8 +23,9 @@ from tcljax.layers.collections import Variables
 from tcljax.reporting.findings import Findings
 from tcljax.reporting.progress import read_records
 from tcljax.reporting.report import write_report
+from tcljax.runs.calibration import calibration_images
 from tcljax.runs.converted import measure_costs, spiking_network
-from tcljax.runs.experiment import Experiment, calibration_images
+from tcljax.runs.experiment import Experiment
 from tcljax.training.calibration import thresholds
 
 _PACKAGES = ("tcljax", "jax", "jaxlib", "flax", "optax", "numpy", "matplotlib")

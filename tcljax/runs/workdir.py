@@ -158,7 +158,7 @@ def run_in_workdir(
   """
   log = PhaseLog(workdir, phase.name, phase.steps, experiment.log_every)
   with (
-    Checkpoints(workdir / phase.name, say) as checkpoints,
+    Checkpoints(workdir / phase.name, say, experiment.checkpoints_kept) as checkpoints,
     contextlib.closing(log),
     stopping.after_a_step() as asked,
   ):

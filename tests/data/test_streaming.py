@@ -23,7 +23,7 @@ from tcljax.data import (
   training_batches,
 )
 from tcljax.data.streaming import resolve_workers
-from tcljax.runs.experiment import calibration_images
+from tcljax.runs.calibration import calibration_images
 
 
 @pytest.fixture(scope="module")

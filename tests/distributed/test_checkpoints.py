@@ -70,6 +70,16 @@ def test_round_trip_and_pruning(tmp_path, abstract):
   ]
 
 
+@pytest.mark.parametrize("kept", [1, 3])
+def test_the_newest_so_many_are_kept(tmp_path, abstract, kept):
+  with Checkpoints(tmp_path / "a", kept=kept) as checkpoints:
+    for step in range(1, 6):
+      checkpoints.save(step, STATE)
+  assert sorted(int(f.name) for f in (tmp_path / "a").iterdir() if f.is_dir()) == [
+    *range(6 - kept, 6)
+  ]
+
+
 def test_a_part_can_be_read(tmp_path, abstract):
   write(tmp_path / "a", [1])
   part = {"variables": {"clipping": abstract["variables"]["clipping"]}}

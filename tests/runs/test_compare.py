@@ -22,7 +22,7 @@ from tcljax.runs import (
   stages,
   standings,
 )
-from tcljax.runs.experiment import calibration_images
+from tcljax.runs.calibration import calibration_images
 from tcljax.runs.sections import SnnConfig
 
 

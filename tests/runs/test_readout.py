@@ -15,7 +15,8 @@ from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.files import FileError
 from tcljax.runs import calibration, config_forms, resume, stages, standings
-from tcljax.runs.experiment import calibration_images, make_experiment
+from tcljax.runs.calibration import calibration_images
+from tcljax.runs.experiment import make_experiment
 from tcljax.runs.workdir import keep_delay, with_kept_delay
 
 
