@@ -43,7 +43,8 @@ def as_numbers(field: str, x: Any) -> Array:
 
 
 def check_all_finite(field: str, array: Array) -> None:
-  """Raises ValueError if a number in an array is NaN or infinite."""
+  """Raises ValueError if a number in an array, or a number of Python, is NaN or infinite."""
+  array = array if isinstance(array, jax.Array) else np.asarray(array)
   if not jnp.issubdtype(array.dtype, jnp.floating):
     return
   of = jnp if isinstance(array, jax.Array) else np
