@@ -119,8 +119,6 @@ class Checkpoints:
       return {}
     try:
       return self._manager.item_metadata(step).tree
-    except jax.errors.JaxRuntimeError:
-      raise
     except Exception as error:  # as in `save`
       raise self._unreadable(step, error) from error
 
@@ -155,7 +153,7 @@ class Checkpoints:
       for path, leaf in jax.tree_util.tree_leaves_with_path(restored):
         if isinstance(leaf, jax.ShapeDtypeStruct):  # what Orbax leaves where it found nothing
           raise ValueError(f"it lacks {'/'.join(str(getattr(k, 'key', k)) for k in path)}")
-    except jax.errors.JaxRuntimeError:
+    except jax.errors.JaxRuntimeError:  # where another host was lost
       raise
     except Exception as error:  # as in `save`
       raise self._unreadable(step, error) from error

@@ -44,15 +44,14 @@ def as_numbers(field: str, x: Any) -> Array:
 
 def check_all_finite(field: str, array: Array) -> None:
   """Raises ValueError if a number in an array, or a number of Python, is NaN or infinite."""
-  array = array if isinstance(array, jax.Array) else np.asarray(array)
-  if not jnp.issubdtype(array.dtype, jnp.floating):
+  if not jnp.issubdtype(getattr(array, "dtype", type(array)), jnp.floating):
     return
-  of = jnp if isinstance(array, jax.Array) else np
+  array = np.asarray(array)  # on the host, where no program is compiled for each shape
   # Sums are infinite or NaN where an element is; where they alone are, look closer.
   with np.errstate(over="ignore", invalid="ignore"):
-    finite = bool(of.isfinite(array.sum())) or bool(of.isfinite(array).all())
+    finite = np.isfinite(array.sum()) or np.isfinite(array).all()
   if not finite:
-    bad = int(array.size - of.count_nonzero(of.isfinite(array)))
+    bad = array.size - np.count_nonzero(np.isfinite(array))
     raise ValueError(f"{field} holds {bad} NaN or infinite numbers of {array.size}")
 
 

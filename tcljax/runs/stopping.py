@@ -102,9 +102,11 @@ def passed_on(to: Callable[[int], object]) -> Iterator[None]:
 
 
 def leave_to_parent() -> None:
-  """Ignores the signals themselves, where a parent tells of them: a job's whole group gets them."""
-  for number in _SIGNALS:
-    signal.signal(number, signal.SIG_IGN)
+  """Lets signals pass by inside `watching`, where a parent tells of them: a whole job gets them.
+
+  They are not ignored: processes that this one starts would inherit that.
+  """
+  signal.set_wakeup_fd(-1)
 
 
 def end_at_once(name: str, text: str, status: int) -> None:

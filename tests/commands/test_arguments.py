@@ -38,6 +38,31 @@ def test_what_other_threads_cannot_raise_is_not_told():
   assert "RuntimeError: MainThread" in done.stderr and "TensorStore" not in done.stderr
 
 
+_FAILING_BESIDE_A_THREAD = """
+import threading, time
+from tcljax.commands.arguments import Command
+
+def work():
+  threading.Thread(target=time.sleep, args=(600,)).start()
+  raise RuntimeError("a fault of the program")
+
+raise SystemExit(Command("train", None, None).run(lambda: work))
+"""
+
+
+def test_a_fault_of_the_program_ends_it_at_once_with_its_traceback():
+  """As other processes of a job would be waited for."""
+  done = subprocess.run(
+    [sys.executable, "-c", _FAILING_BESIDE_A_THREAD],
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=60,
+  )
+  assert done.returncode == 1, done.stderr
+  assert done.stderr.startswith("Traceback") and "a fault of the program" in done.stderr
+
+
 def test_a_package_that_is_not_whole_is_named(tmp_path, capsys, monkeypatch):
   (tmp_path / "halved.py").write_text("raise OSError('libhalved.so: cannot open it')\n")
   monkeypatch.syspath_prepend(tmp_path)
