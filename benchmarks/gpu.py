@@ -36,7 +36,7 @@ from tcljax.training.feeds import OnDevice, OneByOne
 from tcljax.training.loop import Hooks, fit
 from tcljax.training.objectives import ann_objective
 from tcljax.training.phase import Phase
-from tcljax.training.step import new_state, train_step, train_steps
+from tcljax.training.step import new_state
 
 _CLASSES, _SHAPE = 10, (32, 32, 3)
 _DTYPES, _CHUNKS = ("float32", "bfloat16"), (8, 16)
@@ -153,15 +153,14 @@ def _phase1(args):
 
 def steps_per_second(phase, variables, split, many):
   """Rate of a phase's steps after the warm-up, one a call or many."""
-  mesh, moved, trained = parallel.data_mesh(), phase.transformation(), tuple(phase.optimizers)
+  mesh = parallel.data_mesh()
   if many:
-    steps = train_steps(phase.objective, moved, trained, phase.steps, mesh)
     order = training_order(split, phase.batch_size, phase.seed)
-    feed = OnDevice(steps, split, order, mesh)
+    feed = OnDevice(phase.many_steps(mesh), split, order, mesh)
   else:
     batches = training_batches(split, phase.batch_size, phase.seed)
-    feed = OneByOne(train_step(phase.objective, moved, trained, phase.steps), batches, mesh)
-  state = parallel.replicate(mesh, new_state(variables, moved))
+    feed = OneByOne(phase.step(), batches, mesh)
+  state = parallel.replicate(mesh, new_state(variables, phase.transformation()))
   moments = []
   with contextlib.closing(feed):
     for steps in (_WARM_UP, phase.steps):

@@ -9,7 +9,7 @@ import pytest
 import tcljax
 from tcljax.checks import check_count, check_finite, check_function, check_least, must_be
 from tcljax.data import Preprocessing
-from tcljax.runs.sections import JointConfig
+from tcljax.runs.training_sections import JointConfig
 
 
 class Bypassing(nn.Module):

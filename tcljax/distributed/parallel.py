@@ -50,12 +50,14 @@ def data_mesh() -> Mesh:
   return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def check_batch_size(field: str, batch_size: int) -> None:
-  """Raises ValueError if a batch of this size cannot be split evenly over the devices."""
+def check_batch_size(field: str, batch_size: int, parts: int = 1) -> None:
+  """Raises ValueError if a batch, in so many parts, cannot be split evenly over the devices."""
   devices = len(targets.devices())
-  if batch_size < 1 or batch_size % devices:
+  if batch_size < 1 or batch_size % (devices * parts):
+    in_parts = f" in {parts} parts" if parts > 1 else ""
     raise ValueError(
-      f"{field}={batch_size} cannot be split over {devices} devices: choose a multiple of {devices}"
+      f"{field}={batch_size} cannot be split{in_parts} over {devices} devices: choose a multiple "
+      f"of {devices * parts}"
     )
 
 

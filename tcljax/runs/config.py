@@ -11,15 +11,8 @@ from typing import Any, TypeVar
 
 from tcljax.checks import check_count, check_seed
 from tcljax.data import Preprocessing
-from tcljax.runs.sections import (
-  DataConfig,
-  EvalConfig,
-  JointConfig,
-  ModelConfig,
-  SnnConfig,
-  TrainConfig,
-  TuneConfig,
-)
+from tcljax.runs.sections import DataConfig, EvalConfig, ModelConfig, SnnConfig
+from tcljax.runs.training_sections import JointConfig, TrainConfig, TuneConfig
 from tcljax.training.objectives import check_at
 
 _Made = TypeVar("_Made")

@@ -19,14 +19,8 @@ from tcljax.layers.collections import CLIPPING, Variables, has_clipping, teacher
 from tcljax.maths.encoding import constant_input
 from tcljax.models import check_image_size, create_model
 from tcljax.runs.config import ConfigError, RunConfig, named
-from tcljax.runs.sections import (
-  EvalConfig,
-  JointConfig,
-  ModelConfig,
-  SnnConfig,
-  TrainConfig,
-  TuneConfig,
-)
+from tcljax.runs.sections import EvalConfig, ModelConfig, SnnConfig
+from tcljax.runs.training_sections import JointConfig, TrainConfig, TuneConfig
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.training.calibration import usual_instalments
 
@@ -225,11 +219,13 @@ def load_images(config: RunConfig, load: Callable[..., Dataset] = load_dataset) 
 
 def check_batches(config: RunConfig, dataset: Dataset, phases: Sequence[str]) -> None:
   """Raises ConfigError unless batches of these phases go with the images and the devices."""
-  sizes = {phase: getattr(config, phase).batch_size for phase in phases}
-  for phase in filter(sizes.__contains__, config.phases):
-    named(f"{phase}.", check_enough, "batch_size", sizes[phase], len(dataset.train))
-  for phase, size in sizes.items():
-    named(f"{phase}.", parallel.check_batch_size, "batch_size", size)
+  sections = {phase: getattr(config, phase) for phase in phases}
+  for phase in filter(sections.__contains__, config.phases):
+    size = sections[phase].batch_size
+    named(f"{phase}.", check_enough, "batch_size", size, len(dataset.train))
+  for phase, section in sections.items():
+    size, parts = section.batch_size, section.accumulate
+    named(f"{phase}.", parallel.check_batch_size, "batch_size", size, parts)
 
 
 def _check_frames(config: RunConfig, dataset: Dataset) -> None:

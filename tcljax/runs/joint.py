@@ -31,7 +31,7 @@ from tcljax.layers.collections import (
   without,
 )
 from tcljax.runs.experiment import Experiment
-from tcljax.runs.sections import JointConfig
+from tcljax.runs.training_sections import JointConfig
 from tcljax.runs.workdir import JOINT, run_in_workdir
 from tcljax.training.objectives import Objective, ann_objective, snn_objective, with_threshold_decay
 from tcljax.training.phase import Phase
@@ -126,6 +126,7 @@ def joint_phase(
     name=JOINT,
     steps=joint.steps,
     batch_size=joint.batch_size,
+    accumulate=joint.accumulate,
     objective=objective(experiment, mesh, variables),
     optimizers={PARAMS: joint.optimizer, CLIPPING: joint.threshold_optimizer},
     seed=experiment.seed,

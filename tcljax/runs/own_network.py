@@ -34,7 +34,7 @@ from tcljax.runs.experiment import (
   instalments_of,
   load_images,
 )
-from tcljax.runs.sections import JointConfig
+from tcljax.runs.training_sections import JointConfig
 from tcljax.runs.user_file import Place, place_of, traced_from
 
 _DIGITS = 12  # of the name of a folder with checkpoints

@@ -146,9 +146,11 @@ def in_words(
   lines = [f"{title}{has}; a step of one device, memory in MiB:", table(columns), *lines]
   for phase, program in found:
     if limit and program.memory > limit:
+      section = _SECTIONS[phase.name]
       lines.append(
         f"{phase.name} does not fit: it takes {program.memory / _GIB:.1f} of {limit / _GIB:.1f} "
-        f"GiB; lower {_SECTIONS[phase.name]}.batch_size={phase.batch_size}, or take more devices"
+        f"GiB; raise {section}.accumulate={phase.accumulate}, lower {section}.batch_size="
+        f"{phase.batch_size}, or take more devices"
       )
   return "\n".join(lines)
 

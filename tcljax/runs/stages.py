@@ -111,6 +111,7 @@ def ann_phase(experiment: Experiment) -> Phase:
     name=ANN,
     steps=train.steps,
     batch_size=train.batch_size,
+    accumulate=train.accumulate,
     objective=ann_objective(experiment.ann, experiment.preprocess_for_ann, train.label_smoothing),
     optimizers={PARAMS: train.optimizer},
     seed=experiment.seed,
@@ -160,6 +161,7 @@ def tuning_phase(experiment: Experiment, mesh: Mesh, calibrated: Variables) -> P
     name=TUNED,
     steps=tune.steps,
     batch_size=tune.batch_size,
+    accumulate=tune.accumulate,
     objective=tuning_objective(
       experiment.model,
       preprocess if tune.augment else lambda images, key: preprocess(images),

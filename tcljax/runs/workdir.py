@@ -24,7 +24,7 @@ from tcljax.runs import stopping
 from tcljax.runs.config import RunConfig
 from tcljax.runs.config_forms import differences, from_json, to_json
 from tcljax.runs.experiment import Experiment
-from tcljax.runs.sections import TuneConfig
+from tcljax.runs.training_sections import TuneConfig
 from tcljax.training.loop import Hooks, Stopped
 from tcljax.training.phase import Phase, run_phase
 

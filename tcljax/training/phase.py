@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,15 @@ from tcljax.training.feeds import Feed, OnDevice, OneByOne, fits_on_device
 from tcljax.training.loop import Hooks, fit
 from tcljax.training.objectives import Objective
 from tcljax.training.optimizers import OptimizerConfig, on_logarithms, train_only
-from tcljax.training.step import TrainState, gradient, new_state, train_step, train_steps
+from tcljax.training.step import (
+  Metrics,
+  StepFunction,
+  TrainState,
+  gradient,
+  new_state,
+  train_step,
+  train_steps,
+)
 
 _TRIAL_STEPS = 3
 # Fewer steps hardly move a threshold. By default AdamW moves it by 2 % at most in the first step,
@@ -38,6 +47,8 @@ class Phase:
     objective: what is minimised, see `tcljax.training.objectives`.
     optimizers: for each collection that is trained, by its name; all others are frozen.
     seed: of the order of images and of all that is random.
+    accumulate: parts of a batch that are taken one after the other, to need less memory; the batch
+      is a multiple of as many times the number of devices.
   """
 
   name: str
@@ -46,11 +57,28 @@ class Phase:
   objective: Objective
   optimizers: Mapping[str, OptimizerConfig]
   seed: int = 0
+  accumulate: int = 1
 
   def transformation(self) -> optax.GradientTransformation:
     """The optimizers, each with its schedule over all steps; of thresholds on their logarithms."""
     made = {c: one.transformation(self.steps) for c, one in self.optimizers.items()}
     return train_only({c: on_logarithms(one) if c == CLIPPING else one for c, one in made.items()})
+
+  def gradient(self) -> Callable[..., Any]:
+    """See `step.gradient`."""
+    return gradient(self.objective, self.optimizers, self.accumulate)
+
+  def step(self) -> StepFunction:
+    """See `step.train_step`."""
+    return train_step(
+      self.objective, self.transformation(), self.optimizers, self.steps, self.accumulate
+    )
+
+  def many_steps(self, mesh: Mesh) -> Callable[..., tuple[TrainState, Metrics]]:
+    """See `step.train_steps`."""
+    return train_steps(
+      self.objective, self.transformation(), self.optimizers, self.steps, mesh, self.accumulate
+    )
 
 
 def run_phase(
@@ -84,7 +112,7 @@ def run_phase(
   hooks.on_begin(done)
   if done == phase.steps:
     return state.variables
-  with contextlib.closing(_feed(phase, transformation, split, mesh, done)) as feed:
+  with contextlib.closing(_feed(phase, split, mesh, done)) as feed:
     return fit(state, feed, phase.steps, seed=phase.seed, hooks=hooks).variables
 
 
@@ -103,23 +131,13 @@ def _restored_or_new(
   return TrainState(**checkpoints.restore(abstract._asdict()))
 
 
-def _feed(
-  phase: Phase,
-  transformation: optax.GradientTransformation,
-  split: Examples,
-  mesh: Mesh,
-  done: int,
-) -> Feed:
+def _feed(phase: Phase, split: Examples, mesh: Mesh, done: int) -> Feed:
   """Many steps in one call where the images fit onto the device, else one."""
-  trained = tuple(phase.optimizers)
   if fits_on_device(split):
-    steps = train_steps(phase.objective, transformation, trained, phase.steps, mesh)
-    return OnDevice(steps, split, training_order(split, phase.batch_size, phase.seed), mesh)
-  return OneByOne(
-    train_step(phase.objective, transformation, trained, phase.steps),
-    training_batches(split, phase.batch_size, phase.seed, done),
-    mesh,
-  )
+    order = training_order(split, phase.batch_size, phase.seed)
+    return OnDevice(phase.many_steps(mesh), split, order, mesh)
+  batches = training_batches(split, phase.batch_size, phase.seed, done)
+  return OneByOne(phase.step(), batches, mesh)
 
 
 def within(
@@ -140,7 +158,7 @@ def within(
   Returns:
     The phase, the same on every host.
   """
-  of_step = xla_options.Jitted(gradient(phase.objective, phase.optimizers))
+  of_step = xla_options.Jitted(phase.gradient())
   variables = parallel.replicate(mesh, variables)
   with contextlib.closing(training_batches(split, phase.batch_size, phase.seed)) as batches:
     batch = parallel.shard(mesh, next(batches))

@@ -18,7 +18,7 @@ from tcljax.distributed import parallel
 from tcljax.layers.collections import Variables
 from tcljax.training.feeds import OnDevice, fits_on_device
 from tcljax.training.phase import Phase
-from tcljax.training.step import new_state, train_step, train_steps
+from tcljax.training.step import new_state
 
 _COLLECTIVE = re.compile(
   r"= (.+?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)"
@@ -66,17 +66,17 @@ def compiled(phase: Phase, variables: Variables, split: Examples, mesh: Mesh) ->
     split: images that would be trained on; their number, shape and type are looked at.
     mesh: of the devices to compile for.
   """
-  transformation, trained = phase.transformation(), tuple(phase.optimizers)
+  transformation = phase.transformation()
   copied = lambda tree: parallel.abstract_replicated(mesh, tree)
   state = copied(jax.eval_shape(lambda v: new_state(v, transformation), variables))
   key = copied(jax.eval_shape(lambda: jax.random.key(0)))
   if fits_on_device(split):
-    step = train_steps(phase.objective, transformation, trained, phase.steps, mesh)
+    step = phase.many_steps(mesh)
     rows = jax.ShapeDtypeStruct((OnDevice.steps_a_call, phase.batch_size), jnp.int32)
     count = jax.ShapeDtypeStruct((), jnp.int32)
     arguments: tuple[Any, ...] = (state, copied(split.arrays), rows, count, key)
   else:
-    step = train_step(phase.objective, transformation, trained, phase.steps)
+    step = phase.step()
     halves = NamedSharding(mesh, P("data"))
     batch = {
       name: jax.ShapeDtypeStruct((phase.batch_size, *shape), dtype, sharding=halves)

@@ -35,12 +35,17 @@ def new_state(variables: Variables, transformation: optax.GradientTransformation
   return TrainState(jnp.zeros((), jnp.int32), variables, transformation.init(variables))
 
 
-def gradient(objective: Objective, trained: Iterable[str]) -> Callable[..., Any]:
+def gradient(
+  objective: Objective, trained: Iterable[str], accumulate: int = 1
+) -> Callable[..., Any]:
   """The gradient of an objective to the `trained` collections alone.
 
   Args:
     objective: see `tcljax.training.objectives`.
     trained: names of collections.
+    accumulate: parts of a batch that are taken one after the other. What is given is then the mean
+      over the parts: of the loss, the metrics and the gradients. A part goes on with what the one
+      before updated.
 
   Returns:
     A function of variables, batch, key and the share of steps that lie behind to ((loss, (metrics,
@@ -48,18 +53,40 @@ def gradient(objective: Objective, trained: Iterable[str]) -> Callable[..., Any]
   """
   trained = tuple(trained)
 
-  def of_step(variables, batch, key, done=0.0):
+  def of_whole(variables, batch, key, done=0.0):
     def loss(moving):
       return objective({**variables, **moving}, batch, key, done)
 
     return jax.value_and_grad(loss, has_aux=True)({c: variables[c] for c in trained})
 
-  return of_step
+  def of_parts(variables, batch, key, done=0.0):
+    # Every so many-th example is of the same part: each device then has its share of every part.
+    parts = jax.tree.map(
+      lambda a: jnp.moveaxis(a.reshape(-1, accumulate, *a.shape[1:]), 1, 0), batch
+    )
+    part = lambda i: jax.tree.map(lambda a: a[i], parts)
+    of_part = lambda i, updated: of_whole(
+      {**variables, **updated}, part(i), jax.random.fold_in(key, i), done
+    )
+    (loss, (metrics, updated)), gradients = jax.eval_shape(of_part, 0, {})
+    sums = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), (loss, metrics, gradients))
+
+    def once(i, carry):
+      sums, updated = carry
+      (loss, (metrics, updated)), gradients = of_part(i, updated)
+      return jax.tree.map(jnp.add, sums, (loss, metrics, gradients)), updated
+
+    start = sums, {collection: variables[collection] for collection in updated}
+    sums, updated = jax.lax.fori_loop(0, accumulate, once, start)
+    loss, metrics, gradients = jax.tree.map(lambda a: a / accumulate, sums)
+    return (loss, (metrics, updated)), gradients
+
+  return of_whole if accumulate == 1 else of_parts
 
 
-def _step(objective, transformation, trained, steps) -> StepFunction:
+def _step(objective, transformation, trained, steps, accumulate) -> StepFunction:
   trained = tuple(trained)
-  of_step = gradient(objective, trained)
+  of_step = gradient(objective, trained, accumulate)
 
   def step(state, batch, key):
     key = jax.random.fold_in(key, state.step)
@@ -92,6 +119,7 @@ def train_step(
   transformation: optax.GradientTransformation,
   trained: Iterable[str],
   steps: int,
+  accumulate: int = 1,
 ) -> StepFunction:
   """A compiled step that differentiates and updates only the `trained` collections.
 
@@ -100,13 +128,16 @@ def train_step(
     transformation: from `optimizers.train_only` with the same `trained`.
     trained: names of collections.
     steps: of the whole phase.
+    accumulate: parts of a batch, as in `gradient`.
 
   Returns:
     A function of state, batch and the run's key to the next state and metrics `loss`,
     `gradient_norm`, `update_norm` and those of the objective, which may have a `loss` of its own to
     tell. The state given is consumed.
   """
-  return xla_options.Jitted(_step(objective, transformation, trained, steps), donate_argnums=0)
+  return xla_options.Jitted(
+    _step(objective, transformation, trained, steps, accumulate), donate_argnums=0
+  )
 
 
 def train_steps(
@@ -115,6 +146,7 @@ def train_steps(
   trained: Iterable[str],
   steps: int,
   mesh: Mesh,
+  accumulate: int = 1,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """Many steps of `train_step` in one call, on images that lie on the device.
 
@@ -124,6 +156,7 @@ def train_steps(
     trained: names of collections.
     steps: of the whole phase.
     mesh: from `parallel.data_mesh`.
+    accumulate: parts of a batch, as in `gradient`.
 
   Returns:
     A compiled function of state, `data` (a dictionary of whole arrays, [N, ...]), `positions` of
@@ -131,7 +164,7 @@ def train_steps(
     gives the state after them and, for each metric, an array [S] whose first elements are theirs.
     The state given is consumed.
   """
-  step = _step(objective, transformation, trained, steps)
+  step = _step(objective, transformation, trained, steps, accumulate)
   sharding = NamedSharding(mesh, P("data"))
 
   def batch_at(data, positions):

@@ -44,6 +44,7 @@ def tune(
   steps: int = 500,
   minutes: float = 0.0,
   batch_size: int = 32,
+  accumulate: int = 1,
   optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.02),
   objective: str = "distillation",
   outputs: Any = "classes",
@@ -82,6 +83,8 @@ def tune(
     minutes: if positive, as many steps as fit into this time take the place of `steps`. It is time
       of training: compiling, and a trial of four gradients, come on top.
     batch_size: a multiple of the number of devices.
+    accumulate: parts of a batch that are taken one after the other, whose losses and gradients are
+      averaged: of a batch that does not fit into memory. Each part is shared by the devices.
     optimizer: of the thresholds.
     objective: "distillation" from the ANN's outputs, by divergence of logits and squared error of
       quantities; "cross_entropy" with the labels, of a network with one output; or "squared_error"
@@ -129,7 +132,8 @@ def tune(
   check_count("steps", steps, 1)
   check_finite("minutes", minutes)
   check_seed("seed", seed)
-  parallel.check_batch_size("batch_size", batch_size)
+  check_count("accumulate", accumulate, 1)
+  parallel.check_batch_size("batch_size", batch_size, accumulate)
   check_function("on_metrics", on_metrics, ("a step's number", "its metrics"))
   _check_objective(objective, outputs, labels)
   split = Split(images, labels, outputs)
@@ -157,7 +161,7 @@ def tune(
   variables = with_float_clipping(unfreeze(dict(variables)))
   mesh = parallel.data_mesh()
   loss = tuning_objective(model, preprocess, spiking, mesh, kinds, at=at)
-  phase = Phase("tune", steps, batch_size, loss, {CLIPPING: optimizer}, int(seed))
+  phase = Phase("tune", steps, batch_size, loss, {CLIPPING: optimizer}, int(seed), accumulate)
   if minutes:
     phase = within(phase, minutes, variables, split, mesh)
     if phase.steps < ENOUGH_STEPS:

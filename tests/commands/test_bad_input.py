@@ -58,6 +58,11 @@ from tcljax.commands import convert, train
     ("--config.tune.calibration=median", "tune.calibration='median' is unknown"),
     ("--config.tune.objective=mse", "tune.objective='mse' is unknown"),
     ("--config.tune.batch_size=12", "tune.batch_size=12 cannot be split over 8 devices"),
+    (
+      "--config.train.accumulate=3",
+      "train.batch_size=64 cannot be split in 3 parts over 8 devices: choose a multiple of 24",
+    ),
+    ("--config.tune.accumulate=0", "tune.accumulate=0 must be at least 1"),
     ("--config.train.batch_size=0", "train.batch_size=0 must be at least 1"),
     ("--config.train.label_smoothing=1.0", "train.label_smoothing=1.0 must be in"),
     ("--config.train.optimizer.name=lion", "train.optimizer.name='lion' is unknown"),

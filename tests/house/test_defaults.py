@@ -43,7 +43,7 @@ def test_calibration(config):
 
 
 def test_tuning(config):
-  fields = ("steps", "minutes", "batch_size", "optimizer", "objective", "at")
+  fields = ("steps", "minutes", "batch_size", "accumulate", "optimizer", "objective", "at")
   # Configs are of classes alone, and have labels.
   assert defaults(tcljax.tune) == {
     "labels": None,

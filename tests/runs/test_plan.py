@@ -126,6 +126,7 @@ def test_what_does_not_fit_is_told_with_the_field_to_change():
     "tuned 3600 64 3072.0 2048.0 4096 2000.0 5.00 1 all-gather, 2 all-reduce 25.25 0.03 61".split()
   )
   assert told.splitlines()[-1] == (
-    "joint does not fit: it takes 25.0 of 16.0 GiB; lower joint.batch_size=64, or take more devices"
+    "joint does not fit: it takes 25.0 of 16.0 GiB; raise joint.accumulate=1, lower "
+    "joint.batch_size=64, or take more devices"
   )
   assert "does not fit" not in plan.in_words("net", found[:1], 4, None, None)

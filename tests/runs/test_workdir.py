@@ -8,7 +8,7 @@ import pytest
 from tcljax.distributed import parallel
 from tcljax.files import FileError
 from tcljax.runs import config_forms
-from tcljax.runs.sections import TuneConfig
+from tcljax.runs.training_sections import TuneConfig
 from tcljax.runs.workdir import (
   check_workdir,
   locked,
