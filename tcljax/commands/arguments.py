@@ -199,9 +199,7 @@ class Command:
         traceback.print_exc()
         status = 1
     if status and self._is_process:
-      os._exit(
-        status
-      )  # else other hosts, and threads with errors of their own, would be waited for
+      os._exit(status)  # else other hosts, and threads with errors of their own, are waited for
     return status
 
   def _run(self, prepare: Callable[[], Callable[[], object]]) -> int:
@@ -220,10 +218,13 @@ class Command:
     # Imported late: with these come Orbax and TensorBoard, which bad input need not wait for.
     from tcljax.data import BadExample
     from tcljax.evaluation.accuracy import OutputNotFinite
+    from tcljax.kernels.program_cache import keep_programs
     from tcljax.runs.conversion_run import ConversionFailed
     from tcljax.training.calibration import CalibrationError
     from tcljax.training.loop import Stopped, TrainingDiverged
 
+    if self._is_process:
+      keep_programs()
     try:
       work()
     except (BadExample, FileError) as error:
