@@ -36,7 +36,7 @@ from tcljax.training.feeds import OnDevice, OneByOne
 from tcljax.training.loop import Hooks, fit
 from tcljax.training.objectives import ann_objective
 from tcljax.training.phase import Phase
-from tcljax.training.step import new_state
+from tcljax.training.step import train_step, train_steps
 
 _CLASSES, _SHAPE = 10, (32, 32, 3)
 _DTYPES, _CHUNKS = ("float32", "bfloat16"), (8, 16)
@@ -154,13 +154,13 @@ def _phase1(args):
 def steps_per_second(phase, variables, split, many):
   """Rate of a phase's steps after the warm-up, one a call or many."""
   mesh = parallel.data_mesh()
+  state = parallel.replicate(mesh, phase.new_state(variables))
   if many:
     order = training_order(split, phase.batch_size, phase.seed)
-    feed = OnDevice(phase.many_steps(mesh), split, order, mesh)
+    feed = OnDevice(train_steps(phase.step(), mesh), split, order, mesh)
   else:
     batches = training_batches(split, phase.batch_size, phase.seed)
-    feed = OneByOne(phase.step(), batches, mesh)
-  state = parallel.replicate(mesh, new_state(variables, phase.transformation()))
+    feed = OneByOne(train_step(phase.step()), batches, mesh)
   moments = []
   with contextlib.closing(feed):
     for steps in (_WARM_UP, phase.steps):

@@ -30,7 +30,7 @@ from tcljax.layers.collections import CLIPPING
 from tcljax.training import objectives
 from tcljax.training.optimizers import OptimizerConfig
 from tcljax.training.phase import Phase
-from tcljax.training.step import new_state
+from tcljax.training.step import train_step
 
 MODELS = {"vgg16": {"batch_norm": False}, "resnet20": {}}
 _CLASSES, _SHAPE = 10, (32, 32, 3)
@@ -141,10 +141,10 @@ def compiled_tuning_step(model, variables, x, spiking):
   mesh = parallel.data_mesh()
   objective = objectives.tuning_objective(model, lambda images, key: images, spiking, mesh)
   phase = Phase("tuning", 1000, len(x), objective, {CLIPPING: OptimizerConfig("adamw", 0.02)})
-  state = parallel.replicate(mesh, new_state(variables, phase.transformation()))
+  state = parallel.replicate(mesh, phase.new_state(variables))
   batch = parallel.shard(mesh, {"image": np.asarray(x), "label": np.arange(len(x)) % _CLASSES})
   key = jax.random.key(0)
-  compiled = phase.step().lower(state, batch, key).compile()
+  compiled = train_step(phase.step()).lower(state, batch, key).compile()
 
   def run():
     nonlocal state

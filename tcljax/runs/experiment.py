@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from tcljax.checks import check_count
 from tcljax.data import Dataset, Preprocessing, load_dataset
 from tcljax.data.batches import check_enough
-from tcljax.distributed import parallel
+from tcljax.distributed import fsdp, parallel
 from tcljax.graph import Fate
 from tcljax.layers.activations import TCL, ReLU, with_activation
 from tcljax.layers.collections import CLIPPING, Variables, has_clipping, teacher_of, without
@@ -226,6 +226,8 @@ def check_batches(config: RunConfig, dataset: Dataset, phases: Sequence[str]) ->
   for phase, section in sections.items():
     size, parts = section.batch_size, section.accumulate
     named(f"{phase}.", parallel.check_batch_size, "batch_size", size, parts)
+    if isinstance(section, (TrainConfig, JointConfig)):
+      named(f"{phase}.", fsdp.check_devices, "fsdp", section.fsdp)
 
 
 def _check_frames(config: RunConfig, dataset: Dataset) -> None:

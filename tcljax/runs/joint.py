@@ -127,6 +127,7 @@ def joint_phase(
     steps=joint.steps,
     batch_size=joint.batch_size,
     accumulate=joint.accumulate,
+    fsdp=joint.fsdp,
     objective=objective(experiment, mesh, variables),
     optimizers={PARAMS: joint.optimizer, CLIPPING: joint.threshold_optimizer},
     seed=experiment.seed,

@@ -112,6 +112,7 @@ def ann_phase(experiment: Experiment) -> Phase:
     steps=train.steps,
     batch_size=train.batch_size,
     accumulate=train.accumulate,
+    fsdp=train.fsdp,
     objective=ann_objective(experiment.ann, experiment.preprocess_for_ann, train.label_smoothing),
     optimizers={PARAMS: train.optimizer},
     seed=experiment.seed,

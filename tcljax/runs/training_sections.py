@@ -16,6 +16,7 @@ class TrainConfig:
     steps: optimizer steps.
     batch_size: over all hosts.
     accumulate: parts of a batch that are taken one after the other, to need less memory.
+    fsdp: devices over which weights and optimizer state are split; 1: each has all.
     label_smoothing: from 0 to below 1.
     optimizer: of the weights.
   """
@@ -23,11 +24,12 @@ class TrainConfig:
   steps: int = 1000
   batch_size: int = 128
   accumulate: int = 1
+  fsdp: int = 1
   label_smoothing: float = 0.0
   optimizer: OptimizerConfig = OptimizerConfig("sgd", learning_rate=0.1, weight_decay=5e-4)
 
   def __post_init__(self) -> None:
-    for field in ("steps", "batch_size", "accumulate"):
+    for field in ("steps", "batch_size", "accumulate", "fsdp"):
       check_count(field, getattr(self, field), 1)
     _check_smoothing(self.label_smoothing)
 
@@ -51,6 +53,7 @@ class JointConfig:
       of where training started and where each of them ended. 0: the result is where it ends.
     batch_size: over all hosts.
     accumulate: parts of a batch that are taken one after the other, to need less memory.
+    fsdp: devices over which weights and optimizer state are split; 1: each has all.
     objective: cross_entropy, or distillation or squared_error from the ANN at the start.
     label_smoothing: from 0 to below 1, for cross_entropy.
     optimizer: of the weights.
@@ -65,13 +68,14 @@ class JointConfig:
   cycles: int = 0
   batch_size: int = 128
   accumulate: int = 1
+  fsdp: int = 1
   objective: str = "cross_entropy"
   label_smoothing: float = 0.0
   optimizer: OptimizerConfig = OptimizerConfig("sgd", learning_rate=0.02, weight_decay=1e-4)
   threshold_optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.01)
 
   def __post_init__(self) -> None:
-    for field in ("steps", "batch_size", "accumulate"):
+    for field in ("steps", "batch_size", "accumulate", "fsdp"):
       check_count(field, getattr(self, field), 1)
     check_least("threshold_decay", self.threshold_decay, 0)
     check_count("cycles", self.cycles, 0)

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from tcljax.data import Examples, training_batches
 from tcljax.data.batches import training_order
-from tcljax.distributed import parallel
+from tcljax.distributed import fsdp, parallel
 from tcljax.kernels import xla_options
 from tcljax.layers.collections import CLIPPING, Variables
 from tcljax.training.feeds import Feed, OnDevice, OneByOne, fits_on_device
@@ -21,11 +21,11 @@ from tcljax.training.loop import Hooks, fit
 from tcljax.training.objectives import Objective
 from tcljax.training.optimizers import OptimizerConfig, on_logarithms, train_only
 from tcljax.training.step import (
-  Metrics,
   StepFunction,
   TrainState,
   gradient,
   new_state,
+  one_step,
   train_step,
   train_steps,
 )
@@ -49,6 +49,8 @@ class Phase:
     seed: of the order of images and of all that is random.
     accumulate: parts of a batch that are taken one after the other, to need less memory; the batch
       is a multiple of as many times the number of devices.
+    fsdp: devices over which variables and optimizer state are split, see `distributed.fsdp`; a
+      divisor of their number.
   """
 
   name: str
@@ -58,6 +60,7 @@ class Phase:
   optimizers: Mapping[str, OptimizerConfig]
   seed: int = 0
   accumulate: int = 1
+  fsdp: int = 1
 
   def transformation(self) -> optax.GradientTransformation:
     """The optimizers, each with its schedule over all steps; of thresholds on their logarithms."""
@@ -68,17 +71,14 @@ class Phase:
     """See `step.gradient`."""
     return gradient(self.objective, self.optimizers, self.accumulate)
 
-  def step(self) -> StepFunction:
-    """See `step.train_step`."""
-    return train_step(
-      self.objective, self.transformation(), self.optimizers, self.steps, self.accumulate
-    )
+  def new_state(self, variables: Variables) -> TrainState:
+    """See `step.new_state`."""
+    return new_state(variables, self.transformation())
 
-  def many_steps(self, mesh: Mesh) -> Callable[..., tuple[TrainState, Metrics]]:
-    """See `step.train_steps`."""
-    return train_steps(
-      self.objective, self.transformation(), self.optimizers, self.steps, mesh, self.accumulate
-    )
+  def step(self, where: TrainState | None = None) -> StepFunction:
+    """See `step.one_step`; `where` holds the shardings of its state, which may all be copies."""
+    made = self.objective, self.transformation(), self.optimizers, self.steps, self.accumulate
+    return one_step(*made, where if self.fsdp > 1 else None)
 
 
 def run_phase(
@@ -106,38 +106,37 @@ def run_phase(
     TrainingDiverged: if the loss stops being finite.
     ValueError: if the split is empty, or a batch larger than it.
   """
-  transformation = phase.transformation()
-  state = _restored_or_new(hooks, mesh, start, transformation)
+  state = _restored_or_new(phase, start, mesh, hooks)
   done = int(state.step)
   hooks.on_begin(done)
-  if done == phase.steps:
-    return state.variables
-  with contextlib.closing(_feed(phase, split, mesh, done)) as feed:
-    return fit(state, feed, phase.steps, seed=phase.seed, hooks=hooks).variables
+  if done < phase.steps:
+    step = phase.step(jax.tree.map(lambda array: array.sharding, state))
+    with contextlib.closing(_feed(phase, step, split, mesh, done)) as feed:
+      state = fit(state, feed, phase.steps, seed=phase.seed, hooks=hooks)
+  return fsdp.gathered(mesh, state.variables) if phase.fsdp > 1 else state.variables
 
 
 def _restored_or_new(
-  hooks: Hooks,
-  mesh: Mesh,
-  start: Callable[[], Variables],
-  transformation: optax.GradientTransformation,
+  phase: Phase, start: Callable[[], Variables], mesh: Mesh, hooks: Hooks
 ) -> TrainState:
-  """The newest checkpoint's state, or that of a fresh start, copied to every device."""
-  make = lambda: new_state(start(), transformation)
+  """The newest checkpoint's state, or that of a fresh start, on the devices."""
+  make = lambda: phase.new_state(start())
   checkpoints = hooks.checkpoints
   if checkpoints is None or checkpoints.latest_step() is None:
-    return parallel.replicate(mesh, make())
-  abstract = parallel.abstract_replicated(mesh, jax.eval_shape(make))
-  return TrainState(**checkpoints.restore(abstract._asdict()))
+    state = make()
+    return fsdp.placed(state, fsdp.shardings(mesh, state, phase.fsdp))
+  shapes = jax.eval_shape(make)
+  wanted = fsdp.abstract(shapes, fsdp.shardings(mesh, shapes, phase.fsdp))
+  return TrainState(**checkpoints.restore(wanted._asdict()))
 
 
-def _feed(phase: Phase, split: Examples, mesh: Mesh, done: int) -> Feed:
+def _feed(phase: Phase, step: StepFunction, split: Examples, mesh: Mesh, done: int) -> Feed:
   """Many steps in one call where the images fit onto the device, else one."""
   if fits_on_device(split):
     order = training_order(split, phase.batch_size, phase.seed)
-    return OnDevice(phase.many_steps(mesh), split, order, mesh)
+    return OnDevice(train_steps(step, mesh), split, order, mesh)
   batches = training_batches(split, phase.batch_size, phase.seed, done)
-  return OneByOne(phase.step(), batches, mesh)
+  return OneByOne(train_step(step), batches, mesh)
 
 
 def within(
@@ -159,7 +158,7 @@ def within(
     The phase, the same on every host.
   """
   of_step = xla_options.Jitted(phase.gradient())
-  variables = parallel.replicate(mesh, variables)
+  variables = fsdp.placed(variables, fsdp.shardings(mesh, variables, phase.fsdp))
   with contextlib.closing(training_batches(split, phase.batch_size, phase.seed)) as batches:
     batch = parallel.shard(mesh, next(batches))
   run = lambda: jax.block_until_ready(of_step(variables, batch, jax.random.key(0)))

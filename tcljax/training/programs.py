@@ -14,11 +14,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tcljax.data import Examples
-from tcljax.distributed import parallel
+from tcljax.distributed import fsdp, parallel
 from tcljax.layers.collections import Variables
 from tcljax.training.feeds import OnDevice, fits_on_device
 from tcljax.training.phase import Phase
-from tcljax.training.step import new_state
+from tcljax.training.step import train_step, train_steps
 
 _COLLECTIVE = re.compile(
   r"= (.+?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)"
@@ -32,8 +32,8 @@ class Program:
   """One device's part of a step of training.
 
   Attributes:
-    weights: bytes of all variables, trained or not.
-    optimizer: bytes of its state.
+    weights: bytes of its part of all variables, trained or not.
+    optimizer: bytes of its part of the optimizer's state.
     arrays: bytes of everything else: the batch, or images that lie on the device, and what is
       computed on the way to the gradients and back.
     operations: floating-point operations of all convolutions and products of matrices.
@@ -66,17 +66,18 @@ def compiled(phase: Phase, variables: Variables, split: Examples, mesh: Mesh) ->
     split: images that would be trained on; their number, shape and type are looked at.
     mesh: of the devices to compile for.
   """
-  transformation = phase.transformation()
   copied = lambda tree: parallel.abstract_replicated(mesh, tree)
-  state = copied(jax.eval_shape(lambda v: new_state(v, transformation), variables))
+  shapes = jax.eval_shape(phase.new_state, variables)
+  where = fsdp.shardings(mesh, shapes, phase.fsdp)
+  state, one = fsdp.abstract(shapes, where), phase.step(where)
   key = copied(jax.eval_shape(lambda: jax.random.key(0)))
   if fits_on_device(split):
-    step = phase.many_steps(mesh)
+    step = train_steps(one, mesh)
     rows = jax.ShapeDtypeStruct((OnDevice.steps_a_call, phase.batch_size), jnp.int32)
     count = jax.ShapeDtypeStruct((), jnp.int32)
     arguments: tuple[Any, ...] = (state, copied(split.arrays), rows, count, key)
   else:
-    step = phase.step()
+    step = train_step(one)
     halves = NamedSharding(mesh, P("data"))
     batch = {
       name: jax.ShapeDtypeStruct((phase.batch_size, *shape), dtype, sharding=halves)
@@ -113,7 +114,11 @@ def compiled(phase: Phase, variables: Variables, split: Examples, mesh: Mesh) ->
 
 
 def _bytes(tree):
-  return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+  """Of one device."""
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
+  )
 
 
 def _operations(jaxpr: core.Jaxpr) -> float:

@@ -9,6 +9,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from tcljax.distributed import fsdp
 from tcljax.kernels import xla_options
 from tcljax.layers.collections import Variables
 from tcljax.training.objectives import Objective
@@ -84,14 +85,43 @@ def gradient(
   return of_whole if accumulate == 1 else of_parts
 
 
-def _step(objective, transformation, trained, steps, accumulate) -> StepFunction:
+def one_step(
+  objective: Objective,
+  transformation: optax.GradientTransformation,
+  trained: Iterable[str],
+  steps: int,
+  accumulate: int = 1,
+  where: TrainState | None = None,
+) -> StepFunction:
+  """A step that differentiates and updates only the `trained` collections.
+
+  Args:
+    objective: see `tcljax.training.objectives`.
+    transformation: from `optimizers.train_only` with the same `trained`.
+    trained: names of collections.
+    steps: of the whole phase.
+    accumulate: parts of a batch, as in `gradient`.
+    where: shardings of the state where it is split over devices, see `distributed.fsdp`; None where
+      each device has all of it.
+
+  Returns:
+    A function of state, batch and the run's key to the next state and metrics `loss`,
+    `gradient_norm`, `update_norm` and those of the objective, which may have a `loss` of its own to
+    tell.
+  """
   trained = tuple(trained)
   of_step = gradient(objective, trained, accumulate)
+  constrained = jax.lax.with_sharding_constraint
 
   def step(state, batch, key):
     key = jax.random.fold_in(key, state.step)
     done = state.step / steps
-    (loss, (metrics, updated)), gradients = of_step(state.variables, batch, key, done)
+    variables = state.variables
+    if where is not None:  # else what layers compute would be split like their weights
+      variables = constrained(variables, fsdp.unsplit(where.variables))
+    (loss, (metrics, updated)), gradients = of_step(variables, batch, key, done)
+    if where is not None:
+      gradients = constrained(gradients, {c: where.variables[c] for c in trained})
     # Frozen collections get a zero that the optimizer drops: it is never computed.
     zeros = {
       c: jax.tree.map(jnp.zeros_like, tree)
@@ -109,54 +139,23 @@ def _step(objective, transformation, trained, steps, accumulate) -> StepFunction
       **metrics,
     }
     variables = {**state.variables, **updated, **moved}
-    return TrainState(state.step + 1, variables, opt_state), metrics
+    state = TrainState(state.step + 1, variables, opt_state)
+    return state if where is None else constrained(state, where), metrics
 
   return step
 
 
-def train_step(
-  objective: Objective,
-  transformation: optax.GradientTransformation,
-  trained: Iterable[str],
-  steps: int,
-  accumulate: int = 1,
-) -> StepFunction:
-  """A compiled step that differentiates and updates only the `trained` collections.
+def train_step(step: StepFunction) -> StepFunction:
+  """A compiled `one_step`. The state given is consumed."""
+  return xla_options.Jitted(step, donate_argnums=0)
+
+
+def train_steps(step: StepFunction, mesh: Mesh) -> Callable[..., tuple[TrainState, Metrics]]:
+  """Many steps in one call, on images that lie on the device.
 
   Args:
-    objective: see `tcljax.training.objectives`.
-    transformation: from `optimizers.train_only` with the same `trained`.
-    trained: names of collections.
-    steps: of the whole phase.
-    accumulate: parts of a batch, as in `gradient`.
-
-  Returns:
-    A function of state, batch and the run's key to the next state and metrics `loss`,
-    `gradient_norm`, `update_norm` and those of the objective, which may have a `loss` of its own to
-    tell. The state given is consumed.
-  """
-  return xla_options.Jitted(
-    _step(objective, transformation, trained, steps, accumulate), donate_argnums=0
-  )
-
-
-def train_steps(
-  objective: Objective,
-  transformation: optax.GradientTransformation,
-  trained: Iterable[str],
-  steps: int,
-  mesh: Mesh,
-  accumulate: int = 1,
-) -> Callable[..., tuple[TrainState, Metrics]]:
-  """Many steps of `train_step` in one call, on images that lie on the device.
-
-  Args:
-    objective: see `tcljax.training.objectives`.
-    transformation: from `optimizers.train_only` with the same `trained`.
-    trained: names of collections.
-    steps: of the whole phase.
+    step: from `one_step`.
     mesh: from `parallel.data_mesh`.
-    accumulate: parts of a batch, as in `gradient`.
 
   Returns:
     A compiled function of state, `data` (a dictionary of whole arrays, [N, ...]), `positions` of
@@ -164,7 +163,6 @@ def train_steps(
     gives the state after them and, for each metric, an array [S] whose first elements are theirs.
     The state given is consumed.
   """
-  step = _step(objective, transformation, trained, steps, accumulate)
   sharding = NamedSharding(mesh, P("data"))
 
   def batch_at(data, positions):

@@ -63,6 +63,7 @@ from tcljax.commands import convert, train
       "train.batch_size=64 cannot be split in 3 parts over 8 devices: choose a multiple of 24",
     ),
     ("--config.tune.accumulate=0", "tune.accumulate=0 must be at least 1"),
+    ("--config.train.fsdp=3", "train.fsdp=3 does not divide the 8 devices: choose a divisor of 8"),
     ("--config.train.batch_size=0", "train.batch_size=0 must be at least 1"),
     ("--config.train.label_smoothing=1.0", "train.label_smoothing=1.0 must be in"),
     ("--config.train.optimizer.name=lion", "train.optimizer.name='lion' is unknown"),

@@ -122,9 +122,9 @@ def test_a_step_of_each_phase_at_full_resolution(data_dir, name):
 
   def step(objective, variables, collection, optimizer):
     transformation = optimizers.train_only({collection: optimizer.transformation(10)})
-    state, metrics = training_step.train_step(objective, transformation, (collection,), 10)(
-      training_step.new_state(variables, transformation), batch, jax.random.key(0)
-    )
+    state, metrics = training_step.train_step(
+      training_step.one_step(objective, transformation, (collection,), 10)
+    )(training_step.new_state(variables, transformation), batch, jax.random.key(0))
     assert np.isfinite(metrics["loss"]) and metrics["gradient_norm"] > 0
     return state.variables
 

@@ -21,7 +21,7 @@ def test_one_compilation_for_a_whole_run(case):
   objective = objectives.snn_objective(model, as_it_is, SpikingConfig(time_steps=2), mesh)
   counted = chex.assert_max_traces(objective, n=1)
   feed = feeds.OneByOne(
-    step.train_step(counted, transformation, ["clipping"], 4),
+    step.train_step(step.one_step(counted, transformation, ["clipping"], 4)),
     training_batches(Split(images, labels), 16, 0),
     mesh,
   )
@@ -46,7 +46,7 @@ def test_divergence_names_the_step_and_saves_nothing(case, tmp_path):
     with pytest.raises(
       tcljax.TrainingDiverged, match=r"is nan at step 5; the last good checkpoint is .*phase/4;"
     ):
-      one_by_one = step.train_step(objective, transformation, ["params"], 8)
+      one_by_one = step.train_step(step.one_step(objective, transformation, ["params"], 8))
       hooks = loop.Hooks(checkpoints=checkpoints, checkpoint_every=1)
       loop.fit(state, feeds.OneByOne(one_by_one, batches(), mesh), 8, seed=0, hooks=hooks)
     assert checkpoints.latest_step() == 4
@@ -85,7 +85,7 @@ def test_an_update_beyond_all_numbers_is_not_saved(case, tmp_path):
   with Checkpoints(tmp_path / "phase") as checkpoints:
     state = parallel.replicate(mesh, step.new_state(variables, transformation))
     with pytest.raises(tcljax.TrainingDiverged, match="update norm is inf at step 1; no"):
-      one_by_one = step.train_step(objective, transformation, ["params"], 8)
+      one_by_one = step.train_step(step.one_step(objective, transformation, ["params"], 8))
       batches = training_batches(Split(images, labels), 16, 0)
       hooks = loop.Hooks(checkpoints=checkpoints, checkpoint_every=1)
       loop.fit(state, feeds.OneByOne(one_by_one, batches, mesh), 4, seed=0, hooks=hooks)

@@ -28,7 +28,7 @@ def test_each_collection_has_its_own_learning_rate(case):
     {c: variables[c] for c in ("params", "clipping")}
   )
   start = {**variables, "teacher": {"params": variables["params"]}}
-  state, _ = step.train_step(objective, transformation, ("params", "clipping"), 1)(
+  state, _ = step.train_step(step.one_step(objective, transformation, ("params", "clipping"), 1))(
     step.new_state(start, transformation), batch, jax.random.key(0)
   )
   for collection, rate in (("params", 0.1), ("clipping", 0.003)):
