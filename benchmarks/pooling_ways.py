@@ -47,7 +47,6 @@ def get_config():
   config.tune.steps = 200
   config.tune.batch_size = 32
   config.eval.time_steps = max(_STEPS)
-  config.checkpoint_every = 100
   return config
 
 

@@ -27,5 +27,4 @@ def get_config(variants=""):
   config.tune.steps = 200
   config.eval.batch_size = 360
   config.log_every = 100
-  config.checkpoint_every = 200
   return with_variants(config, variants)

@@ -40,5 +40,4 @@ def get_config():
   config.eval.time_steps = 16
   config.eval.batch_size = 360
   config.log_every = 100
-  config.checkpoint_every = 200
   return config

@@ -62,7 +62,7 @@ class RunConfig:
     tune: calibration and phase 2.
     eval: the reported numbers.
     log_every: optimizer steps between two records.
-    checkpoint_every: optimizer steps between two checkpoints.
+    checkpoint_every: optimizer steps between two checkpoints; 0: as many as take two minutes.
     checkpoints_kept: the newest so many of each phase; with one, a damaged one leaves none.
 
   Raises:
@@ -81,7 +81,7 @@ class RunConfig:
   tune: TuneConfig = TuneConfig()
   eval: EvalConfig = EvalConfig()
   log_every: int = 50
-  checkpoint_every: int = 500
+  checkpoint_every: int = 0
   checkpoints_kept: int = 2
 
   @property
@@ -97,7 +97,7 @@ class RunConfig:
   def __post_init__(self) -> None:
     check_seed("seed", self.seed)
     check_count("log_every", self.log_every, 1)
-    check_count("checkpoint_every", self.checkpoint_every, 1)
+    check_count("checkpoint_every", self.checkpoint_every, 0)
     check_count("checkpoints_kept", self.checkpoints_kept, 1)
     if self.snn.chunk and self.eval.time_steps % self.snn.chunk:
       raise ValueError(

@@ -43,7 +43,7 @@ class Experiment:
     tune: calibration and phase 2.
     eval: the reported numbers.
     log_every: optimizer steps between two records.
-    checkpoint_every: optimizer steps between two checkpoints.
+    checkpoint_every: optimizer steps between two checkpoints; 0: as many as take two minutes.
     checkpoints_kept: the newest so many of each phase.
     operations: of a network from a user's own file, what became of each of its operations.
   """

@@ -61,7 +61,6 @@ def imagenet_config(name: str) -> ConfigDict:
   config.tune.batch_size = 64
   config.tune.images = 2048
   config.log_every = 100
-  config.checkpoint_every = 5000
   return config
 
 
@@ -99,7 +98,6 @@ def _joint(config: Any) -> None:
   config.joint.optimizer.learning_rate = 5e-4
   config.joint.threshold_optimizer.learning_rate = 3e-3
   config.log_every = 20
-  config.checkpoint_every = 100
 
 
 def _quantized(config: Any) -> None:

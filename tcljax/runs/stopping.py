@@ -14,14 +14,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import jax
 
 from tcljax.distributed import parallel
-from tcljax.training.loop import Stopped
+from tcljax.training.loop import Asked, Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_DUE = 1  # a checkpoint; below every signal
 HOW_TO_GO_ON = "the same command goes on from what is saved"
 
 
@@ -121,29 +123,39 @@ def end_at_once(name: str, text: str, status: int) -> None:
 
 
 @contextlib.contextmanager
-def after_a_step() -> Iterator[Callable[[], bool]]:
-  """Where the process sees to the first signal itself; gives a function that says if there was one.
+def after_a_step(save_every: float) -> Iterator[Callable[[], Asked]]:
+  """Where the process sees to the first signal itself; gives a function of what is asked for.
 
   The processes of a job are to call it after the same steps. It says on all of them at once that
-  one was sent a signal, a step late, since none waits for the others.
+  one was sent a signal, or that it is time to save by the clock of process 0, a step late, since
+  none waits for the others.
+
+  Args:
+    save_every: seconds after which it is time to save; infinity for never.
 
   Raises:
     Stopped: on leaving without an error, if there was a signal.
   """
   alone = jax.process_count() == 1
   highest = int if alone else parallel.Highest()
-  latest = 0
+  latest, saved = 0, time.monotonic()
 
-  def stopping():
-    nonlocal latest
-    former, latest = latest, highest(_State.asked)
-    _State.agreed = int(latest if alone else former)
-    return _State.agreed > 0
+  def asked():
+    nonlocal latest, saved
+    due = parallel.is_main_host() and time.monotonic() - saved >= save_every
+    if due:
+      saved = time.monotonic()
+    former, latest = latest, highest(_State.asked or due * _DUE)
+    found = int(latest if alone else former)
+    if found > _DUE:
+      _State.agreed = found
+      return Asked.STOP
+    return Asked.SAVE if found else Asked.NOTHING
 
   with _State.lock:
     _State.awaited = True
   try:
-    yield stopping
+    yield asked
   finally:
     with _State.lock:
       _State.awaited = False

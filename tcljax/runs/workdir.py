@@ -6,6 +6,7 @@ again, and one that was stopped goes on from its newest checkpoint.
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from tcljax.training.phase import Phase, run_phase
 # Folders of the phases and of calibration, and names of the phases.
 ANN, CALIBRATED, JOINT, TUNED = "ann", "calibrated", "joint", "tuned"
 CONFIG, _LOCK = "config.json", ".lock"
+_SAVED_EVERY = 120  # seconds, where the config names no number of steps
 _CHOSEN_STEPS, _CHOSEN_DELAY = "tuning_steps.json", "delay.json"
 
 
@@ -156,13 +158,14 @@ def run_in_workdir(
     Stopped: if a signal asked for it.
     TrainingDiverged: if the loss stops being finite.
   """
+  every = experiment.checkpoint_every
   log = PhaseLog(workdir, phase.name, phase.steps, experiment.log_every)
   with (
     Checkpoints(workdir / phase.name, say, experiment.checkpoints_kept) as checkpoints,
     contextlib.closing(log),
-    stopping.after_a_step() as asked,
+    stopping.after_a_step(math.inf if every else _SAVED_EVERY) as asked,
   ):
-    hooks = Hooks(log.begin, log, checkpoints, experiment.checkpoint_every, asked)
+    hooks = Hooks(log.begin, log, checkpoints, every, asked)
     try:
       return run_phase(phase, start, experiment.dataset.train, mesh, hooks)
     except Stopped as stopped:

@@ -1,6 +1,7 @@
 """The training loop: steps until the last one, with their metrics, checkpoints and good sense."""
 
 import dataclasses
+import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,14 @@ class Stopped(RuntimeError):
   """Somebody asked for the end of a run, which stopped after a step and saved it."""
 
 
+class Asked(enum.IntEnum):
+  """What somebody may ask for after a step; the higher one is what is done."""
+
+  NOTHING = 0
+  SAVE = 1
+  STOP = 2  # and save
+
+
 @dataclasses.dataclass(frozen=True)
 class Hooks:
   """What happens beside the steps.
@@ -45,15 +54,16 @@ class Hooks:
     on_begin: called with the number of steps that are done already.
     on_metrics: called with the number of each finished step, from 1, and its metrics.
     checkpoints: where to save and what to go on from; None saves nothing.
-    checkpoint_every: steps between checkpoints; the last step is always saved.
-    stopping: whether to save and stop after a step, where there are checkpoints.
+    checkpoint_every: steps between checkpoints, 0 for no such number; the last step is always
+      saved.
+    asked: what is asked for after a step, where there are checkpoints.
   """
 
   on_begin: Callable[[int], None] = lambda done: None
   on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None
   checkpoints: "Checkpoints | None" = None
   checkpoint_every: int = 0
-  stopping: Callable[[], bool] = lambda: False
+  asked: Callable[[], Asked] = lambda: Asked.NOTHING
 
 
 def fit(state: TrainState, feed: Feed, steps: int, *, seed: int, hooks: Hooks) -> TrainState:
@@ -101,12 +111,12 @@ def fit(state: TrainState, feed: Feed, steps: int, *, seed: int, hooks: Hooks) -
     settle()
     pending = (done + 1, metrics)
     done += count
-    stopping = checkpoints is not None and hooks.stopping()
-    if checkpoints and (done == pause or stopping):
+    asked = hooks.asked() if checkpoints else Asked.NOTHING
+    if checkpoints and (done == pause or asked >= Asked.SAVE):
       settle()  # what is saved must be known to be good
       pending = None
       checkpoints.save(done, state._asdict())
-    if stopping:
+    if asked == Asked.STOP:
       raise Stopped(f"stopped after step {done} of {steps}, which is saved")
   settle()
   return state

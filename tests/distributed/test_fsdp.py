@@ -76,7 +76,7 @@ def test_training_is_the_same_and_goes_on_with_another_split(case, tmp_path):
         on_metrics=lambda step, metrics: seen.update({step: metrics["loss"]}),
         checkpoints=checkpoints,
         checkpoint_every=3,
-        stopping=lambda: len(seen) >= stop_after - 1,
+        asked=lambda: loop.Asked(2 * (len(seen) >= stop_after - 1)),
       )
       return run_phase(phase_of(model, split_over), lambda: variables, split, mesh, hooks), seen
 

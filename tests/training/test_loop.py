@@ -62,12 +62,14 @@ def test_what_is_stopped_and_taken_up_again_ends_with_the_same_bits(case, tmp_pa
   whole = phase.run_phase(run, lambda: variables, split, mesh)
   seen, stops = [], [2, 4, 7]
   with Checkpoints(tmp_path / "phase") as checkpoints:
-    stopping = lambda: len(seen) + 1 in stops  # the metrics of a step come after the next one
+    asked = lambda: loop.Asked(
+      2 * (len(seen) + 1 in stops)
+    )  # the metrics of a step come after the next one
     hooks = loop.Hooks(
       on_metrics=lambda step, _: seen.append(step),
       checkpoints=checkpoints,
       checkpoint_every=4,
-      stopping=stopping,
+      asked=asked,
     )
     for step in stops:
       with pytest.raises(loop.Stopped, match=f"stopped after step {step} of 7, which is saved"):
@@ -75,6 +77,21 @@ def test_what_is_stopped_and_taken_up_again_ends_with_the_same_bits(case, tmp_pa
       assert checkpoints.latest_step() == step
     assert seen == list(range(1, 8))
     assert bits(phase.run_phase(run, lambda: variables, split, mesh, hooks)) == bits(whole)
+
+
+def test_what_is_asked_to_be_saved_is_saved_and_training_goes_on(case, tmp_path):
+  """With no number of steps between checkpoints; and with one, where both are saved."""
+  model, variables, images, labels = case
+  objective = objectives.ann_objective(model, as_it_is)
+  split, sgd = Split(images, labels), tcljax.OptimizerConfig("sgd", 0.01)
+  run = phase.Phase("ann", 7, 8, objective, {"params": sgd})
+  for every, expected in ((0, [2, 5, 7]), (3, [2, 3, 5, 6, 7])):
+    said = iter([loop.Asked.SAVE if step in (2, 5) else loop.Asked.NOTHING for step in range(1, 8)])
+    with Checkpoints(tmp_path / str(every), kept=9) as checkpoints:
+      hooks = loop.Hooks(checkpoints=checkpoints, checkpoint_every=every, asked=said.__next__)
+      phase.run_phase(run, lambda: variables, split, parallel.data_mesh(), hooks)
+      saved = sorted(int(path.name) for path in (tmp_path / str(every)).iterdir() if path.is_dir())
+    assert saved == expected
 
 
 def test_an_update_beyond_all_numbers_is_not_saved(case, tmp_path):
