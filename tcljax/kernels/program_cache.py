@@ -16,7 +16,7 @@ def keep_programs() -> None:
   on CPUs, where a program may hold instructions that another machine with the same home lacks. A
   folder that JAX was told of (JAX_COMPILATION_CACHE_DIR) is left as it is, on all devices.
   """
-  if targets.platform() == "cpu" or jax.config.jax_compilation_cache_dir:
+  if targets.platform() == "cpu" or jax.config.read("jax_compilation_cache_dir"):
     return
   with contextlib.suppress(OSError, RuntimeError):  # no home, or none that can be written
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"

@@ -128,6 +128,7 @@ def one_step(
       for c, tree in state.variables.items()
       if c not in trained
     }
+    updates: Any
     updates, opt_state = transformation.update(
       {**zeros, **gradients}, state.opt_state, state.variables
     )
