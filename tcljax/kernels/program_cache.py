@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+from typing import Any
 
 import jax
 
@@ -16,10 +17,11 @@ def keep_programs() -> None:
   on CPUs, where a program may hold instructions that another machine with the same home lacks. A
   folder that JAX was told of (JAX_COMPILATION_CACHE_DIR) is left as it is, on all devices.
   """
-  if targets.platform() == "cpu" or jax.config.read("jax_compilation_cache_dir"):
+  config: Any = jax.config  # which does not declare what it holds
+  if targets.platform() == "cpu" or config.jax_compilation_cache_dir:
     return
   with contextlib.suppress(OSError, RuntimeError):  # no home, or none that can be written
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     folder = pathlib.Path(base) / "tcljax" / "compiled"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    config.update("jax_compilation_cache_dir", str(folder))
