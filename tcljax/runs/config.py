@@ -109,6 +109,12 @@ class RunConfig:
         f"snn.phase={self.snn.phase} does not divide eval.time_steps={self.eval.time_steps}: "
         "choose a multiple of it there"
       )
+    if self.train.best and not self.data.validation:
+      raise ValueError("train.best=True chooses by images set aside: set data.validation above 0")
+    if self.train.best and not self.checkpoint_every:
+      raise ValueError(
+        "train.best=True chooses among checkpoints at fixed steps: set checkpoint_every above 0"
+      )
     if self.joint.from_scratch and self.pretrained:
       raise ValueError(
         f"pretrained={self.pretrained} would not be used with joint.start='scratch': choose 'ann', "

@@ -16,6 +16,7 @@ from tcljax.evaluation.scores import is_measured
 from tcljax.layers.collections import CLIPPING, PARAMS, Variables, has_clipping, teacher_of
 from tcljax.reporting import tables
 from tcljax.reporting.progress import say
+from tcljax.runs.best import BestAnn
 from tcljax.runs.calibration import calibrate_in_workdir, settled_in_workdir
 from tcljax.runs.experiment import Experiment
 from tcljax.runs.joint import train_jointly
@@ -23,6 +24,7 @@ from tcljax.runs.reports import report_training
 from tcljax.runs.shortfall import shortfall
 from tcljax.runs.workdir import (
   ANN,
+  BEST_ANN,
   TUNED,
   keep_tuning_steps,
   run_in_workdir,
@@ -100,8 +102,12 @@ def train_and_evaluate(
 
 def train_ann(experiment: Experiment, workdir: pathlib.Path, mesh: Mesh) -> Variables:
   """Phase 1; returns `params` and `batch_stats`."""
-  phase = ann_phase(experiment)
-  return run_in_workdir(phase, experiment.initial_variables, experiment, workdir, mesh)
+  phase, start = ann_phase(experiment), experiment.initial_variables
+  if not experiment.train.best:
+    return run_in_workdir(phase, start, experiment, workdir, mesh)
+  with BestAnn(experiment, workdir / BEST_ANN, mesh) as best:
+    run_in_workdir(phase, start, experiment, workdir, mesh, best)
+    return best.variables()
 
 
 def ann_phase(experiment: Experiment) -> Phase:

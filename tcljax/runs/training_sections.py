@@ -17,6 +17,8 @@ class TrainConfig:
     batch_size: over all hosts.
     accumulate: parts of a batch that are taken one after the other, to need less memory.
     fsdp: devices over which weights and optimizer state are split; 1: each has all.
+    best: whether the ANN is the best of its checkpoints on the images of `data.validation`, and not
+      the last one.
     label_smoothing: from 0 to below 1.
     optimizer: of the weights.
   """
@@ -25,6 +27,7 @@ class TrainConfig:
   batch_size: int = 128
   accumulate: int = 1
   fsdp: int = 1
+  best: bool = False
   label_smoothing: float = 0.0
   optimizer: OptimizerConfig = OptimizerConfig("sgd", learning_rate=0.1, weight_decay=5e-4)
 

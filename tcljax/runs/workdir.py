@@ -31,6 +31,7 @@ from tcljax.training.phase import Phase, run_phase
 
 # Folders of the phases and of calibration, and names of the phases.
 ANN, CALIBRATED, JOINT, TUNED = "ann", "calibrated", "joint", "tuned"
+BEST_ANN = "ann-best"
 CONFIG, _LOCK = "config.json", ".lock"
 _SAVED_EVERY = 120  # seconds, where the config names no number of steps
 _CHOSEN_STEPS, _CHOSEN_DELAY = "tuning_steps.json", "delay.json"
@@ -140,6 +141,7 @@ def run_in_workdir(
   experiment: Experiment,
   workdir: pathlib.Path,
   mesh: Mesh,
+  on_saved: Callable[[int, Variables], None] = lambda step, variables: None,
 ) -> Variables:
   """Runs the steps that a phase lacks, with its checkpoints and records in the workdir.
 
@@ -149,6 +151,7 @@ def run_in_workdir(
     experiment: whose images are trained on.
     workdir: from `prepare_workdir`.
     mesh: from `parallel.data_mesh`.
+    on_saved: see `Hooks`.
 
   Returns:
     The variables after the last step, on every device.
@@ -165,7 +168,7 @@ def run_in_workdir(
     contextlib.closing(log),
     stopping.after_a_step(math.inf if every else _SAVED_EVERY) as asked,
   ):
-    hooks = Hooks(log.begin, log, checkpoints, every, asked)
+    hooks = Hooks(log.begin, log, checkpoints, every, asked, on_saved)
     try:
       return run_phase(phase, start, experiment.dataset.train, mesh, hooks)
     except Stopped as stopped:

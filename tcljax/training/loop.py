@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from tcljax.layers.collections import Variables
 from tcljax.training.feeds import Feed
 from tcljax.training.step import TrainState
 
@@ -57,6 +58,8 @@ class Hooks:
     checkpoint_every: steps between checkpoints, 0 for no such number; the last step is always
       saved.
     asked: what is asked for after a step, where there are checkpoints.
+    on_saved: called with the number of each step that was saved, or is gone on from, and its
+      variables.
   """
 
   on_begin: Callable[[int], None] = lambda done: None
@@ -64,6 +67,7 @@ class Hooks:
   checkpoints: "Checkpoints | None" = None
   checkpoint_every: int = 0
   asked: Callable[[], Asked] = lambda: Asked.NOTHING
+  on_saved: Callable[[int, Variables], None] = lambda step, variables: None
 
 
 def fit(state: TrainState, feed: Feed, steps: int, *, seed: int, hooks: Hooks) -> TrainState:
@@ -116,6 +120,7 @@ def fit(state: TrainState, feed: Feed, steps: int, *, seed: int, hooks: Hooks) -
       settle()  # what is saved must be known to be good
       pending = None
       checkpoints.save(done, state._asdict())
+      hooks.on_saved(done, state.variables)
     if asked == Asked.STOP:
       raise Stopped(f"stopped after step {done} of {steps}, which is saved")
   settle()

@@ -109,6 +109,8 @@ def run_phase(
   state = _restored_or_new(phase, start, mesh, hooks)
   done = int(state.step)
   hooks.on_begin(done)
+  if done:
+    hooks.on_saved(done, state.variables)
   if done < phase.steps:
     step = phase.step(jax.tree.map(lambda array: array.sharding, state))
     with contextlib.closing(_feed(phase, step, split, mesh, done)) as feed:

@@ -64,6 +64,10 @@ from tcljax.commands import convert, train
     ),
     ("--config.tune.accumulate=0", "tune.accumulate=0 must be at least 1"),
     ("--config.train.fsdp=3", "train.fsdp=3 does not divide the 8 devices: choose a divisor of 8"),
+    (
+      "--config.train.best=True",
+      "train.best=True chooses by images set aside: set data.validation",
+    ),
     ("--config.train.batch_size=0", "train.batch_size=0 must be at least 1"),
     ("--config.train.label_smoothing=1.0", "train.label_smoothing=1.0 must be in"),
     ("--config.train.optimizer.name=lion", "train.optimizer.name='lion' is unknown"),
