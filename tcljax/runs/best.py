@@ -1,7 +1,6 @@
 """The best checkpoint of phase 1 by images that were set aside, kept apart from the newest ones."""
 
 import pathlib
-from types import TracebackType
 
 import numpy as np
 from jax.sharding import Mesh
@@ -37,12 +36,7 @@ class BestAnn:
   def __enter__(self) -> "BestAnn":
     return self
 
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
+  def __exit__(self, *exc_info: object) -> None:
     self._checkpoints.close()
 
   def __call__(self, step: int, variables: Variables) -> None:
