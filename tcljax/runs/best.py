@@ -58,7 +58,7 @@ class BestAnn:
       preprocess=self._experiment.preprocess_for_ann,
     )
     found = np.float32(percent)  # as it is kept
-    better = best is None or (found, step) > (np.asarray(self._kept()["accuracy"]), best)
+    better = best is None or (float(found), step) > (float(self._kept()["accuracy"]), best)
     of_all = f"{found:.2f} % of {len(validation)} validation images"
     say(f"ann {step}/{last}: {of_all}{', the best so far' if better else ''}")
     if better:
