@@ -7,7 +7,6 @@ Rajbhandari et al., SC 2020). Batches are split over all devices as without it.
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -53,13 +52,6 @@ def shardings(mesh: Mesh, shapes: Any, split_over: int) -> Any:
 def unsplit(where: Any) -> Any:
   """The shardings of the whole arrays, on the same devices."""
   return jax.tree.map(lambda sharding: NamedSharding(sharding.mesh, P()), where)
-
-
-def placed(tree: Any, where: Any) -> Any:
-  """Arrays put where `shardings` says; all hosts give the same arrays."""
-  if jax.process_count() > 1:
-    tree = jax.tree.map(np.asarray, tree)  # an array on one host's devices cannot move to another's
-  return jax.device_put(tree, where)
 
 
 def abstract(shapes: Any, where: Any) -> Any:

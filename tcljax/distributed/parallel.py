@@ -69,11 +69,16 @@ def shard(mesh: Mesh, batch: Any) -> Any:
   )
 
 
-def replicate(mesh: Mesh, tree: Any) -> Any:
-  """A copy of every array on every device; all hosts give the same arrays."""
+def placed(tree: Any, where: Any) -> Any:
+  """Arrays put where a sharding, or a tree of them, says; all hosts give the same arrays."""
   if jax.process_count() > 1:
     tree = jax.tree.map(np.asarray, tree)  # an array on one host's devices cannot move to another's
-  return jax.device_put(tree, NamedSharding(mesh, P()))
+  return jax.device_put(tree, where)
+
+
+def replicate(mesh: Mesh, tree: Any) -> Any:
+  """A copy of every array on every device; all hosts give the same arrays."""
+  return placed(tree, NamedSharding(mesh, P()))
 
 
 def abstract_replicated(mesh: Mesh, tree: Any) -> Any:

@@ -58,7 +58,7 @@ class BestAnn:
       preprocess=self._experiment.preprocess_for_ann,
     )
     found = np.float32(percent)  # as it is kept
-    better = best is None or (float(found), step) > (float(self._kept()["accuracy"]), best)
+    better = best is None or (float(found), step) > (float(self._kept("accuracy")), best)
     of_all = f"{found:.2f} % of {len(validation)} validation images"
     say(f"ann {step}/{last}: {of_all}{', the best so far' if better else ''}")
     if better:
@@ -71,8 +71,8 @@ class BestAnn:
     Raises:
       CheckpointError: if it cannot be read.
     """
-    return self._kept()["variables"]
+    return self._kept("variables")
 
-  def _kept(self):
-    shapes = self._checkpoints.structure()
-    return self._checkpoints.restore(parallel.abstract_replicated(self._mesh, shapes))
+  def _kept(self, entry):
+    shapes = {entry: self._checkpoints.structure()[entry]}
+    return self._checkpoints.restore(parallel.abstract_replicated(self._mesh, shapes))[entry]

@@ -126,7 +126,7 @@ def _restored_or_new(
   checkpoints = hooks.checkpoints
   if checkpoints is None or checkpoints.latest_step() is None:
     state = make()
-    return fsdp.placed(state, fsdp.shardings(mesh, state, phase.fsdp))
+    return parallel.placed(state, fsdp.shardings(mesh, state, phase.fsdp))
   shapes = jax.eval_shape(make)
   wanted = fsdp.abstract(shapes, fsdp.shardings(mesh, shapes, phase.fsdp))
   return TrainState(**checkpoints.restore(wanted._asdict()))
@@ -160,7 +160,7 @@ def within(
     The phase, the same on every host.
   """
   of_step = xla_options.Jitted(phase.gradient())
-  variables = fsdp.placed(variables, fsdp.shardings(mesh, variables, phase.fsdp))
+  variables = parallel.placed(variables, fsdp.shardings(mesh, variables, phase.fsdp))
   with contextlib.closing(training_batches(split, phase.batch_size, phase.seed)) as batches:
     batch = parallel.shard(mesh, next(batches))
   run = lambda: jax.block_until_ready(of_step(variables, batch, jax.random.key(0)))

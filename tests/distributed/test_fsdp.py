@@ -38,7 +38,7 @@ def test_the_longest_axis_that_divides_is_split_and_small_arrays_are_copied(spli
   found = {name: where[name].shard_shape(shape.shape) for name, shape in SHAPES.items()}
   assert found == {name: parts.get(name, shape.shape) for name, shape in SHAPES.items()}
   arrays = jax.tree.map(lambda s: np.arange(s.size).reshape(s.shape).astype(s.dtype), SHAPES)
-  placed = fsdp.placed(arrays, where)
+  placed = parallel.placed(arrays, where)
   assert placed["dense"].addressable_shards[1].data.shape == found["dense"]
   whole = fsdp.gathered(mesh, placed)
   chex.assert_trees_all_equal(whole, arrays)
@@ -104,7 +104,7 @@ def test_state_takes_a_share_of_the_memory_and_stays_split(case):
   mesh, phase = parallel.data_mesh(), phase_of(model, 8)
   state = phase.new_state(variables)
   where = fsdp.shardings(mesh, state, 8)
-  state = fsdp.placed(state, where)
+  state = parallel.placed(state, where)
   batch = parallel.shard(mesh, {"image": split.images[:16], "label": split.labels[:16]})
   after, _ = jax.jit(phase.step(where))(state, batch, jax.random.key(0))
   chex.assert_trees_all_equal(jax.tree.map(lambda a: a.sharding, after), where)
