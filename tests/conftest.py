@@ -33,8 +33,17 @@ from running import run_train
 
 from tcljax.conversion import step, storage
 from tcljax.models import VGG
+from tcljax.training import candidates, delivered
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Trying hundreds of thresholds on thousands of neurons takes 15 times as long where machine code is
+# not optimised, as it is not here, and runs in many tests. So this function alone is.
+delivered.squared_errors = jax.jit(
+  candidates.squared_errors.__wrapped__,
+  static_argnames="neuron",
+  compiler_options={"xla_backend_optimization_level": 2},
+)
 
 # Writing the program of a time step takes half a second, and hundreds of networks are saved here.
 # Tests of it take it from `tcljax.conversion.step`, or ask for the fixture `exported`.
