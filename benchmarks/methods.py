@@ -111,7 +111,7 @@ def main(argv=None):
         row["T"],
         results["images"],
         row[standings.ACCURACY],
-        row.get(standings.THRESHOLD),
+        **{name: row[name] for name in (standings.THRESHOLD, standings.DELAY) if name in row},
       )
       for row in results["rows"]
       if row["T"] in steps
@@ -129,7 +129,7 @@ def main(argv=None):
   return 0
 
 
-def _row(system, method, model, t, images, accuracy, threshold=None):
+def _row(system, method, model, t, images, accuracy, **more):
   row = {
     "system": system,
     "method": method,
@@ -138,7 +138,7 @@ def _row(system, method, model, t, images, accuracy, threshold=None):
     "images": images,
     standings.ACCURACY: round(accuracy, 2),
   }
-  return row if threshold is None else row | {standings.THRESHOLD: round(threshold, 2)}
+  return row | {name: round(number, 2) for name, number in more.items()}
 
 
 def _key(row):
@@ -215,6 +215,8 @@ def _ask(peer, flags, images):
 def markdown(found):
   """The table, and that of mean thresholds below it."""
   rows = found["rows"]
+  delays = curves(rows, standings.DELAY)
+  late = tables.left_out({method: curve for (_, method), curve in delays.items()})
   lines = [
     f"# Accuracy against T: {rows[0]['model']}",
     "",
@@ -223,6 +225,7 @@ def markdown(found):
     "",
     *_table(curves(rows)),
     "",
+    *([late, ""] if late else []),
     "The quantized ANN is no spiking network: it is what the same thresholds would "
     "give if no spike came too early or too late.",
   ]

@@ -181,6 +181,17 @@ def diagnosis_table(found: dict[str, Diagnosis]) -> str:
   )
 
 
+def left_out(delays: dict[str, dict[int, float]]) -> str:
+  """How many steps at the start answers leave out, of each curve that has a number; else empty."""
+  alike: dict[str, list[str]] = {}
+  for name, curve in delays.items():
+    at = {delay: [t for t in sorted(curve) if curve[t] == delay] for delay in curve.values()}
+    parts = [f"{delay} at T = {', '.join(map(str, steps))}" for delay, steps in at.items()]
+    alike.setdefault(" and ".join(parts), []).append(name)
+  told = [f"{', '.join(names)}: {delays}" for delays, names in alike.items()]
+  return f"Steps at the start that answers leave out, of {'; of '.join(told)}." if told else ""
+
+
 def curve_table(curves: dict[str, dict[int, float]]) -> str:
   """Figures in percent as text: a line for each curve, a column for each T."""
   time_steps = sorted({t for curve in curves.values() for t in curve})

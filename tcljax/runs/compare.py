@@ -28,6 +28,7 @@ from tcljax.runs.shortfall import quantized_accuracy, shortfall
 from tcljax.runs.standings import (
   ACCURACY,
   CALIBRATED,
+  DELAY,
   FIXED,
   METHODS,
   QUANTIZED_ALL,
@@ -122,9 +123,9 @@ def compare(
 
   Returns:
     `images`, `ann` (accuracy in percent), `neurons` (what they can send, by name) and `rows` of
-    `method`, `T`, `accuracy` and mean `threshold` (see `runs.standings`): what is in compare.json
-    of the workdir, beside compare.png and compare-thresholds.png, or in validation.json with its
-    own.
+    `method`, `T`, `accuracy`, `delay` and mean `threshold` (see `runs.standings`): what is in
+    compare.json of the workdir, beside compare.png and compare-thresholds.png, or in
+    validation.json with its own.
 
   Raises:
     CheckpointError: if a checkpoint or the results so far cannot be read, or these are of another
@@ -142,7 +143,7 @@ def compare(
       thresholds = calibration.calibrate_by(
         method, longest, variables, per_channel=False, v_init=0.0
       )
-      ledger.add(method, _measure(longest, thresholds, lacking))
+      _measure(ledger, method, longest, thresholds, lacking)
   for method in CALIBRATED:
     for t in ledger.lacking(method, time_steps, _BOTH) if method in methods else ():
       one = experiment.with_time_steps(t)
@@ -152,7 +153,7 @@ def compare(
       if ledger.lacking(method, [t]):
         # Its layers wait, and say nothing meanwhile.
         read_out = calibration.settled(one, thresholds) if method == DELIVERED else one
-        ledger.add(method, _measure(read_out, thresholds, [t]))
+        _measure(ledger, method, read_out, thresholds, [t])
       ledger.add_thresholds(method, t, thresholds)
   if {TUNED_EACH, QUANTIZED_EACH} & set(methods):
     for t in time_steps:
@@ -161,8 +162,7 @@ def compare(
       one = calibration.settled_as_configured(one, start)
       tuned = stages.tune_thresholds(one, _directory(workdir, f"T{t}"), mesh, start)
       if TUNED_EACH in methods and ledger.lacking(TUNED_EACH, [t]):
-        found = _measure(one, tuned, [t])
-        ledger.add(TUNED_EACH, found)
+        found = _measure(ledger, TUNED_EACH, one, tuned, [t])
         if told := shortfall(one, tuned, ledger.results["ann"], found[t]):
           say(told)
       if TUNED_EACH in methods and ledger.lacking(TUNED_EACH, [t], _BOTH):
@@ -175,7 +175,7 @@ def compare(
     longest = longest.with_delay(experiment.spiking.delay)
     tuned = stages.tune_thresholds(experiment, _directory(workdir, "all"), mesh, start)
     if TUNED_ALL in methods and (lacking := ledger.lacking(TUNED_ALL, time_steps)):
-      ledger.add(TUNED_ALL, _measure(longest, tuned, lacking))
+      _measure(ledger, TUNED_ALL, longest, tuned, lacking)
     if QUANTIZED_ALL in methods and (lacking := ledger.lacking(QUANTIZED_ALL, time_steps)):
       ledger.add(QUANTIZED_ALL, {t: quantized_accuracy(experiment, tuned, t) for t in lacking})
     found = diagnose(
@@ -202,12 +202,19 @@ def _directory(workdir: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def _measure(
-  experiment: Experiment, variables: Variables, time_steps: Sequence[int]
+  ledger: Ledger,
+  method: str,
+  experiment: Experiment,
+  variables: Variables,
+  time_steps: Sequence[int],
 ) -> dict[int, float]:
-  found = stages.evaluate_on_test(
+  """The accuracies by T, which the ledger is given."""
+  curve = stages.evaluate_on_test(
     experiment, experiment.model, variables, experiment.reference(variables)
   ).snn
-  return {t: float(found[t - 1]) for t in time_steps}
+  found = {t: float(curve[t - 1]) for t in time_steps}
+  ledger.add(method, found, experiment.spiking.delay)
+  return found
 
 
 def _report(
@@ -221,7 +228,9 @@ def _report(
     if shares:
       tables.plot_curves(second, shares, experiment.name, tables.MEAN_THRESHOLD)
   written = [str(path), picture.name, *([second.name] if shares else [])]
-  below = f"{tables.MEAN_THRESHOLD}:\n{tables.curve_table(shares)}\n\n" if shares else ""
+  late = tables.left_out(curves(results, DELAY))
+  below = f"{late}\n\n" if late else ""
+  below += f"{tables.MEAN_THRESHOLD}:\n{tables.curve_table(shares)}\n\n" if shares else ""
   graph, _ = trace_model(in_float32(experiment.model), variables, experiment.input_shape)
   say(
     f"\n{tables.curve_table(accuracies)}\n\n{below}ANN {results['ann']:.2f} %, on "

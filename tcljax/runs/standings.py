@@ -1,9 +1,11 @@
 """How methods stand beside each other: figures kept in a file, read back, and ordered for tables.
 
-A row has the `accuracy` of a method at T, in percent. Methods with thresholds of their own for each
-T also have their mean `threshold`: the geometric mean, over all channels of all activations, of tau
-in percent of the largest activation that the ANN has in this channel on the images of calibration.
-It is 100, in any network, for thresholds at these largest activations, which clip nothing.
+A row has the `accuracy` of a method at T, in percent. Where the answer leaves out steps at the
+start, its `delay` says how many; they count in T all the same. Methods with thresholds of their own
+for each T also have their mean `threshold`: the geometric mean, over all channels of all
+activations, of tau in percent of the largest activation that the ANN has in this channel on the
+images of calibration. It is 100, in any network, for thresholds at these largest activations, which
+clip nothing.
 """
 
 import functools
@@ -33,7 +35,7 @@ TUNED_EACH, TUNED_ALL = "tuned", "tuned_all"
 QUANTIZED_EACH, QUANTIZED_ALL = "quantized", "quantized_all"
 METHODS = (*FIXED, *CALIBRATED, TUNED_EACH, TUNED_ALL, QUANTIZED_EACH, QUANTIZED_ALL)
 
-ACCURACY, THRESHOLD = "accuracy", "threshold"
+ACCURACY, THRESHOLD, DELAY = "accuracy", "threshold", "delay"
 # Methods whose thresholds are others for each T.
 FOR_EACH_T = (*CALIBRATED, TUNED_EACH)
 
@@ -106,10 +108,17 @@ class Ledger:
     known = {row["T"]: row for row in self.results["rows"] if row["method"] == method}
     return [t for t in time_steps if not known.get(t, {}).keys() >= {*figures}]
 
-  def add(self, method: str, accuracies: Mapping[int, float]) -> None:
-    """Takes accuracies by T and writes the file."""
+  def add(self, method: str, accuracies: Mapping[int, float], delay: int = 0) -> None:
+    """Takes accuracies by T and writes the file.
+
+    Args:
+      method: one of `METHODS`.
+      accuracies: in percent.
+      delay: steps at the start that answers leave out; within it they are the mean of all.
+    """
     for t, percent in accuracies.items():
-      self.results["rows"].append({"method": method, "T": t, ACCURACY: round(percent, 4)})
+      late = {DELAY: delay} if 0 < delay < t else {}
+      self.results["rows"].append({"method": method, "T": t, ACCURACY: round(percent, 4), **late})
       say(f"{method}, T = {t}: {percent:.2f} %")
     self._write()
 
@@ -147,11 +156,11 @@ def are_results(found: Any) -> bool:
 
 
 def _is_row(row: Any) -> bool:
-  if not isinstance(row, dict) or set(row) - {THRESHOLD} != {"method", "T", ACCURACY}:
+  if not isinstance(row, dict) or set(row) - {THRESHOLD, DELAY} != {"method", "T", ACCURACY}:
     return False
   return (
     row["method"] in (FOR_EACH_T if THRESHOLD in row else METHODS)
-    and type(row["T"]) is int
+    and type(row["T"]) is type(row.get(DELAY, 0)) is int
     and all(isinstance(row[figure], float) for figure in {ACCURACY, THRESHOLD} & set(row))
   )
 

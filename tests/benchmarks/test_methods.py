@@ -82,6 +82,7 @@ def test_it_can_be_had_in_parts(tmp_path, benchmark, monkeypatch):
       "neurons": f"burst-{given['config.snn.burst']}",
       "rows": [
         {"method": method, "T": int(t), "accuracy": 50.0 + int(t)}
+        | ({"delay": 1} if method == "tuned" else {})
         | ({"threshold": 60.0} if method in ("least_squares", "tuned") and with_thresholds else {})
         for method in given["methods"].split(",")
         for t in given["time_steps"].split(",")
@@ -127,6 +128,7 @@ def test_it_can_be_had_in_parts(tmp_path, benchmark, monkeypatch):
   first = measure()  # where a threshold is lacking, it is asked for
   assert "| tcljax | tuned | 60.00 | 60.00 |" in text.read_text() and second.exists()
   assert asked == ["least_squares,tuned"] and len(first["rows"]) == 2 * 6
+  assert "answers leave out, of tuned: 1 at T = 2, 4.\n" in text.read_text()
   # What is known is not run again, what is lacking is added.
   assert measure() == first and asked == []
   more = measure(methods="maximum,tuned")

@@ -38,7 +38,9 @@ def test_delivered_rows_of_a_comparison_are_read_out_late(tmp_path, monkeypatch)
   steps, delay = ("--time_steps=4", "--images=64"), "--config.snn.delay=0"
   assert run_compare(tmp_path, *steps, methods, delay, "--config.tune.at=()") == 0
   made = experiment_of(tmp_path)
-  curves = standings.curves(json.loads((tmp_path / "compare.json").read_text()))
+  kept = json.loads((tmp_path / "compare.json").read_text())
+  curves = standings.curves(kept)
+  assert standings.curves(kept, standings.DELAY) == {"delivered": {4: 2}}
   shown = calibration_images(made.dataset, made.tune.images, made.seed).images
   np.testing.assert_array_equal(seen["images"], made.preprocess(shown))
   images, labels = made.preprocess(made.dataset.test.images[:64]), made.dataset.test.labels[:64]
@@ -56,7 +58,9 @@ def test_tuning_that_begins_at_layers_that_wait_reads_out_late(tmp_path, monkeyp
   flags = ("--methods=tuned,tuned_all", "--config.tune.calibration=delivered")
   assert run_compare(tmp_path, "--time_steps=4", *flags, "--config.tune.at=()") == 0
   made = experiment_of(tmp_path)
-  curves = standings.curves(json.loads((tmp_path / "compare.json").read_text()))
+  kept = json.loads((tmp_path / "compare.json").read_text())
+  curves = standings.curves(kept)
+  assert standings.curves(kept, standings.DELAY) == {"tuned": {4: 2}, "tuned_all": {4: 2}}
   images, labels = made.preprocess(made.dataset.test.images), made.dataset.test.labels
   for method, folder, tuned in (
     ("tuned", "T4", made.with_time_steps(4)),
