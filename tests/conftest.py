@@ -8,6 +8,11 @@ import tempfile
 # Before JAX is imported anywhere.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["KERAS_BACKEND"] = "jax"
+# Threads of NumPy and PyTorch wait for each other by turning in circles. On two busy cores a small
+# network of scikit-learn takes 30 times as long to train with two of them as with one.
+# Processes that pytest starts, its workers too, take these variables.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Machine code that is not optimised is compiled in a tenth of the time.
 # `XLA_FLAGS= python -m pytest` tests what users get, as .ci/run does for tests of bits or of
 # compiled programs.
