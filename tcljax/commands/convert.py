@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     "Percent of training images that may leave with another answer than after "
     "all steps, a tenth of what test images may. Measures early exit.",
   )
+  command.define_switch("report", "Whether the report is written, a page to look at.", True)
 
   def prepare():
     given = command.parse("output")
@@ -85,7 +86,9 @@ def _from_workdir(command: Command, given: flags.FlagValues) -> Callable[[], obj
   nir = None if given.nir is None else checked_path("nir", given.nir)
   if nir is not None:
     conversion_run.check_nir(made, variables, nir)
-  return lambda: conversion_run.convert_and_verify(made, variables, output, given.early_exit, nir)
+  return lambda: conversion_run.convert_and_verify(
+    made, variables, output, given.early_exit, nir, given.report
+  )
 
 
 def _from_file(command: Command, given: flags.FlagValues) -> Callable[[], object]:
@@ -104,7 +107,9 @@ def _from_file(command: Command, given: flags.FlagValues) -> Callable[[], object
   made, variables = own_network.make_own_experiment(config, place)
   if nir is not None:
     conversion_run.check_nir(made, own_network.trial_thresholds(made, variables), nir)
-  return lambda: own_network.convert_own(made, variables, config, output, given.early_exit, nir)
+  return lambda: own_network.convert_own(
+    made, variables, config, output, given.early_exit, nir, given.report
+  )
 
 
 def _held_output(command: Command, given: flags.FlagValues) -> pathlib.Path:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -45,6 +46,7 @@ def convert_and_verify(
   output: pathlib.Path,
   early_exit: float | None = None,
   nir: pathlib.Path | None = None,
+  report: bool = True,
 ) -> dict[str, Any]:
   """Converts, writes, reads back, simulates and reports.
 
@@ -55,6 +57,7 @@ def convert_and_verify(
     early_exit: percent of training images whose answer may change where images leave early; None
       to leave early exit out.
     nir: file to write the network to as NIR too; None for none.
+    report: whether the page is written.
 
   Returns:
     What was written to results.json in `output`.
@@ -107,16 +110,20 @@ def convert_and_verify(
     with writing(figures):
       figures.mkdir(exist_ok=True)
     tables.write_results(figures, results, f"{experiment.name}, converted")
-  report_conversion(experiment, network, figures, found, costs, results)
+  if report:
+    report_conversion(experiment, network, figures, found, costs, results)
+  elif parallel.is_main_host() and is_report(figures / REPORT):
+    shutil.rmtree(figures / REPORT)  # of the network that was replaced
   populations = loaded.graph.populations()
   say(
     f"{explain(network)}\n\n{len(populations)} populations of neurons: {', '.join(populations)}\n"
     f"{verdicts.latency_in_words(loaded.depth, loaded.spiking.time_steps)}\n"
     f"\n{tables.accuracy_table(results)}\n{tables.energy_lines(results['costs'])}\n\n"
     f"verified: {output} read back is the same network, to the bit; folding moved the accuracy by "
-    f"at most {moved:.2f} points at any T\n"
-    f"report: {figures / REPORT / 'index.html'}"
+    f"at most {moved:.2f} points at any T"
   )
+  if report:
+    say(f"report: {figures / REPORT / 'index.html'}")
   if nir is not None:
     say(f"written as NIR: {nir}")
   if early_exit is not None:

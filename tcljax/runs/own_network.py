@@ -161,6 +161,7 @@ def convert_own(
   output: pathlib.Path,
   early_exit: float | None = None,
   nir: pathlib.Path | None = None,
+  report: bool = True,
 ) -> dict[str, Any]:
   """Finds thresholds, and then converts, verifies and reports as of any workdir.
 
@@ -174,6 +175,7 @@ def convert_own(
     output: see `convert_and_verify`, as of the others.
     early_exit: percent of training images.
     nir: a file.
+    report: whether the page is written.
 
   Returns:
     What was written to results.json in `output`.
@@ -197,7 +199,7 @@ def convert_own(
     folder = _tuning_folder(output, _fingerprint(experiment, variables, config))
     workdir.prepare_workdir(folder, config)
     variables = stages.tune_thresholds(experiment, folder, parallel.data_mesh(), variables)
-  results = convert_and_verify(experiment, variables, output, early_exit, nir)
+  results = convert_and_verify(experiment, variables, output, early_exit, nir, report)
   if parallel.is_main_host():
     for folder in output.parent.glob(f"{glob.escape(_tuning_folder(output).name)}{'?' * _DIGITS}"):
       shutil.rmtree(folder, ignore_errors=True)

@@ -10,10 +10,9 @@ from running import complaint
 
 import tcljax
 from tcljax.commands import convert
-from tcljax.runs import conversion_run
 
 
-def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys, monkeypatch):
+def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys):
   output = tmp_path / "snn"
   assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={output}"]) == 0
   out = capsys.readouterr().out
@@ -46,10 +45,10 @@ def test_convert_writes_a_network_that_loads_alone(workdir, tmp_path, capsys, mo
   assert f"| 8 | {accuracy['snn']['8']:.2f} |" in (output / "README.md").read_text()
   assert network(np.zeros((2, 8, 8, 1), np.float32)).shape == (2, 10)
   # Again into the same place: replaced with its report, of which there is no new one.
-  monkeypatch.setattr(conversion_run, "report_conversion", lambda *_: None)
-  argv = ["convert.py", f"--workdir={workdir}", f"--output={output}"]
+  argv = ["convert.py", f"--workdir={workdir}", f"--output={output}", "--noreport"]
   assert convert.main([*argv, f"--nir={tmp_path / 'network.nir'}"]) == 0
-  assert "written as NIR: " in capsys.readouterr().out
+  out = capsys.readouterr().out
+  assert "written as NIR: " in out and "report" not in out
   assert not (output / "report").exists()
   read = tcljax.from_nir(tmp_path / "network.nir")
   assert read.graph.populations() == network.graph.populations()
@@ -84,4 +83,6 @@ def test_convert_writes_one_file_too_with_its_figures_beside_it(
   names = ["accuracy.png", "report", "results.json"]
   assert sorted(path.name for path in figures.iterdir()) == names
   assert (figures / "report" / "index.html").is_file()
-  assert conversion_run.folder_of_figures(output) == figures  # it may be written again
+  # Written again without a report, it has none of the network before.
+  assert convert.main([*argv, "--noreport"]) == 0
+  assert sorted(path.name for path in figures.iterdir()) == ["accuracy.png", "results.json"]

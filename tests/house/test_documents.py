@@ -55,7 +55,8 @@ def test_snippets_run(page, workdir, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   if any("runs/digits-snn" in snippet for snippet in code):  # as the page has just made it
     shutil.copytree(workdir, "runs/digits")
-    assert convert.main(["convert.py", "--workdir=runs/digits", "--output=runs/digits-snn"]) == 0
+    flags = ("--workdir=runs/digits", "--output=runs/digits-snn", "--noreport")
+    assert convert.main(["convert.py", *flags]) == 0
   names = {"__name__": "snippet"}
   # Other frameworks add arrays of unlike ranks.
   with jax.numpy_rank_promotion("allow" if page.parent.name == "frameworks" else "raise"):

@@ -111,10 +111,8 @@ def test_a_model_that_knows_nothing_but_bfloat16_is_traced_into_float32(rng):
 def test_a_network_trained_in_bfloat16_is_converted(tmp_path):
   overrides = ("--config.model.dtype=bfloat16", "--config.model.pooling=gate")
   assert run_train(tmp_path / "run", *overrides) == 0
-  assert (
-    convert.main(["convert.py", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}"])
-    == 0
-  )
+  flags = (f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}", "--noreport")
+  assert convert.main(["convert.py", *flags]) == 0
   results = json.loads((tmp_path / "snn" / "results.json").read_text())
   # Against the simulation in float32: what BatchNorm's folding moves, not what precision does.
   assert results["largest_change_by_folding"] <= 0.56

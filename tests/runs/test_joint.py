@@ -68,7 +68,8 @@ def test_whole_runs(tmp_path, capsys, overrides, stages):
   assert run_train(workdir, *joint) == 0
   assert f"{JOINT}: 8 of 8 steps are done already" in capsys.readouterr().out
   assert (workdir / "results.json").read_text() == before
-  assert convert.main(["convert.py", f"--workdir={workdir}", f"--output={tmp_path / 'snn'}"]) == 0
+  flags = (f"--workdir={workdir}", f"--output={tmp_path / 'snn'}", "--noreport")
+  assert convert.main(["convert.py", *flags]) == 0
   converted = json.loads((tmp_path / "snn" / "results.json").read_text())
   assert converted["ann"] == results["ann"]
 

@@ -136,7 +136,7 @@ def test_answers_of_layers_that_wait_are_read_out_late(file, tmp_path, monkeypat
   monkeypatch.setattr(calibration, "choose_delay", choose)
   for calibrated, delay in (("delivered", 3), ("least_squares", 0)):
     output = tmp_path / calibrated
-    flags = (f"--config.tune.calibration={calibrated}", "--config.tune.steps=0")
+    flags = (f"--config.tune.calibration={calibrated}", "--config.tune.steps=0", "--noreport")
     assert run(f"{file}:network", output, *flags) == 0
     assert tcljax.load(output).spiking.delay == delay
 
