@@ -24,7 +24,7 @@ TINY = (
   "--config.snn.time_steps=4",
   "--config.eval.time_steps=8",
   "--config.log_every=10",
-  "--config.checkpoint_every=3",
+  "--config.checkpoint_every=5",
 )
 
 

@@ -202,7 +202,7 @@ def test_convert_of_an_unfinished_run_and_into_a_foreign_directory(workdir, tmp_
   shutil.copytree(workdir, copy)
   shutil.rmtree(copy / "tuned" / "6")
   assert convert.main(["convert.py", f"--workdir={copy}", f"--output={tmp_path / 's'}"]) == 2
-  assert "is not finished, 3 of 6 steps of phase 'tuned' are done" in complaint(capsys)
+  assert "is not finished, 5 of 6 steps of phase 'tuned' are done" in complaint(capsys)
   shutil.rmtree(copy / "tuned")
   assert convert.main(["convert.py", f"--workdir={copy}", f"--output={tmp_path / 's'}"]) == 2
   assert "is not finished, its phase 'tuned' has not begun" in complaint(capsys)

@@ -159,7 +159,7 @@ def to_be_tuned(workdir, tmp_path):
 def test_as_many_checkpoints_stay_as_the_config_says(to_be_tuned):
   stored = to_be_tuned / "config.json"
   text = stored.read_text()
-  assert '"checkpoints_kept": 2' in text and (to_be_tuned / "tuned" / "3").is_dir()
+  assert '"checkpoints_kept": 2' in text and (to_be_tuned / "tuned" / "5").is_dir()
   stored.write_text(text.replace('"checkpoints_kept": 2', '"checkpoints_kept": 1'))
   assert run_train(to_be_tuned, "--config.checkpoints_kept=1") == 0
   assert [f.name for f in (to_be_tuned / "tuned").iterdir() if f.is_dir()] == ["6"]

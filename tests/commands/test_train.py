@@ -119,13 +119,14 @@ def test_weights_are_frozen_in_phase_2(workdir):
 @pytest.mark.slow
 @pytest.mark.parametrize("phase", [ANN, TUNED])
 def test_killed_and_resumed_ends_with_the_same_bits(workdir, tmp_path, phase):
-  stopped, every_step = tmp_path / "stopped", "--config.log_every=1"
+  stopped = tmp_path / "stopped"
+  every_step = ("--config.log_every=1", "--config.checkpoint_every=3")
   code = (
     "import sys, os; os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'; "
     "from tcljax.commands.train import main; sys.exit(main())"
   )
   process = subprocess.Popen(
-    [sys.executable, "-c", code, DIGITS, f"--workdir={stopped}", *TINY, every_step],
+    [sys.executable, "-c", code, DIGITS, f"--workdir={stopped}", *TINY, *every_step],
     cwd=ROOT,
     env={**os.environ, "PYTHONPATH": str(ROOT)},
     stdout=subprocess.DEVNULL,
@@ -139,7 +140,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(workdir, tmp_path, phase):
   with Checkpoints(stopped / phase) as checkpoints:
     last = {ANN: 40, TUNED: 6}[phase]
     assert 0 < checkpoints.latest_step() < last
-  assert run_train(stopped, every_step) == 0
+  assert run_train(stopped, *every_step) == 0
   assert bits(final_state(stopped, TUNED)) == bits(final_state(workdir, TUNED))
   assert (stopped / "results.json").read_text() == (workdir / "results.json").read_text()
   steps = [
@@ -167,10 +168,8 @@ def test_rate_readout_poisson_input_and_cross_entropy(tmp_path):
   )
   results = json.loads((tmp_path / "run" / "results.json").read_text())
   assert "readout" in results["thresholds"]
-  assert (
-    convert.main(["convert.py", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}"])
-    == 0
-  )
+  flags = (f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'snn'}", "--noreport")
+  assert convert.main(["convert.py", *flags]) == 0
   assert tcljax.load(tmp_path / "snn").graph.nodes[-1].name == "readout"
 
 
@@ -224,7 +223,8 @@ def test_two_hosts_do_what_one_does(tmp_path):
   short = (*TINY, "--config.train.steps=4", "--config.tune.steps=2", "--config.log_every=1")
   short += ("--config.tune.calibration=delivered", "--config.snn.time_steps=8")
   run("train.py", DIGITS, f"--workdir={tmp_path / 'run'}", *short)
-  assert train.main(["train.py", DIGITS, f"--workdir={tmp_path / 'alone'}", *short]) == 0
+  flags = (f"--workdir={tmp_path / 'alone'}", "--noreport")
+  assert train.main(["train.py", DIGITS, *flags, *short]) == 0
   # The same batches and the same arithmetic, but for the order of sums over devices.
   alone, together = (
     [

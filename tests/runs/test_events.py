@@ -85,7 +85,7 @@ def test_anns_of_a_run_see_the_mean_frame():
 @pytest.mark.slow
 def test_a_run_on_events_ends_in_a_network_of_its_own(tmp_path):
   workdir, output = tmp_path / "run", tmp_path / "snn"
-  assert train.main(["train.py", EVENTS, f"--workdir={workdir}", *SMALL]) == 0
+  assert train.main(["train.py", EVENTS, f"--workdir={workdir}", "--noreport", *SMALL]) == 0
   results = json.loads((workdir / "results.json").read_text())
   assert list(results["snn"]) == ["1", "2", "4"] and results["ann"] > 50
   argv = ["convert.py", f"--workdir={workdir}", f"--output={output}", "--early_exit=1"]
