@@ -157,7 +157,7 @@ def shortfall_in_words(
     encoding: of the input.
   """
   if quantized <= snn:
-    why = "which is no more: these thresholds suit spikes that come too early or too late"
+    why = "which gains nothing: these thresholds suit spikes that come too early or too late"
   elif quantized - snn > ann - quantized:
     why = "so most is lost to spikes that come too early or too late"
   else:

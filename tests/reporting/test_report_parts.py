@@ -152,7 +152,7 @@ def test_why_a_network_is_far_from_its_ann():
   told = verdicts.shortfall_in_words(93.0, 60.0, 65.0, 4, [], "frames")
   assert "65.00 %, so most is lost as 4 steps have too few levels.\nWhat helps: recordings" in told
   told = verdicts.shortfall_in_words(93.0, 76.0, 67.0, 4, [], "constant")
-  assert "in time it would be 67.00 %, which is no more: these thresholds suit" in told
+  assert "in time it would be 67.00 %, which gains nothing: these thresholds suit" in told
 
 
 def test_long_names_are_cut_in_the_middle():
