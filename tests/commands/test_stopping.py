@@ -1,6 +1,7 @@
 """`train.py` as it ends early: by signals, closed pipes, full disks, and another run of its own."""
 
 import errno
+import gc
 import json
 import os
 import pathlib
@@ -192,6 +193,7 @@ def test_a_full_disk_is_told_in_one_line(to_be_tuned, capsys, monkeypatch, where
     "before stays: make room on the disk, and the same command goes on from there\n"
   )
   assert run_train(to_be_tuned) == 0 and (to_be_tuned / "accuracy.png").exists()
+  gc.collect()  # what it complains of is of this test
 
 
 class FullOfRecords:
