@@ -1,7 +1,6 @@
 """Strict mode for every test: eight simulated devices, no silent broadcasting of ranks."""
 
 import atexit
-import gc
 import os
 import shutil
 import tempfile
@@ -24,8 +23,7 @@ os.environ.setdefault(
 )
 os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
 
-# No operation of a program says which lines of Python it comes from. With the rarer garbage
-# collection below this takes an eighth off the time of tests/simulation.
+# No operation of a program says which lines of Python it comes from, as this takes time to write.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 # Many tests run the same small networks: what one compiles, the others and their processes find.
@@ -46,10 +44,6 @@ from tcljax.models import VGG
 from tcljax.training import candidates, delivered
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-# Tracing makes many objects, which Python looks through each time there are 700 new ones.
-gc.freeze()
-gc.set_threshold(100_000, 50, 100)
 
 # Nothing that is written here has to outlive a power cut, so nothing waits for the disk.
 os.fsync = lambda descriptor: None

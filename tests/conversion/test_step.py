@@ -158,7 +158,8 @@ def test_they_run_with_jax_alone_and_give_the_same_spikes(exported, tmp_path):
   (tmp_path / "alone.py").write_text(ALONE + JAX_ALONE + TOLD)
   path = {"PYTHONPATH": os.pathsep.join(sys.path)}
   subprocess.run([sys.executable, "alone.py"], cwd=tmp_path, env=os.environ | path, check=True)
-  found = np.load(tmp_path / "spikes.npz")
+  with np.load(tmp_path / "spikes.npz") as spikes:
+    found = {**spikes}
   for t, (_, expected) in enumerate(of_simulation(network, images, 8)):
     for population, spikes in expected.items():
       np.testing.assert_array_equal(found[population][t], spikes)
