@@ -39,12 +39,13 @@ from tcljax.kernels import xla_options
 from tcljax.layers.collections import thresholds_by_path, with_thresholds
 from tcljax.runs import calibration, config_forms, experiment, stages, workdir
 from tcljax.training import objectives
+from tcljax.training.calibration import DELIVERED
 
-_METHODS = ("least_squares", "delivered", "tuned")
+_METHODS = ("least_squares", DELIVERED, "tuned")
 _PARTS = 4  # of the activations
 _DIAGNOSED = 128  # images
 _BATCHES, _BATCH = 8, 32
-_TOLD = (50, 100, 200, 500, 1000, 2000)  # steps of tuning
+_TOLD = (50, 100, 200, 500, 1000, 2000, 4000)  # steps of tuning
 _LOSSES = ("answer_loss", "rate_error")
 
 
@@ -75,7 +76,8 @@ def main(argv=None):
       if method == "tuned":
         folder.mkdir(parents=True, exist_ok=True)
         variables = stages.tune_thresholds(one, folder, parallel.data_mesh(), variables)
-      row = {"T": t, "method": method, "parts": _by_part(one, variables)}
+      read_out = calibration.settled(one, variables) if method == DELIVERED else one
+      row = {"T": t, "method": method, "parts": _by_part(read_out, variables)}
       if method == "tuned":
         row["losses"] = _losses(folder)
       ledger.add([row])
