@@ -34,6 +34,7 @@ class Checkpoints:
     directory: of the phase; made where there is none.
     tell: called with a line for each damaged checkpoint that is passed over, on the main host.
     kept: how many of the newest stay when another is written.
+    without: what happens where none is whole, as that line says it.
 
   Raises:
     CheckpointError: if the directory cannot be used.
@@ -44,9 +45,10 @@ class Checkpoints:
     directory: str | os.PathLike,
     tell: Callable[[str], None] = lambda line: None,
     kept: int = 2,
+    without: str = "this phase starts anew",
   ) -> None:
     self.directory = pathlib.Path(directory).absolute()
-    self._tell = tell
+    self._tell, self._without = tell, without
     self._looked, self._newest = False, None
     # Of the steps after the newest whole one, what is wrong with them; known to the main host.
     self._damage: dict[int, str] = {}
@@ -190,7 +192,7 @@ class Checkpoints:
         "no hashes: choose another workdir, or finish with the version that wrote them"
       )
     self._looked, self._newest = True, None if found < 0 else found
-    instead = f"step {found} is used instead" if found >= 0 else "this phase starts anew"
+    instead = f"step {found} is used instead" if found >= 0 else self._without
     for line in self._damage.values():
       self._tell(f"{line}; {instead}")
 

@@ -31,7 +31,8 @@ class BestAnn:
   def __init__(self, experiment: Experiment, folder: pathlib.Path, mesh: Mesh) -> None:
     self._experiment, self._mesh = experiment, mesh
     # Of two, the older one is whole where a process ends while the newer one is written.
-    self._checkpoints = Checkpoints(folder, say, kept=2)
+    without = "the best of the steps from here on is taken"
+    self._checkpoints = Checkpoints(folder, say, kept=2, without=without)
 
   def __enter__(self) -> "BestAnn":
     return self

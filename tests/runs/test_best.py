@@ -64,6 +64,13 @@ def test_the_best_is_taken_and_of_equals_the_later_one(experiment, tmp_path, mon
   again = trained(experiment, tmp_path, monkeypatch, [70.0])
   assert bits(again) == bits(saved(tmp_path, found, 20))
   assert "30 is damaged: default/_METADATA has" in capsys.readouterr().out
+  # Both damaged, what was saved last is all that is left to look at.
+  for file_list in (tmp_path / "ann-best").glob("*.files.json"):
+    file_list.write_text("{}")
+  again = trained(experiment, tmp_path, monkeypatch, [70.0])
+  assert bits(again) == bits(saved(tmp_path, found, 40))
+  told = capsys.readouterr().out
+  assert told.count("; the best of the steps from here on is taken\n") == 2 and "anew" not in told
 
 
 @pytest.mark.slow
