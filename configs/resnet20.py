@@ -5,8 +5,8 @@
 Reads the TFDS set `cifar10` from $TFDS_DATA_DIR. Without --config.pretrained the weights are
 trained first. The images are normalised with ImageNet's statistics, as the pretrained CIFAR ResNets
 of akamaster/pytorch_resnet_cifar10 expect it. What tuning reaches for each T, and in what time,
-stands in the README. Variants, also together: `:cifar100`; `:joint`, `:quantized` and `:scratch`
-train weights and thresholds together, see tcljax/runs/presets.py.
+stands in docs/results.md. Variants, also together: `:cifar100`; `:joint`, `:quantized` and
+`:scratch` train weights and thresholds together, see tcljax/runs/presets.py.
 """
 
 from tcljax.runs.presets import cifar_config, with_variants
