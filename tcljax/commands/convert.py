@@ -80,12 +80,12 @@ def _from_workdir(command: Command, given: flags.FlagValues) -> Callable[[], obj
   if given.multihost:
     command.join_hosts()
   resume.check_finished(config, folder)
+  nir = _nir_path(given)
   output = _held_output(command, given)
   made = workdir.with_kept_delay(experiment.make_experiment(config), folder)
   variables = resume.restore_trained(made, folder)
-  nir = None if given.nir is None else checked_path("nir", given.nir)
   if nir is not None:
-    conversion_run.check_nir(made, variables, nir)
+    conversion_run.check_nir(made, variables)
   return lambda: conversion_run.convert_and_verify(
     made, variables, output, given.early_exit, nir, given.report
   )
@@ -96,9 +96,7 @@ def _from_file(command: Command, given: flags.FlagValues) -> Callable[[], object
 
   config = config_forms.parse(given.config)
   place = own_network.check(config, given.network)
-  nir = None if given.nir is None else checked_path("nir", given.nir)
-  if nir is not None:
-    conversion_run.check_nir_path(nir)
+  nir = _nir_path(given)
   if given.multihost:
     command.join_hosts()
   output = _held_output(command, given)
@@ -106,10 +104,16 @@ def _from_file(command: Command, given: flags.FlagValues) -> Callable[[], object
     workdir.check_holds_checkpoints("output", output)
   made, variables = own_network.make_own_experiment(config, place)
   if nir is not None:
-    conversion_run.check_nir(made, own_network.trial_thresholds(made, variables), nir)
+    conversion_run.check_nir(made, own_network.trial_thresholds(made, variables))
   return lambda: own_network.convert_own(
     made, variables, config, output, given.early_exit, nir, given.report
   )
+
+
+def _nir_path(given: flags.FlagValues) -> pathlib.Path | None:
+  from tcljax.runs import conversion_run
+
+  return None if given.nir is None else conversion_run.checked_nir_path(given.nir, given.output)
 
 
 def _held_output(command: Command, given: flags.FlagValues) -> pathlib.Path:

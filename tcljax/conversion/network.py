@@ -145,7 +145,9 @@ class SpikingNetwork:
         remedy = ""
         if tuple(given.shape) == wanted:
           remedy = ": give a batch, of one input x[None]"
-        elif shape == wanted[1:]:
+        elif spiking.encoding == "frames" and tuple(given.shape[1:]) == wanted:
+          remedy = ": give a batch of sequences, of one x[:, None]"
+        elif wanted[1:] and shape == wanted[1:]:
           remedy = ": convert it anew, with the input_shape of one input, without the batch"
         raise ValueError(
           f"{name} have shape {tuple(given.shape)}, expected ({', '.join(map(str, axes))}, "

@@ -25,6 +25,8 @@ from tcljax.maths import clipping
 if TYPE_CHECKING:
   import nir
 
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # how a file of this format begins
+
 
 def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "nir.NIRGraph":
   """A spiking network as a NIR graph, which simulators and chips of others read.
@@ -37,14 +39,15 @@ def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "
 
   Args:
     network: from `convert` or `load`, of one input and one output.
-    path: of a file to write the graph to, in the format HDF5; one that is there is replaced.
+    path: of a file to write the graph to, in the format HDF5; one of this format that is there is
+      replaced.
 
   Returns:
     The graph; its neurons fire as those of the network do, to rounding.
 
   Raises:
     ValueError: if the package `nir` is not installed, if NIR cannot say what the network does,
-      naming the node and why, or if the file cannot be written.
+      naming the node and why, if the file cannot be written, or if one of another format is there.
 
   Examples:
     >>> import jax
@@ -59,7 +62,7 @@ def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "
   nir = framework("nir", "nir")
   check_network(network)
   if path is not None:
-    path = checked_path("path", path)
+    path = check_nir_path(path)
   if not network.spiking.neuron.is_binary:
     raise ValueError(
       f"the network's neurons are {network.spiking.neuron.alphabet}, and NIR knows binary ones "
@@ -78,6 +81,11 @@ def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "
     value = _written(net, node, values, arrays)
     values[node.name] = value.shared() if consumers[node.name] > 1 else value
   value = values[graph.output]
+  if not value.shape:
+    raise ValueError(
+      f"the output {graph.output!r} has no axis but the batch, and that of NIR has one or more: "
+      "let the network keep its last axis, [B, 1]"
+    )
   try:
     sources = net.settled(OUTPUT, value, np.ones(value.shape[-1]))
     # SpikingJelly, by nirtorch, takes one node for the output alone.
@@ -94,6 +102,37 @@ def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "
     with written_beside(path) as beside:
       beside.write_bytes(data.getbuffer())
   return found
+
+
+def check_nir_path(path: str | pathlib.Path, field: str = "path") -> pathlib.Path:
+  """The path of a file that `to_nir` can write; nothing is written.
+
+  Args:
+    path: where a user wants the file.
+    field: the name that the user knows it by.
+
+  Raises:
+    ValueError: if it is no path, its folder is not there, or it is a file of another format, which
+      would be lost.
+  """
+  path = checked_path(field, path)
+  if not path.absolute().parent.is_dir() or (path.exists() and not path.is_file()):
+    raise ValueError(
+      f"{field}={str(path)!r} is no file in a folder that is there: give another path"
+    )
+  begins = b""
+  try:
+    if path.exists():
+      with path.open("rb") as there:
+        begins = there.read(len(_HDF5))
+  except OSError as error:
+    raise ValueError(f"{field}={str(path)!r} cannot be read: {error.strerror}") from error
+  if begins not in (b"", _HDF5):
+    raise ValueError(
+      f"{field}={str(path)!r} is a file of another format than NIR's, HDF5, and would be lost: "
+      "give another path, or remove it"
+    )
+  return path
 
 
 def _arrays(network: SpikingNetwork, node: Node) -> dict[str, np.ndarray]:

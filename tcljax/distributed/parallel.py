@@ -53,7 +53,10 @@ def data_mesh() -> Mesh:
 def check_batch_size(field: str, batch_size: int, parts: int = 1) -> None:
   """Raises ValueError if a batch, in so many parts, cannot be split evenly over the devices."""
   devices = len(targets.devices())
-  if batch_size < 1 or batch_size % (devices * parts):
+  if batch_size < 1:
+    least = devices * parts
+    raise ValueError(f"{field}={batch_size} holds no example: choose {least} or a multiple of it")
+  if batch_size % (devices * parts):
     in_parts = f" in {parts} parts" if parts > 1 else ""
     raise ValueError(
       f"{field}={batch_size} cannot be split{in_parts} over {devices} devices: choose a multiple "

@@ -186,8 +186,8 @@ def _connections(graph: Graph, shapes: Mapping[str, tuple], arrays: Any) -> dict
     node = next(node for node in graph.nodes if node.name == place.node)
     ends = node.inputs if place.weighted else (node.name,)
     begun = origins(graph, ends)
-    senders = {n: jnp.ones(shapes[n]) for n in begun if kinds.get(n) is Kind.NEURONS}
-    others = {n: jnp.ones(shapes[n]) for n in begun if n not in senders}
+    senders = {n: _ones(shapes[n]) for n in begun if kinds.get(n) is Kind.NEURONS}
+    others = {n: _ones(shapes[n]) for n in begun if n not in senders}
 
     def arrive(sent, node=node, place=place, ends=ends):
       values = _passed(graph, shapes, arrays, sent, ends)
@@ -198,7 +198,7 @@ def _connections(graph: Graph, shapes: Mapping[str, tuple], arrays: Any) -> dict
     spikes = jax.grad(arrive)(senders) if senders else {}
     numbers = inputs = None
     if place.weighted:
-      at = [jnp.ones(shapes[name]) for name in ends]
+      at = [_ones(shapes[name]) for name in ends]
       own = lambda at, node=node: _arrivals(find(node.op), node, at, arrays).sum()
       (each,) = jax.grad(own)(at)
       reached = lambda sent, ends=ends: _passed(graph, shapes, arrays, sent, ends)[0] > 0
@@ -220,10 +220,18 @@ def _passed(graph, shapes, arrays, sent, ends):
     if all(value is None for value in known):
       continue
     filled = [
-      jnp.zeros(shapes[name]) if value is None else value for name, value in zip(node.inputs, known)
+      _none(shapes[name]) if value is None else value for name, value in zip(node.inputs, known)
     ]
     values[node.name] = _arrivals(operation, node, filled, arrays)
-  return [values.get(name, jnp.zeros(shapes[name])) for name in ends]
+  return [values.get(name, _none(shapes[name])) for name in ends]
+
+
+def _ones(shape: tuple) -> jax.Array:
+  return jnp.ones(shape, jnp.float32)  # as weights are, also where JAX has float64
+
+
+def _none(shape: tuple) -> jax.Array:
+  return jnp.zeros(shape, jnp.float32)
 
 
 def _arrivals(operation: Operation, node: Any, inputs: Any, arrays: Any) -> jax.Array:

@@ -142,11 +142,12 @@ class IF(Clipped):
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Spikes [K, B, ...], 1 or as high as V_th, potentials, and counts by step and example."""
     if self._has_kernel():
-      flat = jnp.zeros((self.chunk, 1)) if charges is None else charges.reshape(self.chunk, -1)
+      none = jnp.zeros((self.chunk, 1), jnp.float32)
+      flat = none if charges is None else charges.reshape(self.chunk, -1)
       return fire.fire(currents, v, threshold.reshape(-1), flat, self.neuron, unit=unit)
     currents = currents.astype(jnp.float32)
     currents = currents if charges is None else currents + charges
-    sent = jnp.zeros(()) if sent is None else sent
+    sent = jnp.zeros((), jnp.float32) if sent is None else sent
     spikes, v = integrate(currents, v, threshold, self.neuron, sent, step)
     fired = jnp.abs(spikes) if self.neuron.signed else spikes
     return spikes, v, fired.sum(axis=range(2, spikes.ndim))

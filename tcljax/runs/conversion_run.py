@@ -12,12 +12,12 @@ import numpy as np
 from tcljax.conversion import storage
 from tcljax.conversion.early_exit import answer_early, choose_margin
 from tcljax.conversion.network import SpikingNetwork
-from tcljax.conversion.nir_writing import to_nir
+from tcljax.conversion.nir_writing import check_nir_path, to_nir
 from tcljax.conversion.places import REPORT, is_archive, is_report
 from tcljax.data import Examples, evaluation_batches
 from tcljax.distributed import parallel
 from tcljax.evaluation.accuracy import Evaluation
-from tcljax.files import writing
+from tcljax.files import checked_path, writing
 from tcljax.graph import explain
 from tcljax.layers.collections import Variables
 from tcljax.maths.encoding import time_first
@@ -177,9 +177,8 @@ def folder_of_figures(output: pathlib.Path) -> pathlib.Path:
   return folder
 
 
-def check_nir(experiment: Experiment, variables: Variables, nir: pathlib.Path) -> None:
-  """Raises ValueError unless the network can be written to this file as NIR."""
-  check_nir_path(nir)
+def check_nir(experiment: Experiment, variables: Variables) -> None:
+  """Raises ValueError unless the network can be written as NIR."""
   try:
     network = spiking_network(experiment, variables)
   except ValueError:  # which the run tells
@@ -187,10 +186,17 @@ def check_nir(experiment: Experiment, variables: Variables, nir: pathlib.Path) -
   to_nir(network)
 
 
-def check_nir_path(nir: pathlib.Path) -> None:
-  """Raises ValueError unless a file can be there."""
-  if nir.is_dir() or not nir.absolute().parent.is_dir():
-    raise ValueError(f"nir={str(nir)!r} is no file in a folder that is there: give another path")
+def checked_nir_path(nir: str, output: str) -> pathlib.Path:
+  """The path of a file of NIR that can be written beside an output.
+
+  Raises:
+    ValueError: if it cannot be there, or if it is what the output is or holds.
+  """
+  path, taken = check_nir_path(nir, "nir"), checked_path("output", output).resolve()
+  figures = taken.with_suffix("") if is_archive(taken) else taken
+  if {taken, figures} & {path.resolve(), *path.resolve().parents}:
+    raise ValueError(f"nir={nir!r} lies where the output {output} goes: give another path")
+  return path
 
 
 def _measured(network: SpikingNetwork, experiment: Experiment, found: Evaluation) -> SpikingNetwork:

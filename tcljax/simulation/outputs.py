@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.checks import check_choice
+from tcljax.checks import check_choice, in_a_line
 from tcljax.layers.collections import Variables
 from tcljax.layers.inputs import told_of_inputs
 from tcljax.maths.trees import (
@@ -158,7 +158,11 @@ def _kind(kinds: Any, path: Path) -> str:
   """What the output at a path is."""
   kind = kinds if isinstance(kinds, str) else at(kinds, path)
   if not isinstance(kind, str):
-    raise ValueError(f"outputs{place(path)} is missing: choose one of {', '.join(OUTPUTS)} for it")
+    one_of = f"one of {', '.join(OUTPUTS)}"
+    if not path:  # a tree, where the output is a single array
+      given = in_a_line(kinds)
+      raise ValueError(f"outputs={given}, and the network has one output: give {one_of} alone")
+    raise ValueError(f"outputs{place(path)} is missing: choose {one_of} for it")
   return kind
 
 

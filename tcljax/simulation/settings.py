@@ -9,6 +9,8 @@ from tcljax.maths.clipping import levels_of
 from tcljax.maths.encoding import ENCODINGS
 from tcljax.maths.spikes import Neuron, check_neuron
 
+_MOST_STEPS = 2**24
+
 
 @dataclasses.dataclass(frozen=True)
 class ChunkConfig:
@@ -79,6 +81,11 @@ class SpikingConfig:
         raise ValueError(must_be(field, getattr(self, field), "an integer")) from None
     if self.time_steps < 1:
       raise ValueError(f"time_steps={self.time_steps}: a simulation takes at least 1 step")
+    if self.time_steps > _MOST_STEPS:
+      raise ValueError(
+        f"time_steps={self.time_steps}: a neuron's spikes are counted in float32, which holds "
+        f"whole numbers up to {_MOST_STEPS}"
+      )
     if self.chunk < 0 or (self.chunk and self.time_steps % self.chunk):
       raise ValueError(
         f"chunk={self.chunk} does not divide time_steps={self.time_steps}: choose a divisor, or 0 "

@@ -6,6 +6,7 @@ import zipfile
 
 import jax.export
 import numpy as np
+import pytest
 from running import complaint
 
 import tcljax
@@ -60,7 +61,28 @@ def test_a_file_of_nir_that_cannot_be_is_refused_before_any_work(workdir, tmp_pa
   for path in (tmp_path, tmp_path / "nowhere" / "network.nir"):
     assert convert.main([*argv, f"--nir={path}"]) == 2
     assert complaint(capsys).startswith(f"convert: --nir='{path}' is no file in a folder")
+  (tmp_path / "mine.py").write_text("import jax")
+  assert convert.main([*argv, f"--nir={tmp_path / 'mine.py'}"]) == 2
+  assert "is a file of another format than NIR's, HDF5, and would be lost" in complaint(capsys)
+  assert (tmp_path / "mine.py").read_text() == "import jax"
   assert not (tmp_path / "snn").exists()
+
+
+@pytest.mark.parametrize(
+  "output, nir",
+  [
+    ("snn", "snn/network.json"),
+    ("snn.zip", "snn.zip"),
+    ("snn.zip", "snn/a.nir"),
+    ("a.nir", "a.nir"),
+  ],
+)
+def test_a_file_of_nir_in_the_output_itself_is_refused(workdir, tmp_path, capsys, output, nir):
+  (tmp_path / nir).parent.mkdir(exist_ok=True)
+  flags = [f"--output={tmp_path / output}", f"--nir={tmp_path / nir}"]
+  assert convert.main(["convert.py", f"--workdir={workdir}", *flags]) == 2
+  assert f"lies where the output {tmp_path / output} goes" in complaint(capsys)
+  assert not (tmp_path / nir).exists()
 
 
 def test_convert_writes_one_file_too_with_its_figures_beside_it(

@@ -93,6 +93,19 @@ def test_an_input_shape_with_the_batch_in_it_is_told_by_the_first_call(rng):
     network(x)
 
 
+def test_frames_without_a_batch_are_told(rng):
+  model, x = Layered(), rng.normal(size=(8, 6)).astype(np.float32)
+  spiking = tcljax.SpikingConfig(time_steps=8, encoding="frames")
+  variables = model.init(jax.random.key(0), x)
+  variables = tcljax.calibrate(model, variables, [x[:, None]], spiking)
+  network = tcljax.convert(model, variables, (6,), spiking)
+  with pytest.raises(
+    ValueError, match=r"batch, 6\): give a batch of sequences, of one x\[:, None\]"
+  ):
+    network(x)
+  assert network(x[:, None]).shape == (1, 3)
+
+
 class Inner(nn.Module):
   act: object = tcljax.ReLU
 

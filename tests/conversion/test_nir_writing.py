@@ -203,12 +203,32 @@ def test_several_inputs_or_outputs_are_refused():
 
 
 def test_a_path_that_cannot_be_written_is_told(tmp_path, network):
-  with pytest.raises(ValueError, match=r"network.nir cannot be written: No such file"):
-    tcljax.to_nir(network, tmp_path / "nowhere" / "network.nir")
+  for path in (tmp_path / "nowhere" / "network.nir", tmp_path):
+    with pytest.raises(ValueError, match="is no file in a folder that is there"):
+      tcljax.to_nir(network, path)
   with pytest.raises(ValueError, match="path=7 must be a path"):
     tcljax.to_nir(network, 7)
   with pytest.raises(ValueError, match="network"):
     tcljax.to_nir("network.nir")
+
+
+def test_files_of_other_formats_are_not_replaced(tmp_path, network):
+  path = tmp_path / "network.nir"
+  for text in ("def network(): ...", "\x89HDF"):
+    path.write_text(text)
+    with pytest.raises(ValueError, match="is a file of another format than NIR's, HDF5"):
+      tcljax.to_nir(network, path)
+    assert path.read_text() == text
+  path.write_text("")
+  for _ in range(2):  # into an empty one, and over one of its own
+    tcljax.to_nir(network, path)
+  assert tcljax.from_nir(path).graph.populations() == network.graph.populations()
+
+
+def test_an_output_without_axes_is_refused():
+  made = converted(lambda x: relu(head(x)).sum(axis=-1))
+  with pytest.raises(ValueError, match=r"the output '.*' has no axis but the batch.*\[B, 1\]"):
+    tcljax.to_nir(made)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ def test_automatic_chunk_divides(steps, chunk):
   "fields, message",
   [
     ({"time_steps": 0}, "time_steps=0: a simulation takes at least 1 step"),
+    ({"time_steps": 10**20}, "time_steps=100000000000000000000: a neuron's spikes are counted in"),
     ({"time_steps": 8, "chunk": 3}, "chunk=3 does not divide time_steps=8"),
     ({"chunk": -1}, "chunk=-1 does not divide"),
     ({"delay": 8}, "delay=8 must be at least 0 and below time_steps=8"),

@@ -89,6 +89,10 @@ def test_frozen_dicts_are_taken(case):
 
 def test_bad_tuning_input(case):
   model, variables, images, labels = case
+  with pytest.raises(ValueError, match="batch_size=0 holds no example: choose 8 or a multiple"):
+    tcljax.tune(model, variables, images, batch_size=0)
+  with pytest.raises(ValueError, match=r"outputs=\{'a': 'classes'\}, and the network has one outp"):
+    tcljax.tune(model, variables, images, outputs={"a": "classes"})
   with pytest.raises(ValueError, match="batch_size=12 cannot be split over 8 devices"):
     tcljax.tune(model, variables, images, labels, batch_size=12)
   with pytest.raises(ValueError, match="batch_size=72 is more than the 64 training images there"):
