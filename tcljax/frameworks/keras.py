@@ -22,7 +22,8 @@ def from_keras(model: Any, example: Any = None, *, pooling: str = "gate") -> Tra
     pooling: see `tcljax.trace`.
 
   Returns:
-    The network, its populations named after the layers that they stand in.
+    The network, its populations named after the layers that they stand in. It takes and returns a
+    tuple where the model has a list.
 
   Raises:
     ValueError: if Keras is not installed or runs on another backend, if this is no model of it, is

@@ -68,8 +68,9 @@ def trace(function: Callable[[Any], Any], example: Any, *, pooling: str = "gate"
       `lambda x: model.apply(variables, x)`, `jax.vmap(model)`. It returns one array, or several in
       a tuple or a dictionary.
     example: one batch of inputs [B, ...], or its shape and type as a `jax.ShapeDtypeStruct`; of a
-      function of several arrays a tuple or dictionary of these. The number of examples does not
-      matter.
+      function of several arrays a tuple or dictionary of these. Of a function that takes a list
+      give one here; the network takes and returns a tuple in its place. The number of examples
+      does not matter.
     pooling: how maximum pooling is done by spikes, wherever it stands: "gate", as many spikes as
       the neuron of a window that fired most; "before", one neuron a window, driven by the largest
       of its summed input currents; or "average", which changes the network: means take the place of
@@ -114,7 +115,8 @@ def trace(function: Callable[[Any], Any], example: Any, *, pooling: str = "gate"
     found = _at_two_batch_sizes(function, example, pooling)
     traced, into = _folded(found)
   fates = fates_of(found, into, traced.model.graph, endings)
-  return dataclasses.replace(traced, operations=fates, input_shape=without_batch(example))
+  shape = thawed(without_batch(example))  # no list, which no function takes for several arrays
+  return dataclasses.replace(traced, operations=fates, input_shape=shape)
 
 
 def explain(function: Any, example: Any = None, *, pooling: str = "gate") -> str:

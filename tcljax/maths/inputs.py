@@ -82,9 +82,11 @@ def as_batch(field: str, batch: Any) -> Tree:
 
 def _filled(field: str, x: Any) -> Any:
   if not hasattr(x, "shape"):
+    of_list = ", of a list x tuple(x)" if isinstance(x, list) else ""
     raise ValueError(
       f"{field} holds a {type(x).__name__}, such as a pair of images and labels: give the inputs "
       "alone, an array [B, ...], or a tuple or dictionary of these where a network takes several"
+      f"{of_list}"
     )
   shape = tuple(x.shape)
   if not shape or not shape[0]:
@@ -132,6 +134,11 @@ def _on_host(field: str, x: Any) -> Array:
   except jax.errors.TracerArrayConversionError:
     return jnp.asarray(x)
   except Exception as error:  # whatever the object itself raises
+    if isinstance(x, list) and all(getattr(part, "ndim", 0) for part in x):
+      raise ValueError(
+        f"{field} is a list of arrays whose shapes differ: where a network has several, give them "
+        "in a tuple, of a list x tuple(x)"
+      ) from error
     reason = str(error).strip().partition("\n")[0]
     raise ValueError(
       f"{field} of type {type(x).__name__}: give an array of numbers; NumPy says: {reason}"

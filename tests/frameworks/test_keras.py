@@ -53,16 +53,44 @@ def test_several_inputs_and_outputs_stand_as_the_model_has_them():
   a, b = (rng.normal(size=(5, n)).astype(np.float32) for n in (4, 3))
   for model, given in (
     (keras.Model({"zero": zero, "one": one}, {"last": last, "odds": odds}), {"zero": a, "one": b}),
-    (keras.Model([zero, one], [last, odds]), [a, b]),
+    (keras.Model([zero, one], [last, odds]), (a, b)),
   ):
     traced = tcljax.from_keras(model)
     assert traced.populations == ("both.relu",)
     found = traced.model.apply(traced.variables, given)
-    expected = model(given)
+    expected = model([*given] if isinstance(given, tuple) else given)
     if isinstance(given, dict):
       found, expected = ([of["last"], of["odds"]] for of in (found, expected))
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(jax.nn.softmax(found[1]), expected[1], rtol=1e-4, atol=1e-6)
+
+
+def test_a_list_of_keras_is_a_tuple_everywhere():
+  one, two = keras.Input((4,)), keras.Input((3,))
+  x = layers.ReLU()(layers.add([layers.Dense(5)(one), layers.Dense(5)(two)]))
+  model = keras.Model([one, two], [layers.Dense(2)(x), layers.Dense(3)(x)])
+  rng = np.random.default_rng(0)
+  pair = [rng.normal(size=(8, n)).astype(np.float32) for n in (4, 3)]
+  inputs, kinds, t4 = tuple(pair), ("classes", "quantities"), tcljax.SpikingConfig(4)
+  for traced in (tcljax.from_keras(model), tcljax.from_keras(model, [x[:1] for x in pair])):
+    assert traced.input_shape == ((4,), (3,))
+  found = tcljax.calibrate(traced.model, traced.variables, [inputs], t4)
+  found = tcljax.tune(
+    traced.model, found, inputs, None, t4, outputs=kinds, steps=1, batch_size=8
+  )
+  assert [*tcljax.evaluate(traced.model, found, inputs, None, t4, outputs=kinds).by_output]
+  made = tcljax.convert(traced.model, found, traced.input_shape, t4)
+  assert type(made(inputs)) is tuple and made.input_shape == traced.input_shape
+  for call in (
+    made,
+    lambda x: tcljax.calibrate(traced.model, traced.variables, [x]),
+    lambda x: tcljax.tune(traced.model, found, x, None, t4, outputs=kinds, steps=1, batch_size=8),
+    lambda x: tcljax.evaluate(traced.model, found, x, None, t4, outputs=kinds),
+    lambda x: tcljax.simulate(traced.model, found, x, t4),
+  ):
+    with pytest.raises(ValueError, match=r"a list.* tuple.*, of a list x tuple\(x\)$") as told:
+      call(pair)
+    assert "\n" not in str(told.value)
 
 
 class Own(keras.Model):

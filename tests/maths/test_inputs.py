@@ -29,6 +29,10 @@ LISTS = {
   "masked in a list": (list(np.ma.masked_array(images(), images() > 5)), "some entries are masked"),
   "one masked": ([[1, 2, np.ma.masked, 4]] * 8, "some entries are masked"),
   "ragged": ([[1, 2, 3, 4], [1]], "of type list: give an array of numbers; NumPy says: "),
+  "arrays of unlike shapes": (
+    [images(), images()[:, :2]],
+    r"is a list of arrays whose shapes differ: where .* give them in a tuple, of a list x tuple\(x",
+  ),
   "a large int": ([[1, 2, 3, 2**40]] * 8, "1099511627776 does not fit into int32"),
   "a larger int": ([[1, 2, 3, 2**70]] * 8, r"of shape \(8, 4\) and type object: give real numbers"),
   "none": (None, "of type NoneType: give an array of numbers"),
