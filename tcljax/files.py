@@ -7,6 +7,7 @@ import os
 import pathlib
 import socket
 import stat
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -164,6 +165,18 @@ def why(error: Exception) -> str:
   if isinstance(error, RecursionError):
     return "it is nested too deeply"
   return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def kind_and_why(error: Exception) -> str:
+  """An error's kind and `why`; of one without a text, as of a bare assertion, its line of code."""
+  kind, frames = type(error).__name__, traceback.extract_tb(error.__traceback__)
+  if str(error).strip() or not frames:
+    return f"{kind}: {why(error)}" if str(error).strip() else kind
+  at = pathlib.Path(frames[-1].filename)
+  packages = "site-packages" in at.parts  # a package's file is known by its folders, not by one name
+  file = at.as_posix().rpartition("/site-packages/")[2] if packages else at.name
+  line = f" at `{frames[-1].line}`" if frames[-1].line else ""
+  return f"{kind}{line} ({file}:{frames[-1].lineno})"
 
 
 @contextlib.contextmanager

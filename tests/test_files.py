@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from running import ROOT
 from tcljax.files import (
   FileError,
   checked_path,
+  kind_and_why,
   locked,
   not_written,
   read_json,
@@ -124,3 +126,16 @@ def test_what_is_no_path_is_told(tmp_path):
   (tmp_path / "link").symlink_to("nowhere")
   for good in (tmp_path, tmp_path / "new", tmp_path / "link", "runs", "/"):
     assert checked_path("output", good) == pathlib.Path(good)
+
+
+def raised(error):
+  with pytest.raises(type(error)) as caught:
+    raise error
+  return caught.value
+
+
+def test_an_error_is_told_in_one_line_whether_or_not_it_says_anything():
+  assert kind_and_why(raised(ValueError("first\nsecond"))) == "ValueError: first"
+  assert kind_and_why(KeyError()) == "KeyError"  # which was raised nowhere
+  told = kind_and_why(raised(AssertionError()))
+  assert re.fullmatch(r"AssertionError at `raise error` \(test_files\.py:\d+\)", told)

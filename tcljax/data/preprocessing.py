@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from tcljax.checks import check_function
-from tcljax.files import why
+from tcljax.files import kind_and_why
 from tcljax.maths.inputs import as_floats
 from tcljax.maths.trees import Tree, count, map_named, shape_text
 
@@ -68,7 +68,7 @@ def shape_of_preprocessed(
     compiled = isinstance(error, jax.errors.JAXTypeError)
     remedy = "; it is compiled: write it with jax.numpy in place of numpy" if compiled else ""
     raise ValueError(
-      f"preprocess fails on {_told(images)}: {type(error).__name__}: {why(error)}{remedy}"
+      f"preprocess fails on {_told(images)}: {kind_and_why(error)}{remedy}"
     ) from error
   batch = count(images)
 

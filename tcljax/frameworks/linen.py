@@ -9,7 +9,13 @@ from tcljax.frameworks.inference import traced
 from tcljax.graph import Traced
 from tcljax.layers.activations import check_module
 from tcljax.layers.collections import Variables, as_variables
-from tcljax.layers.inputs import told_of_inputs
+from tcljax.layers.inputs import FALSE_BY_DEFAULT, told_of_inputs
+
+
+_FOR_INFERENCE = (
+  f"give its argument, tcljax.from_flax(module, variables, example, train=False), or "
+  f"{FALSE_BY_DEFAULT}"
+)
 
 
 def from_flax(
@@ -50,8 +56,9 @@ def from_flax(
   """
   check_module("module", module)
   variables = as_variables(variables)
-  if not arguments and hasattr(example, "shape"):  # of several arrays `trace` tells
-    x = jax.ShapeDtypeStruct((2, *example.shape[1:]), example.dtype)
-    with told_of_inputs(module, variables, x):
+  leaves = jax.tree.leaves(example)
+  if not arguments and leaves and all(hasattr(leaf, "shape") for leaf in leaves):
+    x = jax.tree.map(lambda of: jax.ShapeDtypeStruct((2, *of.shape[1:]), of.dtype), example)
+    with told_of_inputs(module, variables, x, inference=_FOR_INFERENCE):
       jax.eval_shape(module.apply, variables, x)
   return traced(lambda x: module.apply(variables, x, **arguments), example, pooling)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.files import why
+from tcljax.files import kind_and_why
 from tcljax.graph.fates import source_of_error
 from tcljax.graph.reading import Unread
 from tcljax.kernels import convolution, xla_options
@@ -63,7 +63,7 @@ def check_same(
     sizes, at = " and ".join(map(str, _BATCHES)), source_of_error(error)
     raise ValueError(
       f"the function cannot be run on batches of {sizes} inputs, as on one of another size"
-      f"{at and f' ({at})'}: {type(error).__name__}: {why(error)}"
+      f"{at and f' ({at})'}: {kind_and_why(error)}"
     ) from error
   tolerance = tolerance_of(traced.jaxpr)
   endings: list[str] = []

@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from tcljax.checks import check_choice, check_function, must_be
-from tcljax.files import why
+from tcljax.files import kind_and_why
 from tcljax.graph.assembly import Assembled, assembled
 from tcljax.graph.comparison import check_same
 from tcljax.graph.explanation import fates_of, fates_of_graph
@@ -222,7 +222,7 @@ def _read(
     at = source_of_error(error)
     raise ValueError(
       f"the function cannot be traced on inputs of shape {', '.join(map(str, shapes))}"
-      f"{at and f' ({at})'}: {_reader(function)}{type(error).__name__}: {why(error)}"
+      f"{at and f' ({at})'}: {_reader(function)}{kind_and_why(error)}"
     ) from error
   if any(isinstance(held, Tracer) for held in closed.consts):  # of a call before
     raise ValueError(_CHANGES)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,20 +11,21 @@ import jax
 from flax import traverse_util
 from flax.errors import InvalidRngError, ModifyScopeVariableError
 
-from tcljax.files import why
+from tcljax.files import kind_and_why
 from tcljax.layers.activations import ReLU
 from tcljax.layers.collections import Variables
 from tcljax.maths.trees import Tree, count, shape_text
 
-_FOR_INFERENCE = (
-  "; model(x) must run it for inference: let an argument such as train be False by default, and "
-  "BatchNorm then have use_running_average=True, Dropout deterministic=True"
-)
+FALSE_BY_DEFAULT = "let an argument such as train be False by default"
 
 
 @contextlib.contextmanager
 def told_of_inputs(
-  model: nn.Module, variables: Variables, x: Any, what: str = "the model"
+  model: nn.Module,
+  variables: Variables,
+  x: Any,
+  what: str = "the model",
+  inference: str = FALSE_BY_DEFAULT,
 ) -> Iterator[None]:
   """Runs a model, and tells in one line if it fails, most often because of its inputs.
 
@@ -35,6 +37,7 @@ def told_of_inputs(
     variables: those that it is run with.
     x: inputs, [B, ...], or their shape and type; one array or a tree of several.
     what: the words for the model.
+    inference: how a model is made to run for inference that runs as it is trained.
 
   Raises:
     ValueError: with the shape of the inputs, and as far as it is known that which the variables
@@ -44,17 +47,17 @@ def told_of_inputs(
     yield
   except Exception as error:  # of any kind, as the model is the user's
     given = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), x)
-    _check(model, variables, given, what)
+    _check(model, variables, given, what, inference)
     if isinstance(error, (ValueError, MemoryError, jax.errors.JaxRuntimeError)):
       raise
     raise ValueError(
       f"{what} runs with tcljax.ReLU, and not with another activation in its place: "
-      f"{type(error).__name__}: {why(error)}; tcljax.convert tells what a model cannot have, such "
+      f"{kind_and_why(error)}; tcljax.convert tells what a model cannot have, such "
       "as nn.vmap around an activation"
     ) from error
 
 
-def _check(model: nn.Module, variables: Variables, x: Tree, what: str) -> None:
+def _check(model: nn.Module, variables: Variables, x: Tree, what: str, inference: str) -> None:
   """Raises ValueError unless the model can be run with plain ReLUs; nothing is computed."""
   if "act" in {field.name for field in dataclasses.fields(model)}:
     model = model.clone(act=ReLU)
@@ -64,10 +67,27 @@ def _check(model: nn.Module, variables: Variables, x: Tree, what: str) -> None:
     if found := _misfit(model, variables, x):
       shape = shape_text(x, "batch")
       raise ValueError(f"{what} takes no inputs of shape {shape}: {found}") from error
-    raise ValueError(
-      f"{what} cannot be run on {_told(x)}: "
-      f"{type(error).__name__}: {why(error)}{_FOR_INFERENCE if _in_training(error) else ''}"
-    ) from error
+    remedy = ""
+    if _in_training(error):
+      remedy = (
+        f"; model(x) must run it for inference: {inference}, and BatchNorm then have "
+        "use_running_average=True, Dropout deterministic=True"
+      )
+    elif not str(error).strip():
+      module = _raised_in(error)
+      where = f"in its module {module}" if module else "there"
+      remedy = f"; look at the shapes that meet {where}"
+    raise ValueError(f"{what} cannot be run on {_told(x)}: {kind_and_why(error)}{remedy}") from error
+
+
+def _raised_in(error: Exception) -> str:
+  """The path of the innermost module that an error comes from, "block/Conv_0"; "" of none."""
+  found = ""
+  for frame, _ in traceback.walk_tb(error.__traceback__):
+    module = frame.f_locals.get("self")
+    if isinstance(module, nn.Module) and module.scope is not None:
+      found = "/".join(module.path)
+  return found
 
 
 def _told(x: Tree) -> str:

@@ -76,6 +76,39 @@ def test_a_network_that_runs_as_it_is_trained_is_told():
     tcljax.from_flax(jnp.tanh, variables, IMAGES)
 
 
+class ByDefault(nn.Module):
+  """Is trained unless it is told otherwise."""
+
+  @nn.compact
+  def __call__(self, x, train=True):
+    x = sum(jax.tree.leaves(x))
+    return nn.Dense(3)(nn.relu(nn.BatchNorm(use_running_average=not train)(x)))
+
+
+@pytest.mark.parametrize("example", [IMAGES, (IMAGES, IMAGES)])
+def test_a_network_that_is_trained_by_default_is_told_how_it_is_not(example):
+  variables = ByDefault().init(jax.random.key(0), example)
+  told = r"it for inference: give its argument, .*\(module, variables, example, train=False\), or "
+  with pytest.raises(ValueError, match=told + "let an argument such as train be False by default"):
+    tcljax.from_flax(ByDefault(), variables, example)
+  assert tcljax.from_flax(ByDefault(), variables, example, train=False).populations
+
+
+class Grouped(nn.Module):
+  @nn.compact
+  def __call__(self, x, train=False):
+    return nn.relu(nn.Conv(4, (3, 3), feature_group_count=2, name="pairs")(x))
+
+
+def test_an_assertion_without_a_text_is_told_by_its_line_and_module():
+  variables = Grouped().init(jax.random.key(0), IMAGES[..., :2])
+  line = r": AssertionError at `assert .*feature_group_count.*` \(flax/linen/linear.py:\d+\)"
+  with pytest.raises(ValueError, match=f"{line}; look at the shapes that meet in its module pairs$"):
+    tcljax.from_flax(Grouped(), variables, IMAGES)
+  with pytest.raises(ValueError, match=rf"traced .*\(test_linen_and_nnx.py:\d+\){line}$"):
+    tcljax.from_flax(Grouped(), variables, IMAGES, train=False)
+
+
 class Joined(nn.Module):
   @nn.compact
   def __call__(self, given):
