@@ -173,7 +173,7 @@ def kind_and_why(error: Exception) -> str:
   if str(error).strip() or not frames:
     return f"{kind}: {why(error)}" if str(error).strip() else kind
   at = pathlib.Path(frames[-1].filename)
-  packages = "site-packages" in at.parts  # a package's file is known by its folders, not by one name
+  packages = "site-packages" in at.parts
   file = at.as_posix().rpartition("/site-packages/")[2] if packages else at.name
   line = f" at `{frames[-1].line}`" if frames[-1].line else ""
   return f"{kind}{line} ({file}:{frames[-1].lineno})"

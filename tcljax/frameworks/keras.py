@@ -1,12 +1,16 @@
 """Networks of Keras 3 that run on JAX."""
 
+import contextlib
 import inspect
+import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from tcljax.checks import must_be
+from tcljax.files import kind_and_why
 from tcljax.frameworks.importing import framework
 from tcljax.frameworks.inference import traced
 from tcljax.graph import Traced
@@ -57,7 +61,41 @@ def from_keras(model: Any, example: Any = None, *, pooling: str = "gate") -> Tra
   takes = inspect.signature(model.call).parameters.values()
   told = any(one.name == "training" or one.kind is one.VAR_KEYWORD for one in takes)
   mode = {"training": False} if told else {}  # which a model of the user's own need not take
-  return traced(lambda x: model.stateless_call(*held, x, **mode)[0], example, pooling)
+
+  def run(x):
+    with _as_raised(keras, model):
+      return model.stateless_call(*held, x, **mode)[0]
+
+  return traced(run, example, pooling)
+
+
+@contextlib.contextmanager
+def _as_raised(keras: Any, model: Any) -> Iterator[None]:
+  """What a layer raises is told as it is, with the layer's name.
+
+  Where Keras filters tracebacks, it writes what it was about around what was raised, whose own text
+  then stands lines below. It has no place for all of JAX's errors, and raises others in their
+  place.
+  """
+  filters = keras.config.is_traceback_filtering_enabled()
+  keras.config.disable_traceback_filtering()
+  try:
+    yield
+  except jax.errors.UnexpectedTracerError:
+    raise  # which `tcljax.trace` knows
+  except Exception as error:  # of any kind, as layers may be the user's
+    name = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+      layer = frame.f_locals.get("self")
+      if isinstance(layer, keras.layers.Layer) and layer is not model:
+        name = layer.name
+    if not name:
+      raise
+    said = f"in layer {name!r}, {kind_and_why(error)}"
+    raise ValueError(said).with_traceback(error.__traceback__) from error
+  finally:
+    if filters:
+      keras.config.enable_traceback_filtering()
 
 
 def _own_example(keras, model):

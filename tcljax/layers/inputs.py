@@ -77,7 +77,9 @@ def _check(model: nn.Module, variables: Variables, x: Tree, what: str, inference
       module = _raised_in(error)
       where = f"in its module {module}" if module else "there"
       remedy = f"; look at the shapes that meet {where}"
-    raise ValueError(f"{what} cannot be run on {_told(x)}: {kind_and_why(error)}{remedy}") from error
+    raise ValueError(
+      f"{what} cannot be run on {_told(x)}: {kind_and_why(error)}{remedy}"
+    ) from error
 
 
 def _raised_in(error: Exception) -> str:

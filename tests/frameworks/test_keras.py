@@ -75,9 +75,7 @@ def test_a_list_of_keras_is_a_tuple_everywhere():
   for traced in (tcljax.from_keras(model), tcljax.from_keras(model, [x[:1] for x in pair])):
     assert traced.input_shape == ((4,), (3,))
   found = tcljax.calibrate(traced.model, traced.variables, [inputs], t4)
-  found = tcljax.tune(
-    traced.model, found, inputs, None, t4, outputs=kinds, steps=1, batch_size=8
-  )
+  found = tcljax.tune(traced.model, found, inputs, None, t4, outputs=kinds, steps=1, batch_size=8)
   assert [*tcljax.evaluate(traced.model, found, inputs, None, t4, outputs=kinds).by_output]
   made = tcljax.convert(traced.model, found, traced.input_shape, t4)
   assert type(made(inputs)) is tuple and made.input_shape == traced.input_shape
@@ -127,6 +125,63 @@ def test_models_of_ones_own_are_run_for_inference():
     ValueError, match=r"traced on inputs of shape \(2, 7\) \(test_ker.*: ValueErr"
   ):
     tcljax.from_keras(model, np.zeros((1, 7), np.float32))
+
+
+class Asking(layers.Layer):
+  """Asks for numbers, which no tracer has, whose error Keras cannot write anew."""
+
+  def call(self, x):
+    return np.asarray(x)
+
+
+class Keeping(layers.Layer):
+  """Raises once it is built what some versions of JAX do of a value that another call kept."""
+
+  keeps = False
+
+  def call(self, x):
+    if self.keeps:
+      raise jax.errors.UnexpectedTracerError("x")
+    return x
+
+
+class Around(keras.Model):
+  def __init__(self, inner):
+    super().__init__()
+    self.inner = inner
+
+  def call(self, x):
+    return self.inner(x)
+
+
+@pytest.mark.parametrize("filters", [True, False])
+def test_what_a_layer_raises_is_told_with_its_cause_and_the_layer(filters):
+  switch = {True: keras.config.enable_traceback_filtering}
+  switch[False] = keras.config.disable_traceback_filtering
+  missing = layers.Dense(3, activation=keras.activations.threshold, name="first")
+  x = np.ones((2, 4), np.float32)
+  asking = Around(Asking(name="asking"))
+  asking(x)
+  switch[filters]()
+  try:
+    for model, told in (
+      (keras.Sequential([keras.Input((4,)), missing]), "in layer 'first', TypeError: .* missing 2"),
+      (asking, r"\(test_keras.py:\d+\).*in layer 'asking', TracerArrayConversionError:"),
+    ):
+      with pytest.raises(ValueError, match=rf"traced on .*{told}") as raised:
+        tcljax.from_keras(model, x)
+      assert "\n" not in str(raised.value)
+      assert keras.config.is_traceback_filtering_enabled() == filters
+  finally:
+    switch[True]()
+
+
+def test_a_layer_that_keeps_values_is_told():
+  keeping = Around(Keeping())
+  keeping(x := np.ones((2, 4), np.float32))
+  keeping.inner.keeps = True
+  with pytest.raises(ValueError, match="does not do the same in every call"):
+    tcljax.from_keras(keeping, x)
 
 
 def test_what_is_no_such_model_is_told(monkeypatch):
