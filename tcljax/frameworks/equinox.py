@@ -28,8 +28,8 @@ def from_equinox(
     pooling: see `tcljax.trace`.
 
   Raises:
-    ValueError: if Equinox is not installed, this is no model or one without numbers, if it draws
-      random numbers, and as `tcljax.trace` does.
+    ValueError: if Equinox is not installed, this is no model or one without numbers, if it keeps
+      a state that is not given, if it draws random numbers, and as `tcljax.trace` does.
 
   Examples:
     >>> import jax
@@ -51,4 +51,19 @@ def from_equinox(
   own = nn.inference_mode(model)
   one = own if state is None else lambda x: own(x, state)[0]
   # BatchNorm names the axis that it means over when it is trained.
-  return traced(jax.vmap(one, axis_name="batch"), example, pooling)
+  batched = jax.vmap(one, axis_name="batch")
+  if state is None and _has_state(nn, model):
+    try:
+      jax.eval_shape(batched, example)
+    except Exception as error:  # of any kind, as it is called with too little
+      raise ValueError(
+        "the model has a state, as BatchNorm does, and none is given: give the trained one, "
+        "tcljax.from_equinox(model, example, state)"
+      ) from error
+  return traced(batched, example, pooling)
+
+
+def _has_state(nn: Any, model: Any) -> bool:
+  """Whether a part of a model keeps a state; it may be one that inference does without."""
+  is_index = lambda part: isinstance(part, nn.StateIndex)
+  return any(map(is_index, jax.tree.leaves(model, is_leaf=is_index)))

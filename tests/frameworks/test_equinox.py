@@ -41,8 +41,27 @@ def test_a_network_with_state_is_run_for_inference():
   found = network.model.apply(network.variables, IMAGES)
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
   assert not model.drop.inference
-  with pytest.raises(ValueError, match="cannot be called so: missing a required argument: 'state'"):
-    tcljax.from_equinox(model, IMAGES)
+
+
+class Aside(eqx.Module):
+  """Has BatchNorm, and does without it for inference."""
+
+  conv: eqx.nn.Conv2d
+  norm: eqx.nn.BatchNorm
+
+  def __call__(self, x):
+    return jax.nn.relu(self.conv(x))
+
+
+def test_a_state_that_is_needed_and_not_given_is_told():
+  model, state = eqx.nn.make_with_state(Net)(jax.random.key(0))
+  layered = eqx.nn.Sequential([model.conv, model.norm, eqx.nn.Lambda(jax.nn.relu)])
+  for one in (model, layered):
+    told = r"as BatchNorm .* none is given: .*tcljax.from_equinox\(model, example, state\)$"
+    with pytest.raises(ValueError, match=told):
+      tcljax.from_equinox(one, IMAGES)
+  assert tcljax.from_equinox(layered, IMAGES, state).populations
+  assert tcljax.from_equinox(Aside(model.conv, model.norm), IMAGES).populations
 
 
 def test_layers_of_other_kinds_are_told_with_their_line():
