@@ -86,7 +86,7 @@ def _as_raised(keras: Any, model: Any) -> Iterator[None]:
   except Exception as error:  # of any kind, as layers may be the user's
     name = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
-      layer = frame.f_locals.get("self")
+      layer: Any = frame.f_locals.get("self")
       if isinstance(layer, keras.layers.Layer) and layer is not model:
         name = layer.name
     if not name:
