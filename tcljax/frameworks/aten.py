@@ -41,6 +41,17 @@ def put(x, part, axis=0, start=None, end=None, step=1):
   return lax.dynamic_update_slice(x, part, at)
 
 
+def _places(at):
+  """What stands between brackets: whole axes where PyTorch has None."""
+  return tuple(slice(None) if one is None else one for one in at)
+
+
+def index_put(x, at, values, accumulate=False):
+  """Values set or added at these indices."""
+  where = x.at[_places(at)]
+  return where.add(values) if accumulate else where.set(values)
+
+
 def split(x, size, axis=0):
   """Parts of these sizes, or of one size."""
   n = x.shape[axis]
@@ -56,6 +67,17 @@ def mean(x, axes=None, keepdims=False, *, dtype=None):
 def total(x, axes=None, keepdims=False, *, dtype=None):
   """The sum over all axes, or some."""
   return x.sum(tuple(axes) if axes else None, keepdims=keepdims, dtype=dtype)
+
+
+def squeeze(x, axes=None):
+  """Axes of size 1 left out: of these alone, where any are named; others of these stay."""
+  axes = range(x.ndim) if axes is None else [axes] if isinstance(axes, int) else axes
+  return jnp.squeeze(x, tuple(axis for axis in axes if x.shape[axis] == 1))
+
+
+def variance(x, axes=None, *, correction=1, keepdim=False):
+  """Over all axes, or some; PyTorch divides by one less than their number."""
+  return x.var(tuple(axes) if axes else None, ddof=correction, keepdims=keepdim)
 
 
 def expand(x, sizes, *, implicit=False):
@@ -121,7 +143,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
   "t": lambda x: x.T,
   "transpose": lambda x, a, b: jnp.swapaxes(x, a, b),
   "unsqueeze": lambda x, axis: jnp.expand_dims(x, axis),
-  "squeeze": lambda x, axes=None: jnp.squeeze(x, tuple(axes) if isinstance(axes, list) else axes),
+  "squeeze": squeeze,
   "cat": lambda xs, axis=0: jnp.concatenate(xs, axis),
   "stack": lambda xs, axis=0: jnp.stack(xs, axis),
   "slice": cut,
@@ -130,7 +152,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
   "split_with_sizes": split,
   "unbind": lambda x, axis=0: list(jnp.moveaxis(x, axis, 0)),
   "index_select": lambda x, axis, at: jnp.take(x, at, axis),
-  "index": lambda x, at: x[tuple(slice(None) if i is None else i for i in at)],
+  "index": lambda x, at: x[_places(at)],
+  "index_put": index_put,
+  "diagonal": lambda x, offset=0, a=0, b=1: jnp.diagonal(x, offset, a, b),
   "flip": lambda x, axes: jnp.flip(x, tuple(axes)),
   "roll": lambda x, shifts, axes: jnp.roll(x, shifts, axes),
   "repeat": lambda x, times: jnp.tile(x, times),
@@ -169,12 +193,33 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
   "max_pool2d_with_indices": max_pool,
   "max_pool3d_with_indices": max_pool,
   "amax": lambda x, axes=(), keepdims=False: x.max(tuple(axes), keepdims=keepdims),
+  "amin": lambda x, axes=(), keepdims=False: x.min(tuple(axes), keepdims=keepdims),
   "adaptive_max_pool2d": adaptive_max_pool,
   "max": lambda x, axis, keepdims=False: (x.max(axis, keepdims=keepdims), None),
+  "min": lambda x, axis, keepdims=False: (x.min(axis, keepdims=keepdims), None),
   # What no spikes can carry, so that it is refused by name and place.
   "sigmoid": jax.nn.sigmoid,
   "tanh": jnp.tanh,
   "exp": jnp.exp,
+  "expm1": jnp.expm1,
+  "exp2": jnp.exp2,
+  "log": jnp.log,
+  "log1p": jnp.log1p,
+  "log2": jnp.log2,
+  "log10": jnp.log10,
+  "sin": jnp.sin,
+  "cos": jnp.cos,
+  "atan": jnp.arctan,
+  "sign": jnp.sign,
+  "floor": jnp.floor,
+  "ceil": jnp.ceil,
+  "round": lambda x, *, decimals=0: jnp.round(x, decimals),
+  "erf": lax.erf,
+  "reciprocal": jnp.reciprocal,
+  "var": variance,
+  "linalg_vector_norm": lambda x, order=2, axes=None, keepdims=False, **kwargs: (
+    jnp.linalg.vector_norm(x, axis=axes and tuple(axes), keepdims=keepdims, ord=order)
+  ),
   "sqrt": jnp.sqrt,
   "rsqrt": lax.rsqrt,
   "pow": _of_two(jnp.power),
@@ -195,15 +240,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     x, jnp.expand_dims(part, axis), axis, i % x.shape[axis], i % x.shape[axis] + 1
   ),
   "copy": lambda x, y, *rest: jnp.broadcast_to(y, x.shape),
-  # Constants.
-  "empty": lambda size, **kwargs: jnp.zeros(size, jnp.float32),
-  "full": lambda size, value, **kwargs: jnp.full(size, value, jnp.float32),
+  # Of sizes and types alone. What depends on no input at all is computed by PyTorch itself.
   "full_like": lambda x, value, **kwargs: jnp.full(x.shape, value, x.dtype),
-  "scalar_tensor": lambda value, **kwargs: jnp.float32(value),
-  "zeros": lambda size, **kwargs: jnp.zeros(size, jnp.float32),
-  "ones": lambda size, **kwargs: jnp.ones(size, jnp.float32),
-  "arange": lambda *ends, **kwargs: np.arange(*ends),
   "sym_size": lambda x, axis: x.shape[axis],
+  "sym_numel": lambda x: x.size,
 }
 
 _RANDOM = (
@@ -219,6 +259,8 @@ NOT_FOR_INFERENCE: dict[str, str] = {
   **dict.fromkeys(("native_dropout", "dropout", "bernoulli", "rrelu_with_noise"), _RANDOM),
   **dict.fromkeys(("rand", "rand_like", "randn", "randn_like", "randint", "randperm"), _RANDOM),
   **dict.fromkeys(("normal", "uniform", "multinomial", "normal_functional"), _RANDOM),
+  **dict.fromkeys(("poisson", "exponential", "geometric", "cauchy", "log_normal"), _RANDOM),
+  **dict.fromkeys(("random", "binomial"), _RANDOM),
   **dict.fromkeys(
     ("_native_batch_norm_legit", "_native_batch_norm_legit_functional", "native_batch_norm"),
     _OF_THE_BATCH,

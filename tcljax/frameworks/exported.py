@@ -16,8 +16,8 @@ from tcljax.files import why
 from tcljax.frameworks.aten import NOT_FOR_INFERENCE, OPERATIONS
 from tcljax.frameworks.source_lines import called_from, frames_of, line_of
 
-# Of sizes, which Python computes.
-_OF_NUMBERS = (operator.getitem, operator.mul, operator.add, operator.sub, operator.floordiv)
+# They give a number that is known where a function is traced, whatever the input holds.
+_SIZES = ("sym_size", "sym_numel")
 
 
 def exported(torch: Any, module: Any, inputs: tuple[Any, ...]) -> Any:
@@ -45,7 +45,11 @@ def exported(torch: Any, module: Any, inputs: tuple[Any, ...]) -> Any:
     raise ValueError(
       f"torch.export cannot read the module on inputs of shape {shapes_told}: "
       f"{type(error).__name__}: {why(error)}"
-      + ("; let no choice, as by `if`, depend on the numbers in its input" if chooses else "")
+      + (
+        "; let no choice, as by `if`, depend on the numbers in its input"
+        if chooses
+        else ""
+      )
     ) from error
 
 
@@ -78,37 +82,63 @@ def function_of(torch: Any, program: Any) -> Callable[..., Any]:
   }
   given = lambda of, values: torch.fx.node.map_arg(of, lambda node: values[node.name])
   constants = {name: held[target].detach() for name, target in named.items()}
-  steps = []
+  of_input, steps = {*signature.user_inputs}, []
   for node in program.graph.nodes:
     if node.op in ("placeholder", "output"):
       continue
     inputs = {one.name for one in node.all_input_nodes}
     _check_is_of_inference(node)
-    if inputs and constants.keys() >= inputs:  # a normed weight, for one: PyTorch computes it
-      with torch.no_grad():
-        constants[node.name] = node.target(*given(node.args, constants), **node.kwargs)
+    if node.op == "call_function" and constants.keys() >= inputs:  # a normed weight, for one
+      constants[node.name] = _by_pytorch(torch, node, given, constants)
       continue
+    if node.op == "call_function" and not of_input & inputs:  # of the number of examples alone
+      steps.append((node, None, {}))
+      continue
+    if _name(node) not in _SIZES:
+      of_input.add(node.name)
     kwargs = {
       name: type_of(value) if isinstance(value, torch.dtype) else value
       for name, value in node.kwargs.items()
     }
     operation = called_from(_frames(node), _operation(node))
     steps.append((node, operation, kwargs))
-  arrays = {
-    name: array_of(value) for name, value in constants.items() if isinstance(value, torch.Tensor)
-  }
+  read = {one.name for node, operation, _ in steps if operation for one in node.all_input_nodes}
+  read |= {*signature.user_outputs}
+  arrays = {name: _in_jax(torch, constants[name]) for name in constants.keys() & read}
 
   def run(*inputs):
+    known = {**constants}  # as PyTorch has them
     values = {**arrays, **dict(zip(signature.user_inputs, jax.tree.leaves(inputs), strict=True))}
     for node, operation, kwargs in steps:
+      if operation is None:
+        known[node.name] = _by_pytorch(torch, node, given, known)
+        values[node.name] = _in_jax(torch, known[node.name]) if node.name in read else None
+        continue
       with jax.named_scope(_place(node)):
         args = given(node.args, values), given(kwargs, values)
         values[node.name] = _computed(node, operation, *args)
+      if node.name not in of_input:
+        known[node.name] = values[node.name]
     _check_has(signature.user_outputs, values)
     found = [values.get(name, name) for name in signature.user_outputs]
     return program.call_spec.out_spec.unflatten(found)  # as the module returns them
 
   return run
+
+
+def _by_pytorch(torch, node, given, known):
+  """What PyTorch makes of constants and sizes, so that it may be any operation that it has."""
+  with torch.no_grad():
+    value = node.target(*given(node.args, known), **given(node.kwargs, known))
+  if _name(node).startswith(("empty", "new_empty")):  # else it would be other in each call
+    value.zero_()
+  return value
+
+
+def _in_jax(torch, value):
+  """What PyTorch computed, with JAX's arrays in place of tensors, also while JAX traces."""
+  with jax.ensure_compile_time_eval():
+    return jax.tree.map(lambda x: array_of(x) if isinstance(x, torch.Tensor) else x, value)
 
 
 def _computed(node, operation, args, kwargs):
@@ -193,7 +223,7 @@ def _operation(node):
   Raises:
     ValueError: if that is not known here.
   """
-  if node.target in _OF_NUMBERS:
+  if node.target is operator.getitem:
     return node.target
   if _name(node) not in OPERATIONS:
     raise ValueError(
