@@ -14,6 +14,7 @@ import numpy as np
 
 from tcljax.files import why
 from tcljax.frameworks.aten import NOT_FOR_INFERENCE, OPERATIONS
+from tcljax.frameworks.batch_size import where_used
 from tcljax.frameworks.source_lines import called_from, frames_of, line_of
 
 # They give a number that is known where a function is traced, whatever the input holds.
@@ -40,13 +41,20 @@ def exported(torch: Any, module: Any, inputs: tuple[Any, ...]) -> Any:
       program = torch.export.export(module, inputs, dynamic_shapes=shapes)
       return program.run_decompositions()
   except Exception as error:  # of any kind, as the module is the user's
+    if "Constraints violated" in why(error):
+      with torch.no_grad(), _quiet():
+        place = where_used(torch, module, inputs)
+      raise ValueError(
+        f"the module uses the number of examples in a batch{place}: the answer for one would "
+        "depend on how many others there are; use x.shape[0] in reshapes alone, and never len(x)"
+      ) from error
     shapes_told = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
     chooses = "data-dependent" in why(error)
     raise ValueError(
       f"torch.export cannot read the module on inputs of shape {shapes_told}: "
       f"{type(error).__name__}: {why(error)}"
       + (
-        "; let no choice, as by `if`, depend on the numbers in its input"
+        "; let no choice, as by `if`, depend on numbers in its input, weights or buffers"
         if chooses
         else ""
       )

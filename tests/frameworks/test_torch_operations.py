@@ -1,5 +1,8 @@
 """Operations of PyTorch one by one: squeezed axes, constants of `forward`, and what is refused."""
 
+import pathlib
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -135,3 +138,52 @@ def test_a_variance_and_a_norm_are_those_of_pytorch():
   )
   with pytest.raises(ValueError, match="the model applies"):
     tcljax.from_torch(Applying(lambda m, h: h + of_both(m, h)), X)
+
+
+class Counting(nn.Module):
+  """It asks for the number of examples in a submodule."""
+
+  def __init__(self, kind):
+    super().__init__()
+    self.kind = kind
+
+  def forward(self, x):
+    if self.kind == "if":
+      x = x if x.shape[0] > 5 else 2 * x  # by if
+    if self.kind == "len":
+      x = x / len(x)  # by len
+    if self.kind == "cut":
+      x = torch.cat([x, x], 0)[: len(x)]  # by a cut
+    if self.kind == "view":
+      x = x.view(3, -1)  # by view
+    if self.kind == "cdist":
+      x = x + torch.cdist(x, x)[:, :1]  # by cdist
+    return torch.relu(x)
+
+
+@pytest.mark.parametrize(
+  "kind, at",
+  [("if", ""), ("len", ""), ("a cut", ""), ("view", ", by `view`"), ("cdist", ", by `cdist`")],
+)
+def test_what_uses_the_number_of_examples_is_told_with_its_line(kind, at, capfd):
+  lines = pathlib.Path(__file__).read_text().splitlines()
+  [number] = [i for i, line in enumerate(lines, 1) if line.endswith(f"# by {kind}")]
+  told = (
+    rf"^the module uses the number of examples in a batch{at} \({{}}:{number}\): .*x.shape\[0\]"
+  )
+  module = nn.Sequential(nn.Linear(8, 8), Counting(kind.removeprefix("a ")), nn.Linear(8, 3))
+  with pytest.raises(ValueError, match=told.format(pathlib.Path(__file__).name)) as raised:
+    tcljax.from_torch(module, X)
+  assert "\n" not in str(raised.value) and capfd.readouterr() == ("", "")
+
+
+def test_the_number_of_examples_is_told_where_its_line_is_not_found(monkeypatch, capfd):
+  def fail(*args, **kwargs):
+    print("what PyTorch logs of itself", file=sys.stderr)
+    raise RuntimeError("no export")
+
+  broken = type("Mode", (), {"__enter__": fail, "__exit__": fail})
+  monkeypatch.setattr(torch.overrides, "TorchFunctionMode", broken)
+  with pytest.raises(ValueError, match="examples in a batch: the answer for one would depend"):
+    tcljax.from_torch(nn.Sequential(nn.Linear(8, 8), Counting("len")), X)
+  assert capfd.readouterr() == ("", "")
