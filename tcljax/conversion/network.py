@@ -158,8 +158,7 @@ class SpikingNetwork:
     if spiking.encoding == "frames":
       if time_steps not in (None, frames := count(x)):
         raise ValueError(
-          f"time_steps={time_steps} and inputs have {frames} frames: leave it out, as it is their "
-          "number"
+          f"time_steps={time_steps} and inputs have {frames} frames, their number: leave it out"
         )
       time_steps = frames
     if time_steps is not None and time_steps != spiking.time_steps:

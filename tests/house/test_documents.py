@@ -137,6 +137,8 @@ def check_command(argv, given):
     with pytest.raises(Parsed) as parsed:
       load_benchmark(pathlib.Path(program).stem).main(arguments)
     if overrides := parsed.value.args[0]:
+      given.clear()  # these were flags of the benchmark itself
+      given.add("config")
       assert train.main(["train.py", "--config=configs/resnet20.py", *overrides]) == 0
   elif program.startswith("examples/"):
     assert (ROOT / program).is_file() and not arguments, argv
