@@ -12,7 +12,7 @@ import numpy as np
 
 from tcljax.conversion.network import SpikingNetwork, check_network
 from tcljax.conversion.strict_json import to_json
-from tcljax.files import checked_path, written_beside
+from tcljax.files import checked_path, why, written_beside
 from tcljax.frameworks.importing import framework
 from tcljax.graph import Node
 from tcljax.graph.nir_net import INPUT, OUTPUT, Net
@@ -24,8 +24,6 @@ from tcljax.maths import clipping
 
 if TYPE_CHECKING:
   import nir
-
-_HDF5 = b"\x89HDF\r\n\x1a\n"  # how a file of this format begins
 
 
 def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "nir.NIRGraph":
@@ -39,7 +37,7 @@ def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "
 
   Args:
     network: from `convert` or `load`, of one input and one output.
-    path: of a file to write the graph to, in the format HDF5; one of this format that is there is
+    path: of a file to write the graph to, in the format HDF5; one of a graph that is there is
       replaced.
 
   Returns:
@@ -47,7 +45,7 @@ def to_nir(network: SpikingNetwork, path: str | pathlib.Path | None = None) -> "
 
   Raises:
     ValueError: if the package `nir` is not installed, if NIR cannot say what the network does,
-      naming the node and why, if the file cannot be written, or if one of another format is there.
+      naming the node and why, if the file cannot be written, or if it would replace something else.
 
   Examples:
     >>> import jax
@@ -112,27 +110,37 @@ def check_nir_path(path: str | pathlib.Path, field: str = "path") -> pathlib.Pat
     field: the name that the user knows it by.
 
   Raises:
-    ValueError: if it is no path, its folder is not there, or it is a file of another format, which
+    ValueError: if it is no path, its folder is not there, or it is a file of something else, which
       would be lost.
   """
   path = checked_path(field, path)
-  if not path.absolute().parent.is_dir() or (path.exists() and not path.is_file()):
-    raise ValueError(
-      f"{field}={str(path)!r} is no file in a folder that is there: give another path"
-    )
-  begins = b""
+  told = f"{field}={str(path)!r}"
   try:
-    if path.exists():
-      with path.open("rb") as there:
-        begins = there.read(len(_HDF5))
+    fits = path.absolute().parent.is_dir() and (path.is_file() or not path.exists())
+    foreign = fits and path.exists() and not _is_nir(path)
   except OSError as error:
-    raise ValueError(f"{field}={str(path)!r} cannot be read: {error.strerror}") from error
-  if begins not in (b"", _HDF5):
     raise ValueError(
-      f"{field}={str(path)!r} is a file of another format than NIR's, HDF5, and would be lost: "
-      "give another path, or remove it"
+      f"{told} cannot be read: {error.strerror or why(error)}: give another path, or remove it"
+    ) from error
+  if not fits:
+    raise ValueError(f"{told} is no file in a folder that is there: give another path")
+  if foreign:
+    raise ValueError(
+      f"{told} is a file of something else than NIR, and would be lost: give another path, or "
+      "remove it"
     )
   return path
+
+
+def _is_nir(path: pathlib.Path) -> bool:
+  """Whether a file is empty or holds a graph; other programs write HDF5 too."""
+  if not path.stat().st_size:
+    return True
+  h5py = framework("h5py", "nir")
+  if not h5py.is_hdf5(path):
+    return False
+  with h5py.File(path, "r") as held:
+    return {"node", "version"} <= held.keys()
 
 
 def _arrays(network: SpikingNetwork, node: Node) -> dict[str, np.ndarray]:

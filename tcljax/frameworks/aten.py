@@ -241,7 +241,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
   ),
   "copy": lambda x, y, *rest: jnp.broadcast_to(y, x.shape),
   # Of sizes and types alone. What depends on no input at all is computed by PyTorch itself.
-  "full_like": lambda x, value, **kwargs: jnp.full(x.shape, value, x.dtype),
+  "full_like": lambda x, value, *, dtype=None, **kwargs: jnp.full(x.shape, value, dtype or x.dtype),
   "sym_size": lambda x, axis: x.shape[axis],
   "sym_numel": lambda x: x.size,
 }

@@ -49,17 +49,28 @@ def from_equinox(
       "model has weights without numbers, as eqx.filter_eval_shape makes them: give a trained one"
     )
   own = nn.inference_mode(model)
-  one = own if state is None else lambda x: own(x, state)[0]
+
+  def with_state(x):
+    answer = own(x, state)
+    if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], nn.State)):
+      raise ValueError(
+        "a state is given, and the model returns no pair of an output and a state: leave it out"
+      )
+    return answer[0]
+
+  one = own if state is None else with_state
   # BatchNorm names the axis that it means over when it is trained.
   batched = jax.vmap(one, axis_name="batch")
   if state is None and _has_state(nn, model):
     try:
       jax.eval_shape(batched, example)
-    except Exception as error:  # of any kind, as it is called with too little
-      raise ValueError(
-        "the model has a state, as BatchNorm does, and none is given: give the trained one, "
-        "tcljax.from_equinox(model, example, state)"
-      ) from error
+    except Exception as error:  # of any kind, as the model is the user's
+      # The argument lacks, or what stands in its place cannot do what a state does.
+      if any(word in str(error) for word in ("'state'", "'get'", "'set'", "'update'")):
+        raise ValueError(
+          "the model has a state, as BatchNorm does, and none is given: give the trained one, "
+          "tcljax.from_equinox(model, example, state)"
+        ) from error
   return traced(batched, example, pooling)
 
 

@@ -45,8 +45,8 @@ def exported(torch: Any, module: Any, inputs: tuple[Any, ...]) -> Any:
       with torch.no_grad(), _quiet():
         place = where_used(torch, module, inputs)
       raise ValueError(
-        f"the module uses the number of examples in a batch{place}: the answer for one would "
-        "depend on how many others there are; use x.shape[0] in reshapes alone, and never len(x)"
+        f"the module uses the number of examples in a batch{place} so that torch.export fixes it, and "
+        "it has to stay open: use x.shape[0] in reshapes alone, and never len(x)"
       ) from error
     shapes_told = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
     chooses = "data-dependent" in why(error)
@@ -90,6 +90,8 @@ def function_of(torch: Any, program: Any) -> Callable[..., Any]:
   }
   given = lambda of, values: torch.fx.node.map_arg(of, lambda node: values[node.name])
   constants = {name: held[target].detach() for name, target in named.items()}
+  # Which effects come one after the other, such as checks of a matrix that is inverted.
+  constants |= dict.fromkeys(signature.input_tokens, torch.tensor([]))
   of_input, steps = {*signature.user_inputs}, []
   for node in program.graph.nodes:
     if node.op in ("placeholder", "output"):
@@ -122,6 +124,7 @@ def function_of(torch: Any, program: Any) -> Callable[..., Any]:
         known[node.name] = _by_pytorch(torch, node, given, known)
         values[node.name] = _in_jax(torch, known[node.name]) if node.name in read else None
         continue
+      _check_is_there(node, values)
       with jax.named_scope(_place(node)):
         args = given(node.args, values), given(kwargs, values)
         values[node.name] = _computed(node, operation, *args)
@@ -162,6 +165,15 @@ def _computed(node, operation, args, kwargs):
       f"{_at(node)} is used in a form that tcljax does not know: {type(error).__name__}: "
       f"{why(error)}; write it by others, or give tcljax.trace a function of JAX"
     ) from error
+
+
+def _check_is_there(node, values):
+  """Raises ValueError if an operation reads what is left out here, as the places of maxima are."""
+  if any(values.get(one.name, 0) is None for one in node.all_input_nodes):
+    raise ValueError(
+      f"{_at(node)} reads the places of maxima or minima, which no spikes can carry: use their "
+      "values alone, such as max(...)[0]"
+    )
 
 
 def _check_has(outputs, values):

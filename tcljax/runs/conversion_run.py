@@ -193,8 +193,8 @@ def checked_nir_path(nir: str, output: str) -> pathlib.Path:
     ValueError: if it cannot be there, or if it is what the output is or holds.
   """
   path, taken = check_nir_path(nir, "nir"), checked_path("output", output).resolve()
-  figures = taken.with_suffix("") if is_archive(taken) else taken
-  if {taken, figures} & {path.resolve(), *path.resolve().parents}:
+  there, figures = path.resolve(), taken.with_suffix("") if is_archive(taken) else taken
+  if {taken, figures} & {there, *there.parents} or there in taken.parents:
     raise ValueError(f"nir={nir!r} lies where the output {output} goes: give another path")
   return path
 

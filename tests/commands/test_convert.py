@@ -63,7 +63,7 @@ def test_a_file_of_nir_that_cannot_be_is_refused_before_any_work(workdir, tmp_pa
     assert complaint(capsys).startswith(f"convert: --nir='{path}' is no file in a folder")
   (tmp_path / "mine.py").write_text("import jax")
   assert convert.main([*argv, f"--nir={tmp_path / 'mine.py'}"]) == 2
-  assert "is a file of another format than NIR's, HDF5, and would be lost" in complaint(capsys)
+  assert "is a file of something else than NIR, and would be lost" in complaint(capsys)
   assert (tmp_path / "mine.py").read_text() == "import jax"
   assert not (tmp_path / "snn").exists()
 
@@ -74,6 +74,7 @@ def test_a_file_of_nir_that_cannot_be_is_refused_before_any_work(workdir, tmp_pa
     ("snn", "snn/network.json"),
     ("snn.zip", "snn.zip"),
     ("snn.zip", "snn/a.nir"),
+    ("a.nir/snn", "a.nir"),
     ("a.nir", "a.nir"),
   ],
 )

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import h5py
 import jax
 import nir
 import numpy as np
@@ -214,11 +215,15 @@ def test_a_path_that_cannot_be_written_is_told(tmp_path, network):
 
 def test_files_of_other_formats_are_not_replaced(tmp_path, network):
   path = tmp_path / "network.nir"
-  for text in ("def network(): ...", "\x89HDF"):
-    path.write_text(text)
-    with pytest.raises(ValueError, match="is a file of another format than NIR's, HDF5"):
+  with h5py.File(path, "w") as held:  # as Keras has its weights
+    held["layers"] = np.ones(3)
+  for written in (path.read_bytes(), b"def network(): ...", b"\x89HDF"):
+    path.write_bytes(written)
+    with pytest.raises(ValueError, match="is a file of something else than NIR, and would be lost"):
       tcljax.to_nir(network, path)
-    assert path.read_text() == text
+    assert path.read_bytes() == written
+  with pytest.raises(ValueError, match="cannot be read: File name too long"):
+    tcljax.to_nir(network, tmp_path / ("n" * 300))
   path.write_text("")
   for _ in range(2):  # into an empty one, and over one of its own
     tcljax.to_nir(network, path)

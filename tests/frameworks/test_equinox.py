@@ -53,6 +53,13 @@ class Aside(eqx.Module):
     return jax.nn.relu(self.conv(x))
 
 
+class SameWithState(Aside):
+  """Takes a state, and returns none."""
+
+  def __call__(self, x, state=None):
+    return super().__call__(x)
+
+
 def test_a_state_that_is_needed_and_not_given_is_told():
   model, state = eqx.nn.make_with_state(Net)(jax.random.key(0))
   layered = eqx.nn.Sequential([model.conv, model.norm, eqx.nn.Lambda(jax.nn.relu)])
@@ -61,7 +68,15 @@ def test_a_state_that_is_needed_and_not_given_is_told():
     with pytest.raises(ValueError, match=told):
       tcljax.from_equinox(one, IMAGES)
   assert tcljax.from_equinox(layered, IMAGES, state).populations
-  assert tcljax.from_equinox(Aside(model.conv, model.norm), IMAGES).populations
+  aside = Aside(model.conv, model.norm)
+  assert tcljax.from_equinox(aside, IMAGES).populations
+  # What fails for another reason is told for that one.
+  with pytest.raises(ValueError, match="cannot be traced on inputs of shape") as told:
+    tcljax.from_equinox(aside, IMAGES[:, :2])
+  assert "state" not in str(told.value)
+  aside = SameWithState(model.conv, model.norm)
+  with pytest.raises(ValueError, match="returns no pair of an output and a state: leave it out"):
+    tcljax.from_equinox(aside, IMAGES, state)
 
 
 def test_layers_of_other_kinds_are_told_with_their_line():

@@ -187,3 +187,20 @@ def test_the_number_of_examples_is_told_where_its_line_is_not_found(monkeypatch,
   with pytest.raises(ValueError, match="examples in a batch: the answer for one would depend"):
     tcljax.from_torch(nn.Sequential(nn.Linear(8, 8), Counting("len")), X)
   assert capfd.readouterr() == ("", "")
+
+
+def test_what_pytorch_checks_on_the_way_is_no_operation():
+  """Of matrices that are inverted; the checks come one after the other in what is exported."""
+  check_answers((lambda m, h: h @ torch.linalg.inv(2 * torch.eye(8)),), X[:1], X)
+
+
+def test_constants_have_the_type_that_is_asked_for():
+  whole = lambda m, h: h * torch.full_like(h, 2.7, dtype=torch.int64)
+  check_answers((whole,), X[:1], X)
+
+
+@pytest.mark.parametrize("which", ["max", "min"])
+def test_places_of_extremes_are_refused(which):
+  places = lambda m, h: h + getattr(h, which)(dim=1, keepdim=True)[1]
+  with pytest.raises(ValueError, match=r"add.Tensor .*reads the places of maxima or"):
+    tcljax.from_torch(Applying(places), X)
