@@ -45,8 +45,8 @@ def exported(torch: Any, module: Any, inputs: tuple[Any, ...]) -> Any:
       with torch.no_grad(), _quiet():
         place = where_used(torch, module, inputs)
       raise ValueError(
-        f"the module uses the number of examples in a batch{place} so that torch.export fixes it, and "
-        "it has to stay open: use x.shape[0] in reshapes alone, and never len(x)"
+        f"the module uses the number of examples in a batch{place}: torch.export fixes it there, "
+        "and it has to stay open; use x.shape[0] in reshapes alone, and never len(x)"
       ) from error
     shapes_told = ", ".join(str(tuple(leaf.shape)) for leaf in leaves)
     chooses = "data-dependent" in why(error)
