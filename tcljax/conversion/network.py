@@ -157,9 +157,7 @@ class SpikingNetwork:
     check_keys(keys, count_examples(x, spiking.encoding))
     if spiking.encoding == "frames":
       if time_steps not in (None, frames := count(x)):
-        raise ValueError(
-          f"time_steps={time_steps} and inputs have {frames} frames, their number: leave it out"
-        )
+        raise ValueError(f"time_steps={time_steps} and inputs have {frames} frames: leave it out")
       time_steps = frames
     if time_steps is not None and time_steps != spiking.time_steps:
       spiking = dataclasses.replace(spiking, time_steps=time_steps, chunk=0)
