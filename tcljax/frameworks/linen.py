@@ -12,7 +12,7 @@ from tcljax.layers.collections import Variables, as_variables
 from tcljax.layers.inputs import FALSE_BY_DEFAULT, told_of_inputs
 
 _FOR_INFERENCE = (
-  f"give its argument, tcljax.from_flax(module, variables, example, train=False), or "
+  "give its argument, as by tcljax.from_flax(module, variables, example, train=False), or "
   f"{FALSE_BY_DEFAULT}"
 )
 

@@ -9,7 +9,7 @@ from tcljax.maths.clipping import levels_of
 from tcljax.maths.encoding import ENCODINGS
 from tcljax.maths.spikes import Neuron, check_neuron
 
-_MOST_STEPS = 2**24
+_MOST_STEPS = 2**24  # up to here float32 holds each whole number of spikes
 
 
 @dataclasses.dataclass(frozen=True)

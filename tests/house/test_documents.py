@@ -164,6 +164,7 @@ def test_commands_are_understood(page, only_parse):
     "python convert.py --workdir=a --outputs=b",
     "tcljax-compare --config=configs/digits.py --methods=tuned-all",
     "python benchmarks/methods.py --pretrain=a",
+    "python benchmarks/methods.py --pretrained=a --workdir=b --config.tune.batch_size=0",
     "python evaluate.py",
   ],
 )
