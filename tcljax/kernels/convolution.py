@@ -96,7 +96,7 @@ def convolve(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _channels_last(images, kernel, strides, pads, precision):
+def _with_gradients(images, kernel, strides, pads, precision):
   """The convolution, whose gradients are convolutions in its own layout."""
   return _forward(images, kernel, strides, pads, precision)[0]
 
@@ -163,7 +163,9 @@ def _gradient_to_kernel(images, to_result, strides, pads, precision):
   return to_kernel.transpose(*range(1, last), 0, last)
 
 
-_channels_last.defvjp(_forward, _backward)
+_with_gradients.defvjp(_forward, _backward)
+# A network has many layers of the same shapes: JAX traces and differentiates one of them.
+_channels_last = jax.jit(_with_gradients, static_argnums=(2, 3, 4))
 
 
 def _is_plain(lhs, rhs, settings):

@@ -225,7 +225,7 @@ def _forward(x_ref, v_ref, tau_ref, charge_ref, *outputs, tiles, kind):
 
 
 def _backward(x_ref, v_ref, tau_ref, charge_ref, *refs, tiles, kind):
-  """Gradients to the four inputs, from those to the outputs; as `neurons._integrate_backward`."""
+  """Gradients to the four inputs, from those to the outputs; as `neurons._backward`."""
   to_spike_ref, to_last_ref, to_count_ref, *to_inputs = refs
   to_x_ref, to_v_ref, to_tau_ref, to_charge_ref = to_inputs
   there, channels = tiles.masks()

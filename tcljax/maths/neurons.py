@@ -205,12 +205,12 @@ def _compared(currents, v, threshold, sent, scales, neuron):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _integrate(currents, v, threshold, sent, scales, neuron):
+def _through_time(currents, v, threshold, sent, scales, neuron):
   compared, sent, v = _compared(currents, v, threshold, sent, scales, neuron)
   return spikes_of(compared, _height(threshold[None], scales), sent, neuron), v
 
 
-def _integrate_forward(currents, v, threshold, sent, scales, neuron):
+def _forward(currents, v, threshold, sent, scales, neuron):
   compared, sent, v = _compared(currents, v, threshold, sent, scales, neuron)
   # Kept as it is. The compiler would keep the currents, and spikes and potentials beside them.
   compared, sent = jax.lax.optimization_barrier((compared, sent))
@@ -218,7 +218,7 @@ def _integrate_forward(currents, v, threshold, sent, scales, neuron):
   return (spikes, v), (compared, sent, threshold, scales)
 
 
-def _integrate_backward(neuron, residuals, cotangents):
+def _backward(neuron, residuals, cotangents):
   """The gradient of the scan of `if_step`, with one array a step kept in place of six.
 
   Two of signed neurons. What that saves is memory traffic, which is what neurons cost: the gradient
@@ -258,7 +258,9 @@ def _integrate_backward(neuron, residuals, cotangents):
   return to_currents, to_v, to_threshold, to_sent, None if scales is None else 0 * scales
 
 
-_integrate.defvjp(_integrate_forward, _integrate_backward)
+_through_time.defvjp(_forward, _backward)
+# A network has many layers of the same shapes: JAX traces and differentiates one of them.
+_integrate = jax.jit(_through_time, static_argnums=5)
 
 
 def integrate_and_fire(
