@@ -7,7 +7,7 @@ import jax
 import optax
 
 from tcljax.checks import check_choice, check_count, check_finite
-from tcljax.layers.collections import COLLECTIONS, RAW_THRESHOLD, Variables
+from tcljax.layers.collections import COLLECTIONS, RAW_THRESHOLD, Thresholds, Variables
 from tcljax.maths import clipping
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -23,7 +23,7 @@ class OptimizerConfig:
     warmup_steps: steps of linear warm-up from zero.
     momentum: of SGD, Nesterov's.
     weight_decay: added to the gradient by SGD, decoupled in AdamW; spares vectors and scalars,
-      that is biases, norms and thresholds.
+      that is biases and norms, and all thresholds and initial potentials.
     clip_norm: largest norm of the gradient, of thresholds that to log(tau); 0 for no limit.
 
   Raises:
@@ -61,16 +61,26 @@ class OptimizerConfig:
       warmup_steps=self.warmup_steps,
       decay_steps=max(steps, self.warmup_steps + 1),
     )
-    decayed = lambda tree: jax.tree.map(lambda a: a.ndim > 1, tree)
     if self.name == "adamw":
-      update = optax.adamw(schedule, weight_decay=self.weight_decay, mask=decayed)
+      update = optax.adamw(schedule, weight_decay=self.weight_decay, mask=_decayed)
     else:
       update = optax.chain(
-        optax.add_decayed_weights(self.weight_decay, mask=decayed),
+        optax.add_decayed_weights(self.weight_decay, mask=_decayed),
         optax.sgd(schedule, self.momentum, nesterov=True),
       )
     limit = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity()
     return optax.chain(limit, update)
+
+
+def _decayed(tree):
+  """Which arrays weight decay draws towards zero."""
+
+  def decays(path, a):
+    # Initial potentials that come in instalments have two axes, as weights do.
+    name = jax.tree_util.keystr(path[-1:], simple=True)
+    return a.ndim > 1 and name not in Thresholds._fields
+
+  return jax.tree_util.tree_map_with_path(decays, tree)
 
 
 def on_logarithms(transformation: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -30,14 +30,19 @@ def test_a_collection_without_a_rule_is_told():
 
 
 def test_weight_decay_spares_biases_norms_and_thresholds():
-  tree = {"params": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+  thresholds = {"raw_threshold": jnp.ones(3), "v_init": jnp.ones((8, 3))}
+  tree = {
+    "params": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
+    "clipping": {"act": thresholds},
+  }
   for name in optimizers.OPTIMIZERS:
     config = optimizers.OptimizerConfig(name, learning_rate=0.5, weight_decay=0.1)
-    transformation = optimizers.train_only({"params": config.transformation(10)})
+    transformation = optimizers.train_only(dict.fromkeys(tree, config.transformation(10)))
     zero = jax.tree.map(jnp.zeros_like, tree)
     updates, _ = transformation.update(zero, transformation.init(tree), tree)
     assert np.all(updates["params"]["kernel"] < 0), name
-    np.testing.assert_array_equal(updates["params"]["bias"], 0)
+    for spared in (updates["params"]["bias"], *jax.tree.leaves(updates["clipping"])):
+      np.testing.assert_array_equal(spared, 0)
 
 
 def test_a_learning_rate_of_thresholds_is_a_share_of_them():
