@@ -60,17 +60,22 @@ def _metrics(outputs: Tree, labels: Tree) -> dict[str, jax.Array]:
 
 
 def _loss(kind, teacher, smoothing):
-  """A function of variables and a batch to the loss that outputs for this batch have.
+  """A function of variables and a batch to the loss of outputs, and to the least that is of worth.
 
-  It may be given the teacher's outputs, where they are known.
+  The first is itself a function, of outputs for this batch; from the second on it need not become
+  smaller. The teacher's outputs may be given where they are known.
   """
 
   def of_batch(variables, x, labels, targets=None):
     if "cross_entropy" in ([kind] if isinstance(kind, str) else kind):  # of the only output
       [wanted] = jax.tree.leaves(labels)
-      return lambda outputs: cross_entropy(jax.tree.leaves(outputs)[0], wanted, smoothing)
+      return (
+        lambda outputs: cross_entropy(jax.tree.leaves(outputs)[0], wanted, smoothing),
+        NEGLIGIBLE,
+      )
     if targets is None:
       targets = teacher.apply(teacher_of(variables) or variables, x)
+    least = negligible(kind, targets)
     targets = jax.tree.leaves(targets)
     kinds = [kind] * len(targets) if isinstance(kind, str) else kind
     squared = squared_error if len(targets) == 1 else relative_error
@@ -85,7 +90,7 @@ def _loss(kind, teacher, smoothing):
       ]
       return sum(others, one)
 
-    return of_outputs
+    return of_outputs, least
 
   return of_batch
 
@@ -114,8 +119,8 @@ def ann_objective(
   def objective(variables, batch, key, done=0.0):
     x = preprocessed(preprocess, batch["image"], key)
     logits, updated = model.apply(variables, x, train=True, mutable=[BATCH_STATS])
-    loss = loss_of(variables, x, batch["label"])(logits)
-    return loss, (_metrics(logits, batch["label"]), updated)
+    distance, _ = loss_of(variables, x, batch["label"])
+    return distance(logits), (_metrics(logits, batch["label"]), updated)
 
   return objective
 
@@ -186,7 +191,7 @@ def snn_objective(
   def objective(variables, batch, key, done=0.0):
     x, keys = _examples(preprocess, batch, key)
     logits, _ = run(variables, x, keys)
-    loss, metrics = loss_of(variables, x, batch.get("label"), logits)
+    loss, _, metrics = loss_of(variables, x, batch.get("label"), logits)
     return loss, (metrics, {})
 
   return objective
@@ -230,9 +235,9 @@ def tuning_objective(
     seen = constant_input(x, spiking.encoding)
     own, error = with_rate_error(model, variables, seen, rates, spiking.neuron)
     targets = own if teacher is None and teacher_of(variables) is None else None
-    loss, metrics = loss_of(variables, x, batch.get("label"), logits, targets)
+    loss, least, metrics = loss_of(variables, x, batch.get("label"), logits, targets)
     both = jnp.stack([loss, error])
-    mean = functools.partial(geometric_mean, both, jnp.stack([negligible(kind, own), NEGLIGIBLE]))
+    mean = functools.partial(geometric_mean, both, jnp.stack([least, NEGLIGIBLE]))
     of_rates = _WEIGHT_OF_RATES * (1 - done)
     metrics |= {"loss": mean(), "answer_loss": loss, "rate_error": error}
     return mean(jnp.stack([1 - of_rates, of_rates])), (metrics, {})
@@ -269,9 +274,10 @@ def _simulation(model, spiking, mesh, at, rates):
 
 
 def _answer_loss(model, spiking, kind, teacher, smoothing=0.0):
-  """A function of variables, inputs, labels and answers [N, B, ...] to their loss and metrics.
+  """A function of variables, inputs, labels and answers [N, B, ...].
 
-  It may be given the teacher's outputs, where they are known.
+  It gives their loss, the least that is of worth, as `_loss` has it, and metrics. The teacher's
+  outputs may be given where they are known.
   """
   for one in [kind] if isinstance(kind, str) else kind:
     check_choice("objective", one, OBJECTIVES)
@@ -279,7 +285,8 @@ def _answer_loss(model, spiking, kind, teacher, smoothing=0.0):
 
   def of_answers(variables, x, labels, logits, targets=None):
     seen = constant_input(x, spiking.encoding)
-    loss = geometric_mean(jax.vmap(loss_of(variables, seen, labels, targets))(logits))
-    return loss, _metrics(jax.tree.map(lambda a: a[-1], logits), labels)
+    distance, least = loss_of(variables, seen, labels, targets)
+    loss = geometric_mean(jax.vmap(distance)(logits), least)
+    return loss, least, _metrics(jax.tree.map(lambda a: a[-1], logits), labels)
 
   return of_answers

@@ -67,7 +67,8 @@ def test_an_activation_that_is_silent_has_no_share(network):
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
 
 
-def test_squared_errors_count_whatever_their_unit(network):
+@pytest.mark.parametrize("at", [(), (2, 4)])
+def test_squared_errors_count_whatever_their_unit(network, at):
   """Outputs of 1 / 4096 of the size have squared errors far below what is nothing in nats."""
   model, variables = network
   params, shares = variables["params"], []
@@ -75,7 +76,7 @@ def test_squared_errors_count_whatever_their_unit(network):
     last = jax.tree.map(lambda a, scale=scale: a * scale, params["Dense_0"])
     given = {**variables, "params": {**params, "Dense_0": last}}
     objective = objectives.tuning_objective(
-      model, lambda x, key: x, tcljax.SpikingConfig(4), parallel.data_mesh(), "squared_error"
+      model, lambda x, key: x, tcljax.SpikingConfig(4), parallel.data_mesh(), "squared_error", at=at
     )
     of = lambda c, given=given, objective=objective: objective(
       {**given, "clipping": c}, {"image": inputs()}, jax.random.key(0)
