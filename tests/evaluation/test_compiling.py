@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_networks import Dense, calibrated, inputs
@@ -14,8 +16,19 @@ from tcljax.evaluation.accuracy import evaluate
 MODEL, LABELS, T4 = Dense(3), np.zeros(32, np.int32), tcljax.SpikingConfig(4)
 
 
+scale_of_this_module = 1.0
+
+
 def halved(images):
   return images / 2
+
+
+def scaled_by_a_global(images):
+  return scale_of_this_module * images
+
+
+def scaled_by_another(images):
+  return jax.vmap(lambda image: scaled_by_a_global(image))(images)
 
 
 @dataclasses.dataclass
@@ -43,10 +56,16 @@ def changing():
   yield functools.partial(again.__call__), lambda: setattr(again, "by", -1.0)
   third = Scaled(1.0)
   yield third.__call__, lambda: setattr(third, "by", -1.0)
+  for function in (scaled_by_a_global, scaled_by_another):
+    yield function, lambda: globals().update(scale_of_this_module=-1.0)
+  weights = {"by": 1.0}
+  with_default = lambda images, given=weights: given["by"] * images
+  yield with_default, lambda: weights.update(by=-1.0)
 
 
-@pytest.mark.parametrize("number", range(4))
-def test_a_function_that_changes_is_run_as_it_is(number):
+@pytest.mark.parametrize("number", range(7))
+def test_a_function_that_changes_is_run_as_it_is(number, monkeypatch):
+  monkeypatch.setitem(globals(), "scale_of_this_module", 1.0)
   variables = calibrated(MODEL)
   preprocess, change = list(changing())[number]
   rates = lambda f: evaluate(MODEL, variables, inputs(), LABELS, T4, preprocess=f).firing_rates
@@ -57,7 +76,8 @@ def test_a_function_that_changes_is_run_as_it_is(number):
 
 def test_a_function_that_cannot_change_is_compiled_once():
   variables = calibrated(MODEL)
-  for preprocess in (halved, lambda images: images / 2, Fixed(2.0)):
+  named = lambda images: jnp.tanh(jax.nn.relu(halved(images)))
+  for preprocess in (halved, lambda images: images / 2, Fixed(2.0), named):
     measurement.measurement.cache_clear()
     for _ in range(2):
       evaluate(MODEL, variables, inputs(), LABELS, T4, preprocess=preprocess)
