@@ -47,7 +47,7 @@ class SpikingNetwork:
 
   Attributes:
     graph: what it computes.
-    variables: `params` by node and `clipping` by population of neurons.
+    variables: `params` by node and `clipping` by population of neurons; they become JAX arrays.
     input_shape: of one input, without the batch; of frames that of one frame. Of a network that
       takes several arrays, a tuple or dictionary of their shapes.
     spiking: how it is simulated unless told otherwise.
@@ -82,6 +82,8 @@ class SpikingNetwork:
         must_be("graph", self.graph, "that of a network from tcljax.convert or tcljax.load")
       )
     check_variables(self.variables)
+    # Arrays of NumPy would go to the device anew with every call.
+    object.__setattr__(self, "variables", jax.tree.map(jnp.asarray, self.variables))
     if not isinstance(self.input_shape, (tuple, dict)):
       raise ValueError(must_be("input_shape", self.input_shape, "a tuple, such as (28, 28, 1)"))
     check_spiking(self.spiking)

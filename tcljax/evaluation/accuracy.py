@@ -270,6 +270,7 @@ def accuracy(
   mesh = parallel.data_mesh()
   batch_size = parallel.round_to_devices(mesh, min(batch_size, len(split)))
   correct = compiled(_correct, preprocess, model)
+  variables = parallel.replicate(mesh, variables)  # once, and not with every batch
   sums = [
     correct(variables, parallel.shard(mesh, batch))
     for batch in evaluation_batches(split, batch_size)

@@ -1,10 +1,12 @@
 """How many steps of a simulation are computed at a time, and which of them memory holds."""
 
 import dataclasses
+import functools
 import math
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from tcljax.distributed import memory
 from tcljax.kernels import fire, targets
@@ -50,7 +52,7 @@ def with_chunk(
   else:
     largest = on_gpus if fire.serves(on_gpus, spiking.neuron) else _LARGEST_CHUNK
     largest = _fitting_steps(model, variables, of_one_step(x, spiking.encoding), largest)
-  return dataclasses.replace(spiking, chunk=spiking.steps_per_chunk(largest))
+  return dataclasses.replace(spiking, chunk=spiking.time_steps_per_chunk(largest))
 
 
 def with_chunk_for_gradients(
@@ -94,7 +96,20 @@ def gradients_fit(state: Variables, time_steps: int) -> bool:
 
 def count_neurons(model: nn.Module, variables: Variables, input_shape: Shapes) -> dict[str, int]:
   """Neurons of each activation, by its path and in their order, for one input of this shape."""
-  x = stand_in(input_shape, 1)
+  kinds = jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), dict(variables)
+  )
+  leaves, structure = jax.tree.flatten((kinds, stand_in(input_shape, 1)))
+  try:
+    return dict(_counted(model, structure, tuple(leaves)))
+  except TypeError:  # a model with a list as field has no hash
+    return _counted.__wrapped__(model, structure, tuple(leaves))
+
+
+@functools.lru_cache(maxsize=64)
+def _counted(model, structure, leaves):
+  """`count_neurons`, which a call of a converted network asks for, and which traces the model."""
+  variables, x = jax.tree.unflatten(structure, leaves)
   network = with_activation(model, IF)
   with told_of_inputs(model, variables, x):
     _, state = jax.eval_shape(

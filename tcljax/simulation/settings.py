@@ -110,7 +110,7 @@ class SpikingConfig:
         "as what is read out would begin within one"
       )
 
-  def steps_per_chunk(self, largest: int) -> int:
+  def time_steps_per_chunk(self, largest: int) -> int:
     """K: the largest divisor of T up to `largest`."""
     return max(k for k in range(1, min(self.time_steps, largest) + 1) if self.time_steps % k == 0)
 

@@ -196,6 +196,7 @@ def calibrate(
   # Without what earlier thresholds may hold, as new ones take their place.
   trained = as_variables(without(variables, CLIPPING))
   check_variables_finite(trained)
+  trained = jax.tree.map(jnp.asarray, trained)  # on the device once, and not with every batch
   totals: dict[Path, Histogram] = {}
   bounds: dict[Path, float] = {}
   shapes = []

@@ -40,6 +40,14 @@ def test_neurons_are_counted(calibrated):
   assert count_neurons(Nothing(), {}, (5,)) == {}
 
 
+def test_the_network_is_traced_once_to_count_its_neurons(calibrated, monkeypatch):
+  model, variables = calibrated
+  chunks._counted.cache_clear()
+  first = count_neurons(model, variables, (8, 8, 3))
+  monkeypatch.setattr(chunks, "activation_paths", None)
+  assert count_neurons(model, jax.tree.map(np.asarray, variables), (8, 8, 3)) == first
+
+
 def test_automatic_chunk_of_devices(calibrated, images, monkeypatch):
   """Two steps at a time on CPUs, up to 16 on GPUs, if no other limit is asked for and they fit."""
   model, variables = calibrated

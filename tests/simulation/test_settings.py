@@ -8,8 +8,8 @@ from tcljax.simulation.settings import SpikingConfig
 
 @pytest.mark.parametrize("steps, chunk", [(1, 1), (7, 7), (12, 6), (64, 8), (13, 1)])
 def test_automatic_chunk_divides(steps, chunk):
-  assert SpikingConfig(time_steps=steps).steps_per_chunk(8) == chunk
-  assert SpikingConfig(time_steps=steps).steps_per_chunk(1) == 1
+  assert SpikingConfig(time_steps=steps).time_steps_per_chunk(8) == chunk
+  assert SpikingConfig(time_steps=steps).time_steps_per_chunk(1) == 1
 
 
 @pytest.mark.parametrize(
