@@ -2,16 +2,14 @@
 
 import dataclasses
 import functools
-import operator
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tcljax.checks import in_a_line, must_be
+from tcljax.checks import must_be
 from tcljax.conversion.checking import check_weights
 from tcljax.conversion.strict_json import to_json
 from tcljax.graph import Fate, Graph, GraphNetwork, depth, fates_of, folded, read_model
@@ -30,7 +28,17 @@ from tcljax.layers.collections import (
 from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths.encoding import count_examples
 from tcljax.maths.inputs import as_inputs, check_keys
-from tcljax.maths.trees import Shapes, Tree, check_same_count, count, is_shape, paired, stand_in
+from tcljax.maths.trees import (
+  Shapes,
+  Tree,
+  as_shapes,
+  check_same_count,
+  count,
+  is_shape,
+  on_device,
+  paired,
+  stand_in,
+)
 from tcljax.models.precision import in_float32
 from tcljax.simulation.chunks import with_chunk
 from tcljax.simulation.settings import ChunkConfig, SpikingConfig, check_spiking
@@ -82,8 +90,7 @@ class SpikingNetwork:
         must_be("graph", self.graph, "that of a network from tcljax.convert or tcljax.load")
       )
     check_variables(self.variables)
-    # Arrays of NumPy would go to the device anew with every call.
-    object.__setattr__(self, "variables", jax.tree.map(jnp.asarray, self.variables))
+    object.__setattr__(self, "variables", on_device(self.variables))
     if not isinstance(self.input_shape, (tuple, dict)):
       raise ValueError(must_be("input_shape", self.input_shape, "a tuple, such as (28, 28, 1)"))
     check_spiking(self.spiking)
@@ -190,27 +197,6 @@ def check_network(network: Any) -> None:
   raise ValueError(must_be("network", network, f"a tcljax.SpikingNetwork: {remedy}"))
 
 
-def _input_shape(input_shape: Any) -> Shapes:
-  """The shape of one input, or a tree of shapes, in numbers of Python; ValueError if it is none."""
-  inner = (tuple, list, Mapping)
-  if isinstance(input_shape, Mapping):
-    if not input_shape:
-      raise ValueError("input_shape={} holds no shapes: give one for each input")
-    return {key: _input_shape(part) for key, part in input_shape.items()}
-  if isinstance(input_shape, (tuple, list)) and any(isinstance(n, inner) for n in input_shape):
-    return tuple(map(_input_shape, input_shape))
-  try:
-    shape = tuple(operator.index(n) for n in input_shape)
-  except TypeError:
-    shape = (0,)
-  if min(shape, default=1) < 1:
-    raise ValueError(
-      f"input_shape={in_a_line(input_shape)} must be a sequence of integers, such as (28, 28, 1), "
-      "the shape of one input without the batch; of several, a tuple or dictionary of shapes"
-    )
-  return shape
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _logits(
   graph: Graph,
@@ -269,7 +255,7 @@ def convert(
   variables = require_clipping(variables)
   found = thresholds_by_path(variables)
   check_spiking(spiking)
-  shape = _input_shape(input_shape)
+  shape = as_shapes("input_shape", input_shape)
   read = read_model(in_float32(model), variables, shape)
   graph, arrays, into = folded(read.graph, read.arrays)
   thresholds = {}

@@ -164,7 +164,7 @@ def _gradient_to_kernel(images, to_result, strides, pads, precision):
 
 
 _with_gradients.defvjp(_forward, _backward)
-# A network has many layers of the same shapes: JAX traces and differentiates one of them.
+# JAX traces and differentiates one of the layers that have the same shapes.
 _channels_last = jax.jit(_with_gradients, static_argnums=(2, 3, 4))
 
 

@@ -248,18 +248,14 @@ def _backward(neuron, residuals, cotangents):
     return (to_v, to_threshold), to_v
 
   # Not unrolled: each step's gradient is used three times, so that no pass takes several of them.
-  (to_v, to_threshold), to_currents = jax.lax.scan(
-    step,
-    (from_last, jnp.zeros_like(threshold)),
-    (compared, sent, from_spikes, scales),
-    reverse=True,
-  )
+  carried, given = (from_last, jnp.zeros_like(threshold)), (compared, sent, from_spikes, scales)
+  (to_v, to_threshold), to_currents = jax.lax.scan(step, carried, given, reverse=True)
   to_sent = None if sent is None else jnp.zeros_like(threshold)  # it is counted, and none moves it
   return to_currents, to_v, to_threshold, to_sent, None if scales is None else 0 * scales
 
 
 _through_time.defvjp(_forward, _backward)
-# A network has many layers of the same shapes: JAX traces and differentiates one of them.
+# JAX traces and differentiates one of the layers that have the same shapes.
 _integrate = jax.jit(_through_time, static_argnums=5)
 
 

@@ -4,11 +4,15 @@ One array is the tree of one leaf. A list is none: it is what NumPy makes one ar
 tuple of numbers. In errors an array is named as it is reached in Python, "inputs['left']".
 """
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from tcljax.checks import in_a_line
 
 # Arrays, or what stands for them; and shapes of one example, without the batch.
 Tree = Any
@@ -138,6 +142,39 @@ def stand_in(shapes: Shapes, batch: int, types: Any = None) -> Tree:
     types = jax.tree.map(lambda _: jnp.float32, shapes, is_leaf=is_shape)
   one = lambda shape, dtype: jax.ShapeDtypeStruct((batch, *shape), dtype)
   return jax.tree.map(one, shapes, types, is_leaf=is_shape)
+
+
+def as_shapes(field: str, given: Any) -> Shapes:
+  """The shape of one input, or a tree of shapes, in numbers of Python; ValueError if it is none."""
+  inner = (tuple, list, Mapping)
+  if isinstance(given, Mapping):
+    if not given:
+      raise ValueError(f"{field}={{}} holds no shapes: give one for each input")
+    return {key: as_shapes(field, part) for key, part in given.items()}
+  if isinstance(given, (tuple, list)) and any(isinstance(n, inner) for n in given):
+    return tuple(as_shapes(field, part) for part in given)
+  try:
+    shape = tuple(operator.index(n) for n in given)
+  except TypeError:
+    shape = (0,)
+  if min(shape, default=1) < 1:
+    raise ValueError(
+      f"{field}={in_a_line(given)} must be a sequence of integers, such as (28, 28, 1), "
+      "the shape of one input without the batch; of several, a tuple or dictionary of shapes"
+    )
+  return shape
+
+
+def on_device(tree: Tree) -> Tree:
+  """Arrays of JAX; those of NumPy would go to the device anew with every call that takes them.
+
+  Keys keep their order, which `jax.tree.map` changes. What float32 cannot hold becomes infinite,
+  and nobody is warned of it.
+  """
+  if isinstance(tree, Mapping):
+    return {key: on_device(part) for key, part in tree.items()}
+  with np.errstate(over="ignore"):
+    return jnp.asarray(tree)
 
 
 def shape_text(tree: Tree, batch: Any = None) -> str:

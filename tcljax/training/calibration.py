@@ -44,7 +44,7 @@ from tcljax.maths.histogram import (
   percentile_threshold,
 )
 from tcljax.maths.inputs import as_floats, check_all_finite, check_variables_finite
-from tcljax.maths.trees import Tree, count, map_named, without_batch
+from tcljax.maths.trees import Tree, count, map_named, on_device, without_batch
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.training.delivered import for_delivered_currents, remembered
 
@@ -196,7 +196,7 @@ def calibrate(
   # Without what earlier thresholds may hold, as new ones take their place.
   trained = as_variables(without(variables, CLIPPING))
   check_variables_finite(trained)
-  trained = jax.tree.map(jnp.asarray, trained)  # on the device once, and not with every batch
+  trained = on_device(trained)
   totals: dict[Path, Histogram] = {}
   bounds: dict[Path, float] = {}
   shapes = []
