@@ -172,7 +172,7 @@ def compare(
   if {TUNED_ALL, QUANTIZED_ALL} & set(methods):
     start = calibration.calibrate_as_configured(experiment, variables)
     experiment = calibration.settled_as_configured(experiment, start)
-    longest = longest.with_delay(experiment.spiking.delay)
+    longest = experiment.with_time_steps(time_steps[-1])  # whose delay may be another now
     tuned = stages.tune_thresholds(experiment, _directory(workdir, "all"), mesh, start)
     if TUNED_ALL in methods and (lacking := ledger.lacking(TUNED_ALL, time_steps)):
       _measure(ledger, TUNED_ALL, longest, tuned, lacking)
