@@ -79,6 +79,7 @@ def test_thresholds_for_more_steps_are_compared_within_their_delay(tmp_path, mon
   late = lambda model, variables, batches, spiking: dataclasses.replace(spiking, delay=8)
   monkeypatch.setattr(calibration, "choose_delay", late)
   monkeypatch.setattr(stages, "tune_thresholds", lambda made, workdir, mesh, start: start)
+  monkeypatch.setattr(comparison, "diagnose", lambda *given, **settings: {})
   made = digits(delay=said)  # and T is 16
   tune = dataclasses.replace(made.tune, images=32, calibration="delivered")
   made = comparison.measured_on(dataclasses.replace(made, tune=tune), False, images=64)
@@ -89,6 +90,26 @@ def test_thresholds_for_more_steps_are_compared_within_their_delay(tmp_path, mon
   images, labels = made.preprocess(made.dataset.test.images), made.dataset.test.labels
   right = 100 * float((simulated(made.model, start, images, 0) == labels).mean())
   assert standings.curves(found)["tuned_all"][4] == pytest.approx(right, abs=1e-3)
+
+
+def test_a_comparison_taken_up_again_calibrates_nothing_anew(tmp_path, monkeypatch):
+  late = lambda model, variables, batches, spiking: dataclasses.replace(spiking, delay=2)
+  tunes = lambda made, workdir, mesh, start: start
+  monkeypatch.setattr(calibration, "choose_delay", late)
+  monkeypatch.setattr(stages, "tune_thresholds", tunes)
+  made = digits()
+  tune = dataclasses.replace(made.tune, images=32, calibration="delivered")
+  made = comparison.measured_on(dataclasses.replace(made, tune=tune), False, images=64)
+  asked = (made, tmp_path, made.initial_variables(), [4], ["tuned", "quantized"])
+  found = comparison.compare(*asked)
+  assert standings.curves(found, standings.DELAY) == {"tuned": {4: 2}}
+  monkeypatch.setattr(calibration, "choose_delay", None)
+  monkeypatch.setattr(calibration, "calibrate_as_configured", None)
+  monkeypatch.setattr(stages, "tune_thresholds", None)
+  assert comparison.compare(*asked) == found  # where nothing is lacking
+  monkeypatch.setattr(stages, "tune_thresholds", tunes)
+  (tmp_path / "compare.json").unlink()
+  assert comparison.compare(*asked) == found
 
 
 def simulated(model, variables, images, delay):
@@ -160,7 +181,7 @@ def test_a_delay_that_is_said_stays_and_other_thresholds_have_none(tmp_path, mon
 def digits(**snn):
   config = get_config("digits")
   config.eval.time_steps = 8
-  config.model.update({"stages": ((4,), (8,)), "dense": (16,)})
+  config.model.update({"stages": ((4,),), "dense": ()})
   config.snn.update({"time_steps": 16, **snn})
   return make_experiment(config_forms.parse(config))
 
