@@ -130,7 +130,7 @@ class Network:
     """Accuracy at T on the images set aside, in percent."""
     made, t = self._made, measured.time_steps
     train, aside = made.dataset.train, made.dataset.validation
-    spiking = dataclasses.replace(made.spiking, time_steps=t, delay=min(made.spiking.delay, t - 1))
+    spiking = made.spiking.with_time_steps(t)
     values = (getattr(measured, name) for name in _OF_CALIBRATION)
     variables = self._calibrate(measured.seed, spiking, *values)
     if measured.tuned:

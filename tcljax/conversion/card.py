@@ -77,7 +77,7 @@ def card(description: Description, forms: Forms, with_step: bool) -> str:
     _inputs(description),
     _outputs(description, forms),
     _accuracy(about.get("accuracy")),
-    _loading(description, with_step),
+    _loading(description, forms, with_step),
     _making(about),
     _LIMITS,
   ]
@@ -208,7 +208,7 @@ def _accuracy(found):
 _OTHERS = (("ann", "the network with ReLU"), ("clipped", "with its activations clipped"))
 
 
-def _loading(description, with_step):
+def _loading(description, forms, with_step):
   text = (
     "## Load it\n\nWith tcljax, where `snn` is this folder:\n\n```python\nimport tcljax\n\n"
     'network = tcljax.load("snn")\noutput = network(x)\n```'
@@ -225,6 +225,9 @@ def _loading(description, with_step):
   lines = JAX_ALONE.replace("range(8)", f"range({spiking.time_steps})")
   if spiking.delay:
     lines = lines.replace("in results]", f"in results[{spiking.delay}:]]")
+  output = forms.get(description.graph.output)
+  if output and output.output[-1:] == (1,):  # whose sign says the class, or which is a quantity
+    lines = lines.replace(".argmax(axis=-1)", "")
   return f"{text}\n\n```python\n{lines}```"
 
 

@@ -119,7 +119,8 @@ class SpikingNetwork:
     """Simulates the network; compiled once for each shape of `x`, whatever T.
 
     And once for each K, which is chosen as `tcljax.simulate` says where `spiking` leaves it open:
-    on CPUs it is always 1. For gradients, differentiate `simulate` of `model` and `variables`.
+    on CPUs it is always 1; and once more for T within `spiking.delay`, where the answer is the mean
+    of all steps. For gradients, differentiate `simulate` of `model` and `variables`.
 
     Args:
       x: inputs as the network was trained on (normalised images), [B, ...]; where the encoding is
@@ -168,8 +169,8 @@ class SpikingNetwork:
       if time_steps not in (None, frames := count(x)):
         raise ValueError(f"time_steps={time_steps} and inputs have {frames} frames: leave it out")
       time_steps = frames
-    if time_steps is not None and time_steps != spiking.time_steps:
-      spiking = dataclasses.replace(spiking, time_steps=time_steps, chunk=0)
+    if time_steps is not None:
+      spiking = spiking.with_time_steps(time_steps)
     # One step at a time on CPUs, as that divides every T.
     return x, with_chunk(self.model, self.variables, x, spiking, on_cpus=1)
 

@@ -1,6 +1,5 @@
 """What a network costs, measured on images: what arrives where is counted while it runs."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -103,9 +102,8 @@ def costs_of_split(
   if not len(split):
     raise ValueError("there are no images to measure costs on")
   spiking = network.spiking
-  if time_steps not in (None, spiking.time_steps):
-    delay = min(spiking.delay, max(0, time_steps - spiking.neuron.phase))
-    spiking = dataclasses.replace(spiking, time_steps=time_steps, chunk=0, delay=delay)
+  if time_steps is not None:
+    spiking = spiking.with_time_steps(time_steps)
   given = stand_in(split.image_shape, max(2, batch_size), split.image_dtype)
   example = constant_inputs_of(
     "images", shape_of_preprocessed(preprocess, given), spiking.encoding, spiking.time_steps

@@ -11,8 +11,10 @@ from tcljax.columns import table
 from tcljax.evaluation.accuracy import Evaluation, reported_time_steps
 from tcljax.evaluation.diagnosis import Diagnosis
 from tcljax.files import write_text, written_beside
+from tcljax.reporting.drawing import COLORS, INK, new_figure, styled
 
 MEAN_THRESHOLD = "mean threshold (% of the largest activation)"
+_MARKS = "osD^vP*X"
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
@@ -137,36 +139,30 @@ def plot_curves(
     what: the figure, in words.
     ann: the same of the ANN, a line; None for none.
   """
-  from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
-  FigureCanvasAgg(figure)
-  axes = figure.add_subplot()
-  if ann is not None:
-    axes.axhline(ann, color="0.3", linestyle="--", linewidth=1.2, label=f"ANN ({ann:.2f} %)")
-  # Okabe and Ito's colours, which the colour-blind can tell apart; the last curve is always blue.
-  # Curves beyond the seventh have a colour again, with another mark and dotted.
-  colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999"]
-  for n, (label, curve) in enumerate(curves.items()):
-    which = len(curves) - 1 - n
-    axes.plot(
-      list(curve),
-      list(curve.values()),
-      "osD^vP*"[(which + which // 7) % 7] + ("-" if which < 7 else ":"),
-      label=label,
-      color=colours[which % 7],
-      markersize=5,
-    )
-  time_steps = sorted({t for curve in curves.values() for t in curve})
-  axes.set_xscale("log", base=2)
-  axes.set_xticks(time_steps, [str(t) for t in time_steps])
-  axes.minorticks_off()
-  axes.set(xlabel="time steps T", ylabel=what, title=title)
-  axes.grid(alpha=0.3)
-  figure.legend(loc="outside lower center", ncols=2, fontsize="small")  # hides no point
-  with written_beside(path) as beside:
-    figure.savefig(beside, format="png")
+  with styled():
+    figure = new_figure(4, 6.4)
+    axes = figure.add_subplot()
+    if ann is not None:
+      axes.axhline(ann, color=INK, linestyle="--", linewidth=1.2, label=f"ANN ({ann:.2f} %)")
+    # The last curve is always blue. Curves beyond the colors have one again, dotted.
+    for n, (label, curve) in enumerate(curves.items()):
+      which = len(curves) - 1 - n
+      axes.plot(
+        list(curve),
+        list(curve.values()),
+        _MARKS[which % len(_MARKS)] + ("-" if which < len(COLORS) else ":"),
+        label=label,
+        color=COLORS[which % len(COLORS)],
+        markersize=5,
+      )
+    time_steps = sorted({t for curve in curves.values() for t in curve})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(time_steps, [str(t) for t in time_steps])
+    axes.minorticks_off()
+    axes.set(xlabel="time steps T", ylabel=what, title=title)
+    figure.legend(loc="outside lower center", ncols=2)  # hides no point
+    with written_beside(path) as beside:
+      figure.savefig(beside, format="png", dpi=150)
 
 
 def diagnosis_table(found: dict[str, Diagnosis]) -> str:

@@ -1,7 +1,7 @@
 """Accuracy against T of one network under each method for its thresholds.
 
-Every number is kept in the workdir as soon as it is known, and tuning has its checkpoints there: a
-comparison that was stopped goes on where it was.
+Every number is kept in the workdir as soon as it is known, and so are the thresholds that tuning
+begins with, and its checkpoints: a comparison that was stopped goes on where it was.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 from tcljax.checks import check_choice
 from tcljax.data import first_images
@@ -131,6 +132,7 @@ def compare(
     CheckpointError: if a checkpoint or the results so far cannot be read, or these are of another
       number of images.
     CalibrationError: if the network gives no thresholds.
+    FileError: if a delay that was found cannot be read or written.
     TrainingDiverged: if the loss stops being finite.
   """
   time_steps, mesh = sorted(set(time_steps)), parallel.data_mesh()
@@ -157,10 +159,10 @@ def compare(
       ledger.add_thresholds(method, t, thresholds)
   if {TUNED_EACH, QUANTIZED_EACH} & set(methods):
     for t in time_steps:
-      one = experiment.with_time_steps(t)
-      start = calibration.calibrate_as_configured(one, variables)
-      one = calibration.settled_as_configured(one, start)
-      tuned = stages.tune_thresholds(one, _directory(workdir, f"T{t}"), mesh, start)
+      figures = {TUNED_EACH: _BOTH, QUANTIZED_EACH: (ACCURACY,)}
+      if not any(ledger.lacking(m, [t], of) for m, of in figures.items() if m in methods):
+        continue
+      one, tuned = _tuned(experiment.with_time_steps(t), workdir / f"T{t}", mesh, variables)
       if TUNED_EACH in methods and ledger.lacking(TUNED_EACH, [t]):
         found = _measure(ledger, TUNED_EACH, one, tuned, [t])
         if told := shortfall(one, tuned, ledger.results["ann"], found[t]):
@@ -170,10 +172,8 @@ def compare(
       if QUANTIZED_EACH in methods and ledger.lacking(QUANTIZED_EACH, [t]):
         ledger.add(QUANTIZED_EACH, {t: quantized_accuracy(one, tuned, t)})
   if {TUNED_ALL, QUANTIZED_ALL} & set(methods):
-    start = calibration.calibrate_as_configured(experiment, variables)
-    experiment = calibration.settled_as_configured(experiment, start)
-    longest = longest.with_delay(experiment.spiking.delay)
-    tuned = stages.tune_thresholds(experiment, _directory(workdir, "all"), mesh, start)
+    experiment, tuned = _tuned(experiment, workdir / "all", mesh, variables)
+    longest = experiment.with_time_steps(time_steps[-1])  # whose delay may be another now
     if TUNED_ALL in methods and (lacking := ledger.lacking(TUNED_ALL, time_steps)):
       _measure(ledger, TUNED_ALL, longest, tuned, lacking)
     if QUANTIZED_ALL in methods and (lacking := ledger.lacking(QUANTIZED_ALL, time_steps)):
@@ -194,11 +194,15 @@ def compare(
   return ledger.results
 
 
-def _directory(workdir: pathlib.Path, name: str) -> pathlib.Path:
-  path = workdir / name
-  with writing(path):
-    path.mkdir(exist_ok=True)
-  return path
+def _tuned(
+  experiment: Experiment, folder: pathlib.Path, mesh: Mesh, variables: Variables
+) -> tuple[Experiment, Variables]:
+  """Calibrates and tunes, or finds what of it is in a folder; the experiment has its delay then."""
+  with writing(folder):
+    folder.mkdir(exist_ok=True)
+  start = calibration.calibrate_in_workdir(experiment, folder, mesh, variables)
+  experiment = calibration.settled_in_workdir(experiment, folder, start)
+  return experiment, stages.tune_thresholds(experiment, folder, mesh, start)
 
 
 def _measure(

@@ -29,6 +29,7 @@ from tcljax.runs.converted import measure_costs, spiking_network
 from tcljax.runs.experiment import Experiment
 from tcljax.runs.reports import report_conversion
 from tcljax.runs.stages import evaluate_on_test
+from tcljax.simulation import outputs
 
 # Folding changes the rounding of a current, so that a neuron at its very threshold may fire a step
 # earlier or later; a few answers may change at some T, but not more.
@@ -244,10 +245,10 @@ def measure_early_exit(
   for batch, x, keys in batches(experiment.dataset.test):
     label, mask, x = batch["label"], batch["mask"], simulated(x)
     early = answer_early(network, x, margin, time_steps, keys)
-    whole = np.asarray(network(x, time_steps, keys)).argmax(-1)
+    whole = outputs.answers(np.asarray(network(x, time_steps, keys)))
     count += mask.sum()
     taken += early.time_steps[mask].sum()
-    correct += np.sum(mask & (early.logits.argmax(-1) == label))
+    correct += np.sum(mask & (outputs.answers(early.logits) == label))
     correct_at_the_end += np.sum(mask & (whole == label))
   return {
     "margin": margin,

@@ -93,11 +93,8 @@ class Experiment:
   @property
   def reported(self) -> SpikingConfig:
     """Simulation of the reported numbers."""
-    time_steps, delay = self.eval.time_steps, self.spiking.delay
-    # Within the delay answers are the mean of all steps so far, however many steps come later.
-    return dataclasses.replace(
-      self.spiking, time_steps=time_steps, delay=delay if delay < time_steps else 0
-    )
+    spiking = self.spiking.with_time_steps(self.eval.time_steps)
+    return dataclasses.replace(spiking, chunk=self.snn.chunk)
 
   @property
   def input_shape(self) -> tuple[int, ...]:
@@ -152,7 +149,7 @@ def with_time_steps(described: _Described, time_steps: int) -> _Described:
   Tuning takes about as long for each T: half the training steps for twice the T. The fewer steps
   a network has in time, the more of training it needs. A set that serves several T, as `tune.at`
   has it, takes as long as sets for each of them would. Initial potentials come in no more than T
-  instalments, and the readout's delay leaves at least one step, of phases one period.
+  instalments. A delay of T steps or more is none, see `SpikingConfig.with_time_steps`.
 
   Raises:
     ValueError: if K does not go with this T, or the frames of examples are not as many.
@@ -169,10 +166,9 @@ def with_time_steps(described: _Described, time_steps: int) -> _Described:
     instalments=min(instalments_of(given, time_steps), time_steps),
     at=(),
   )
-  latest = max(0, time_steps - described.snn.phase)  # below 0 only of a T that is refused
-  snn = dataclasses.replace(
-    described.snn, time_steps=time_steps, delay=min(described.snn.delay, latest)
-  )
+  # One that is left to calibration, -1, stays so.
+  delay = min(described.snn.delay, described.snn.spiking().with_time_steps(time_steps).delay)
+  snn = dataclasses.replace(described.snn, time_steps=time_steps, delay=delay)
   reported = dataclasses.replace(described.eval, time_steps=time_steps)
   return dataclasses.replace(described, snn=snn, tune=tune, eval=reported)
 

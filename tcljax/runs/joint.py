@@ -36,7 +36,8 @@ from tcljax.runs.workdir import JOINT, run_in_workdir
 from tcljax.training.objectives import Objective, ann_objective, snn_objective, with_threshold_decay
 from tcljax.training.phase import Phase
 
-# What gives averaged weights statistics of their own: so many batches, each of at least this size.
+# What gives averaged weights statistics of their own: so many batches, each of at least this size
+# where there are as many training images.
 _STATISTICS_STEPS, _STATISTICS_BATCH = 100, 128
 
 
@@ -167,10 +168,7 @@ def _averaged_over_cycles(
   mean = jax.tree.map(
     lambda *points: np.mean([np.asarray(point) for point in points], axis=0), *moving
   )
-  statistics = dataclasses.replace(
-    phase,
-    steps=_STATISTICS_STEPS,
-    batch_size=phase.batch_size * -(-_STATISTICS_BATCH // phase.batch_size),
-    optimizers={},
-  )
+  wanted = -(-_STATISTICS_BATCH // phase.batch_size)
+  size = phase.batch_size * min(wanted, len(experiment.dataset.train) // phase.batch_size)
+  statistics = dataclasses.replace(phase, steps=_STATISTICS_STEPS, batch_size=size, optimizers={})
   return run_in_workdir(statistics, lambda: {**visited[-1], **mean}, experiment, workdir, mesh)

@@ -58,7 +58,7 @@ def prepare(config: RunConfig, topology: str = "") -> Planned:
     raise ValueError(f"plan: {error}") from error
   with targets.planned_for(devices):
     experiment = make_experiment(config, _known)
-  return Planned(experiment, config.pretrained is not None, devices)
+  return Planned(experiment, bool(config.pretrained), devices)
 
 
 def _known(name: str, **fields: Any) -> Dataset:

@@ -184,7 +184,7 @@ def tuning_phase(experiment: Experiment, mesh: Mesh, calibrated: Variables) -> P
 
 
 def evaluate_stages(experiment: Experiment, stages: dict[str, Variables]) -> dict[str, Evaluation]:
-  """Evaluates the network of each stage: the only place where the test set is read.
+  """Evaluates the network of each stage on the test set.
 
   Args:
     experiment: from `make_experiment`.

@@ -110,6 +110,20 @@ class SpikingConfig:
         "as what is read out would begin within one"
       )
 
+  def with_time_steps(self, time_steps: int) -> "SpikingConfig":
+    """The same network for T steps; of another T than its own with K left open.
+
+    Within `delay` nothing is left out: the answer after so few steps is the mean of all.
+
+    Raises:
+      ValueError: if T is no number of steps, or of neurons with phases no multiple of these.
+    """
+    if time_steps == self.time_steps:
+      return self
+    whole = dataclasses.replace(self, time_steps=time_steps, chunk=0, delay=0)
+    kept = self.delay if self.delay < whole.time_steps else 0
+    return dataclasses.replace(whole, delay=kept)
+
   def time_steps_per_chunk(self, largest: int) -> int:
     """K: the largest divisor of T up to `largest`."""
     return max(k for k in range(1, min(self.time_steps, largest) + 1) if self.time_steps % k == 0)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from small_networks import Dense, calibrated
 
 import tcljax
 
@@ -48,6 +49,13 @@ def test_it_says_what_is_known(network, tmp_path):
     '"trained_by": "us"',
   ):
     assert words in body
+
+
+@pytest.mark.parametrize(("width", "last"), [(1, "axis=0))\n"), (3, "axis=0).argmax(axis=-1))\n")])
+def test_its_program_prints_the_class_where_the_largest_output_says_it(tmp_path, width, last):
+  model = Dense(width)
+  made = tcljax.convert(model, calibrated(model), (6,))
+  assert f"in results], {last}```" in text_of(made, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import chex
 import flax.linen as nn
@@ -165,6 +166,25 @@ def test_the_margin_of_one_output_is_its_distance_from_0():
     percent, steps = percent_changed(margin)
     assert 0 < margin < np.inf and percent <= changed
     assert 1 < steps.mean() < 16 and len(set(steps)) > 2
+
+
+def test_what_leaves_early_is_measured_by_the_sign_of_one_output():
+  model, x = Dense(1), inputs(64)
+  network = tcljax.convert(model, calibrated(model), (6,), tcljax.SpikingConfig(time_steps=16))
+  classes = np.int32(np.asarray(network(x))[:, 0] > 0)
+  assert set(classes) == {0, 1}
+  split = tcljax.data.Split(x, classes)
+  experiment = SimpleNamespace(
+    spiking=network.spiking,
+    snn=network.spiking,
+    seed=0,
+    eval=SimpleNamespace(batch_size=32),
+    preprocess=lambda images: images,
+    dataset=SimpleNamespace(train=split, test=split),
+  )
+  found = conversion_run.measure_early_exit(experiment, network, changed=0.0)
+  assert found["accuracy"] == found["accuracy_at_the_end"] == 100
+  assert 1 < found["mean_time_steps"] < 16
 
 
 class Segmenting(Dense):

@@ -20,6 +20,20 @@ def test_simulates_what_the_model_does(vgg, images, network):
   np.testing.assert_allclose(network(images), expected, rtol=1e-3, atol=1e-3)
 
 
+def test_within_its_delay_it_answers_with_the_mean_of_all_steps(network, images):
+  """As `evaluate` measures it; the margin of early exit is chosen on the same answers."""
+  spiking = tcljax.SpikingConfig(time_steps=6, delay=4)
+  late = dataclasses.replace(network, spiking=spiking)
+  answers = tcljax.simulate(
+    late.model, late.variables, images, spiking, observe=lambda chunk: chunk.logits
+  ).observed
+  for t in (1, 4, 5, 6):
+    np.testing.assert_allclose(late(images, time_steps=t), answers[t - 1], rtol=1e-5, atol=1e-5)
+  early = tcljax.answer_early(late, images, np.inf, time_steps=3)
+  np.testing.assert_allclose(early.logits, answers[2], rtol=1e-5, atol=1e-5)
+  assert np.isfinite(tcljax.choose_margin(late, [images], time_steps=3, changed=100))
+
+
 def test_a_loaded_network_can_be_calibrated_tuned_and_converted_again(network, images):
   labels = np.arange(16) % 10
   variables = calibrate_plainly(network.model, network.variables, images)

@@ -165,8 +165,10 @@ def test_they_are_told_and_stored(plain):
   assert f"{ratios}{energy / ann['ann_int8']:.3g} times that of the ANN of 8 bits" in told
 
 
-def test_fewer_steps_and_other_images_take_a_part_of_it(plain):
+@pytest.mark.parametrize("delay", [0, 3])
+def test_fewer_steps_and_other_images_take_a_part_of_it(plain, delay):
   network, images, found = plain
+  network = dataclasses.replace(network, spiking=tcljax.SpikingConfig(T, delay=delay))
   short = tcljax.costs(network, 2 * images, 2, preprocess=lambda x: x / 2)
   np.testing.assert_array_equal(short.synaptic_operations, found.synaptic_operations[:2])
   assert short.time_steps == 2

@@ -12,13 +12,17 @@ from running import ROOT
 HEAVY = {"orbax", "tensorflow_datasets", "grain", "sklearn", "matplotlib", "tensorboardX"}
 
 
+def plan():
+  """The list of the floors."""
+  text = (ROOT / "docs" / "architecture.md").read_text()
+  return re.search(r"## Floors\n.*?```text\n(.*?)```", text, re.DOTALL)[1]
+
+
 def floors():
   """From each room to its floor, 0 on top; rooms on one floor import nothing of each other."""
-  text = (ROOT / "docs" / "architecture.md").read_text()
-  table = re.search(r"## Floors\n.*?```text\n(.*?)```", text, re.DOTALL)[1]
   return {
     room.rstrip("/"): number
-    for number, line in enumerate(table.splitlines())
+    for number, line in enumerate(plan().splitlines())
     for room in re.findall(r"\S+/|\S+\.py", line.partition("  ")[0])
   }
 
@@ -57,6 +61,13 @@ def test_imports_go_down():
   assert [
     found for path in modules() for found in upward(path, (ROOT / path).read_text(), floor)
   ] == []
+
+
+def test_every_room_has_its_name_there():
+  rows = re.split(r"\n(?=\S)", plan())
+  for path in (path for path in modules() if len(path.parts) > 2 and path.stem != "__init__"):
+    [row] = [row for row in rows if f"{path.parts[1]}/" in row.splitlines()[0].partition("  ")[0]]
+    assert re.search(rf"\b{path.stem}\b", row), path
 
 
 @pytest.mark.parametrize("name", sorted(set(floors()) - {"commands"}))

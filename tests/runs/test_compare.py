@@ -120,6 +120,7 @@ def test_layers_may_wait_for_half_of_the_steps(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_what_is_known_is_not_measured_again(compared, capsys, monkeypatch):
   monkeypatch.setattr(stages, "evaluate_on_test", None)
+  monkeypatch.setattr(calibration, "calibrate", None)
   methods = ",".join(standings.METHODS)  # each can be asked for by its name
   assert run(compared, "--time_steps=2,4", "--images=64", f"--methods={methods}") == 0
   printed = capsys.readouterr().out

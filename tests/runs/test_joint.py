@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+from types import SimpleNamespace
 
 import chex
 import jax
@@ -13,9 +14,11 @@ from states import bits, ended_with, experiment_of, restored
 
 from tcljax.commands import convert
 from tcljax.layers.activations import Quantized, with_activation
-from tcljax.runs import config_forms
+from tcljax.runs import config_forms, joint
 from tcljax.runs.resume import read_pretrained
+from tcljax.runs.training_sections import JointConfig
 from tcljax.runs.workdir import JOINT
+from tcljax.training.phase import Phase
 
 
 @pytest.mark.slow
@@ -124,6 +127,33 @@ def test_the_mean_over_cycles(tmp_path, tiny_state, capsys):
   said = capsys.readouterr().out
   for line in ("joint-1: 4 of 4 steps", "joint-2: 4 of 4 steps", "joint: 100 of 100 steps"):
     assert f"{line} are done already" in said
+
+
+@pytest.mark.parametrize(
+  ("count", "batch_size", "taken"),
+  [
+    (107, 100, 100),
+    (200, 100, 200),
+    (107, 8, 104),
+    (107, 40, 80),
+    (1000, 48, 144),
+    (1000, 200, 200),
+  ],
+)
+def test_statistics_of_a_mean_take_no_larger_batches_than_there_are_images(
+  monkeypatch, count, batch_size, taken
+):
+  """128 of them, in multiples of what was trained with."""
+  ran = []
+  phase = Phase("joint", 2, batch_size, objective=None, optimizers={"params": None}, seed=0)
+  section = JointConfig(through="clip", objective="distillation", cycles=1, batch_size=batch_size)
+  monkeypatch.setattr(joint, "joint_phase", lambda made, mesh, variables: (phase, variables))
+  monkeypatch.setattr(
+    joint, "run_in_workdir", lambda phase, start, *_: (ran.append(phase), start())[1]
+  )
+  made = SimpleNamespace(joint=section, dataset=SimpleNamespace(train=range(count)))
+  joint.train_jointly(made, None, None, {"params": np.ones(1)})
+  assert [phase.batch_size for phase in ran] == [batch_size, taken]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def test_a_plan_for_the_devices_at_hand(monkeypatch, tmp_path, capsys):
   [
     ([], ["ann", "tuned"]),
     (["--config.pretrained=nowhere"], ["tuned"]),
+    (["--config.pretrained="], ["ann", "tuned"]),
     (["--config.joint.through=clip", "--config.joint.start=scratch"], ["joint", "tuned"]),
     (["--config.joint.through=quantized"], ["ann", "joint", "tuned"]),
     (["--config.joint.through=snn"], ["ann", "tuned", "joint"]),

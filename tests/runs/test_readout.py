@@ -15,6 +15,7 @@ from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import Checkpoints
 from tcljax.files import FileError
 from tcljax.runs import calibration, config_forms, resume, stages, standings
+from tcljax.runs import compare as comparison
 from tcljax.runs.calibration import calibration_images
 from tcljax.runs.experiment import make_experiment
 from tcljax.runs.workdir import keep_delay, with_kept_delay
@@ -70,6 +71,45 @@ def test_tuning_that_begins_at_layers_that_wait_reads_out_late(tmp_path, monkeyp
     right = 100 * float((simulated(made.model, held, images, 2) == labels).mean())
     assert curves[method][4] == pytest.approx(right, abs=1e-3)
     assert right != 100 * float((simulated(made.model, held, images, 0) == labels).mean())
+
+
+@pytest.mark.parametrize("said", [8, -1])
+def test_thresholds_for_more_steps_are_compared_within_their_delay(tmp_path, monkeypatch, said):
+  """Whether it is said or found, answers after so few steps are the mean of all."""
+  late = lambda model, variables, batches, spiking: dataclasses.replace(spiking, delay=8)
+  monkeypatch.setattr(calibration, "choose_delay", late)
+  monkeypatch.setattr(stages, "tune_thresholds", lambda made, workdir, mesh, start: start)
+  monkeypatch.setattr(comparison, "diagnose", lambda *given, **settings: {})
+  made = digits(delay=said)  # and T is 16
+  tune = dataclasses.replace(made.tune, images=32, calibration="delivered")
+  made = comparison.measured_on(dataclasses.replace(made, tune=tune), False, images=64)
+  weights = made.initial_variables()
+  found = comparison.compare(made, tmp_path, weights, [2, 4], ["tuned_all"])
+  assert standings.curves(found, standings.DELAY) == {}
+  start = calibration.calibrate_as_configured(made, weights)
+  images, labels = made.preprocess(made.dataset.test.images), made.dataset.test.labels
+  right = 100 * float((simulated(made.model, start, images, 0) == labels).mean())
+  assert standings.curves(found)["tuned_all"][4] == pytest.approx(right, abs=1e-3)
+
+
+def test_a_comparison_taken_up_again_calibrates_nothing_anew(tmp_path, monkeypatch):
+  late = lambda model, variables, batches, spiking: dataclasses.replace(spiking, delay=2)
+  tunes = lambda made, workdir, mesh, start: start
+  monkeypatch.setattr(calibration, "choose_delay", late)
+  monkeypatch.setattr(stages, "tune_thresholds", tunes)
+  made = digits()
+  tune = dataclasses.replace(made.tune, images=32, calibration="delivered")
+  made = comparison.measured_on(dataclasses.replace(made, tune=tune), False, images=64)
+  asked = (made, tmp_path, made.initial_variables(), [4], ["tuned", "quantized"])
+  found = comparison.compare(*asked)
+  assert standings.curves(found, standings.DELAY) == {"tuned": {4: 2}}
+  monkeypatch.setattr(calibration, "choose_delay", None)
+  monkeypatch.setattr(calibration, "calibrate_as_configured", None)
+  monkeypatch.setattr(stages, "tune_thresholds", None)
+  assert comparison.compare(*asked) == found  # where nothing is lacking
+  monkeypatch.setattr(stages, "tune_thresholds", tunes)
+  (tmp_path / "compare.json").unlink()
+  assert comparison.compare(*asked) == found
 
 
 def simulated(model, variables, images, delay):
@@ -141,6 +181,7 @@ def test_a_delay_that_is_said_stays_and_other_thresholds_have_none(tmp_path, mon
 def digits(**snn):
   config = get_config("digits")
   config.eval.time_steps = 8
+  config.model.update({"stages": ((4,),), "dense": ()})
   config.snn.update({"time_steps": 16, **snn})
   return make_experiment(config_forms.parse(config))
 

@@ -24,9 +24,9 @@ def test_tuning_takes_as_many_steps_of_simulation_for_each_t():
   assert with_time_steps(one, 1).tune.steps == 24
 
 
-def test_few_steps_leave_one_to_read_out_and_take_as_many_instalments():
+def test_few_steps_are_all_read_out_and_take_as_many_instalments():
   made = described(snn={"delay": 2}, tune={"instalments": 3})
-  for t, delay, instalments in ((1, 0, 1), (2, 1, 2), (3, 2, 3), (8, 2, 3)):
+  for t, delay, instalments in ((1, 0, 1), (2, 0, 2), (3, 2, 3), (8, 2, 3)):
     one = with_time_steps(made, t)
     assert one.snn.spiking().delay == one.snn.delay == delay
     assert one.eval.time_steps == one.snn.time_steps == t
@@ -48,7 +48,7 @@ def test_as_many_instalments_as_thresholds_for_these_steps_want(calibration, tim
   assert with_time_steps(made, time_steps).tune.instalments == parts
 
 
-def test_few_steps_leave_one_period_to_read_out():
+def test_of_phases_a_delay_of_t_steps_is_none_too():
   config = config_forms.base_config()
   config.snn.phase = config.snn.delay = 4
   made = config_forms.parse(config)

@@ -1,5 +1,8 @@
 """The settings of a simulation: what they allow, and the chunk that divides T."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
 import tcljax
@@ -45,6 +48,30 @@ def test_bad_configs(fields, message):
 def test_a_neuron_may_be_given_by_its_fields():
   fields = {"reset": "hard", "width": 0.5}
   assert SpikingConfig(neuron=fields) == SpikingConfig(neuron=tcljax.Neuron("hard", width=0.5))
+
+
+@pytest.mark.parametrize(
+  ("time_steps", "delay"), [(1, 0), (4, 0), (np.int64(5), 4), (8, 4), (16, 4)]
+)
+def test_settings_for_another_t_leave_out_nothing_within_the_delay(time_steps, delay):
+  spiking = SpikingConfig(time_steps=8, chunk=8, delay=4, neuron={"burst": 2})
+  chunk = 8 if time_steps == 8 else 0  # of another T it is left open
+  assert spiking.with_time_steps(time_steps) == dataclasses.replace(
+    spiking, time_steps=time_steps, chunk=chunk, delay=delay
+  )
+
+
+@pytest.mark.parametrize(
+  ("time_steps", "message"),
+  [
+    (0, "time_steps=0: a simulation takes at least 1 step"),
+    ("4", "time_steps='4' must be an integer"),
+    (6, "time_steps=6 is no multiple of phase=4"),
+  ],
+)
+def test_what_is_no_other_t_is_told(time_steps, message):
+  with pytest.raises(ValueError, match=message):
+    SpikingConfig(time_steps=8, delay=4, neuron={"phase": 4}).with_time_steps(time_steps)
 
 
 def test_what_a_chunk_needs_knows_no_time_steps():
