@@ -193,7 +193,8 @@ def margin_of_answers(logits: np.ndarray, delay: int, changed: float) -> float:
 
 def _least_margin(found: np.ndarray, others: np.ndarray, changed: float) -> float:
   """As `choose_margin`, of margins, and whether answers differ from the last, [looks, images]."""
-  candidates = np.unique(np.quantile(found, np.linspace(0, 1, _CANDIDATES)))
+  # In float32, as margins are: rounded later, one might let images leave that it kept here.
+  candidates = np.unique(np.quantile(found, np.linspace(0, 1, _CANDIDATES)).astype(np.float32))
   best = math.inf
   for candidate in candidates[::-1]:
     if 100 * others[leaving_at(found, candidate), np.arange(found.shape[1])].mean() > changed:

@@ -254,6 +254,16 @@ def test_the_margin_of_known_answers_by_hand():
   assert early_exit.margin_of_answers(known, 1, 0) == 1
 
 
+def test_images_leave_by_the_margin_as_it_was_chosen():
+  """Of two margins that differ in the last bit of float32, the lower lets some leave wrong."""
+  low = np.float32(0.15)
+  high = np.nextafter(low, np.float32(1))
+  found = np.stack([np.where(np.arange(10) < 3, low, high), np.ones(10, np.float32)])
+  others = np.stack([np.arange(10) < 3, np.zeros(10, bool)])
+  margin = early_exit._least_margin(found, others, changed=0)
+  assert not others[early_exit.leaving_at(found, margin), np.arange(10)].any()
+
+
 @pytest.mark.slow
 def test_convert_measures_early_exit(workdir, tmp_path, capsys, monkeypatch):
   chosen_on = []
