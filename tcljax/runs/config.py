@@ -120,4 +120,4 @@ class RunConfig:
         f"pretrained={self.pretrained} would not be used with joint.start='scratch': choose 'ann', "
         "or leave it out"
       )
-    named("tune.", check_at, self.tune.at, self.snn.time_steps)
+    named("tune.", check_at, self.tune.at, self.snn.time_steps, self.snn.phase)

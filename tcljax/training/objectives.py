@@ -142,14 +142,19 @@ def with_threshold_decay(objective: Objective, coefficient: float) -> Objective:
   return regularized
 
 
-def check_at(at: Sequence[int], time_steps: int) -> None:
-  """Raises ValueError unless all of `at` are numbers of steps from 1 to T."""
+def check_at(at: Sequence[int], time_steps: int, phase: int) -> None:
+  """Raises ValueError unless all of `at` are numbers of steps from 1 to T, in whole periods."""
   if np.ndim(at) != 1:
     raise ValueError(f"at={in_a_line(at)} must be a sequence of numbers of steps, such as (4, 8)")
   for t in at:
     if not (isinstance(t, (int, np.integer)) and 1 <= t <= time_steps):
       raise ValueError(
         f"at={in_a_line(tuple(at))}: {t!r} is no number of steps from 1 to time_steps={time_steps}"
+      )
+    if t % phase:
+      raise ValueError(
+        f"at={in_a_line(tuple(at))}: {t!r} must be a multiple of phase={phase}, as answers within "
+        "a period are coarse"
       )
 
 
@@ -254,7 +259,7 @@ def _examples(preprocess, batch, key):
 
 def _simulation(model, spiking, mesh, at, rates):
   """A function of variables, inputs and keys to answers after steps, [N, B, ...], and rates."""
-  check_at(at, spiking.time_steps)
+  check_at(at, spiking.time_steps, spiking.neuron.phase)
   taken = np.asarray(sorted(at) or [spiking.time_steps]) - 1
 
   def run(variables, x, keys):

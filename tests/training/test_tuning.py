@@ -113,6 +113,9 @@ def test_bad_tuning_input(case):
     tcljax.tune(model, variables, images, labels, minutes=float("nan"))
   with pytest.raises(ValueError, match=r"at=\(4, 0\): 0 is no number .* to time_steps=8"):
     tcljax.tune(model, variables, images, labels, at=(4, 0))
+  with pytest.raises(ValueError, match=r"at=\(4, 6\): 6 must be a multiple of phase=4, as answers"):
+    phased = tcljax.SpikingConfig(8, neuron=tcljax.Neuron(phase=4))
+    tcljax.tune(model, variables, images, labels, phased, at=(4, 6))
   with pytest.raises(ValueError, match="at=4 must be a sequence"):
     tcljax.tune(model, variables, images, labels, at=4)
   with pytest.raises(ValueError, match="minutes=inf must be finite"):
