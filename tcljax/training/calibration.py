@@ -124,11 +124,12 @@ def calibrate(
       how many levels a neuron has in these steps.
     method: the threshold of "least_squares" error of the T-step quantized activation, the
       "percentile" of the activations (Rueckauer et al., 2017), or their "maximum" (Diehl et al.,
-      2015). A percentile that is zero (a layer seldom active) becomes the maximum. "delivered"
-      starts with "least_squares" and goes through the layers once more: each takes the threshold
-      and initial potential with the least squared error of its T-step firing rates, on the currents
-      that the spiking layers before it deliver (`training.delivered`), on up to 256 inputs. The
-      error of what it has said on the way counts a little, too.
+      2015). Where a percentile is zero, of what is seldom active, a channel takes that of its
+      layer, and a layer its maximum. "delivered" starts with "least_squares" and goes through the
+      layers once more: each takes the threshold and initial potential with the least squared error
+      of its T-step firing rates, on the currents that the spiking layers before it deliver
+      (`training.delivered`), on up to 256 inputs. The error of what it has said on the way counts a
+      little, too.
     percentile: in (0, 100), for method="percentile".
     per_channel: one threshold a channel (the last axis) instead of one a layer. A channel that
       never was active takes the threshold of its whole layer, and a layer that never was the
