@@ -118,10 +118,10 @@ def _nir_path(given: flags.FlagValues) -> pathlib.Path | None:
 
 def _held_output(command: Command, given: flags.FlagValues) -> pathlib.Path:
   """Where the network goes, which no other command writes to meanwhile."""
-  from tcljax.conversion import step, storage
+  from tcljax.conversion import destination, step
   from tcljax.runs import conversion_run, workdir
 
-  output = storage.check_output(given.output)
+  output = destination.check_output(given.output)
   step.check_can_export()
   conversion_run.folder_of_figures(output)
   command.hold(workdir.locked_output(output))

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -27,15 +26,14 @@ from tcljax.conversion.description import (
   from_text,
   to_text,
 )
+from tcljax.conversion.destination import DESCRIPTION, FILES, besides, check_output
 from tcljax.conversion.network import SpikingNetwork, check_network
 from tcljax.conversion.places import (
-  ARCHIVE,
   Reading,
   Writing,
   archive_written,
   folder_written,
   is_archive,
-  is_report,
   read_from,
   told,
 )
@@ -44,11 +42,6 @@ from tcljax.conversion.strict_json import LARGEST
 from tcljax.conversion.weights import read_arrays, write_arrays
 from tcljax.files import checked_path, sync, written_beside
 
-_DESCRIPTION = "network.json"
-FIGURES = {"results.json", "accuracy.png"}  # what convert.py adds for people
-# All that a directory of ours may hold, which `save` may replace; earlier formats had the last.
-_FILES = {_DESCRIPTION, WEIGHTS, STEP, CARD, "arrays.npz", *FIGURES}
-_REPLACED = ".replaced"  # the network that was there, until the new one is in its place
 _LARGEST_STEP = 2**24  # bytes of a program; that of a VGG-16 has some 200,000
 
 
@@ -111,7 +104,7 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path, step: bool = Tr
     with written_beside(path) as beside, archive_written(beside) as writing:
       _write(writing, described, arrays, texts)
     return path
-  beside, replaced = (path.with_name(path.name + end) for end in (".partial", _REPLACED))
+  beside, replaced = besides(path)
   try:
     shutil.rmtree(beside, ignore_errors=True)
     with folder_written(beside) as writing:
@@ -140,66 +133,8 @@ def _write(
     sums[name] = Sum(len(text), hashlib.sha256(text).hexdigest())
     with writing(name) as file:
       file.write(text)
-  with writing(_DESCRIPTION) as file:
+  with writing(DESCRIPTION) as file:
     file.write(to_text(dataclasses.replace(described, files=sums)).encode())
-
-
-def check_output(directory: str | pathlib.Path, field: str = "output") -> pathlib.Path:
-  """The resolved path of an output of `save`, its parents made.
-
-  A network that an interrupted `save` had set aside is put back first.
-
-  Args:
-    directory: where a user wants a network.
-    field: the name that the user knows it by.
-
-  Raises:
-    ValueError: if it is no path, cannot be written, or `save` would destroy something else than a
-      network.
-  """
-  path = checked_path(field, directory).resolve()
-  if not path.name:  # nothing can be written beside it and then renamed
-    raise ValueError(f"{field}='{path}' is the root of all files: choose another directory")
-  replaced = path.with_name(path.name + _REPLACED)
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if replaced.exists():
-      if path.exists():
-        shutil.rmtree(replaced)
-      else:
-        replaced.rename(path)
-    with tempfile.TemporaryDirectory(dir=path.parent):
-      pass
-    if path.suffix == ARCHIVE and path.is_file():
-      _check_replaceable(path)
-      return path
-    entries = list(path.iterdir()) if path.exists() else []
-    found = {entry.name for entry in entries}
-    # A directory by the name of a file is none of ours.
-    foreign = sorted(
-      entry.name
-      for entry in entries
-      if not is_report(entry) and (entry.name not in _FILES or entry.is_dir())
-    )
-  except OSError as error:
-    raise ValueError(f"output {path} cannot be written: {error.strerror}") from error
-  if foreign or (found and _DESCRIPTION not in found):
-    raise ValueError(
-      f"output {path} holds {', '.join(foreign or sorted(found))} and is not (only) "
-      "a spiking network: choose another directory"
-    )
-  return path
-
-
-def _check_replaceable(path: pathlib.Path) -> None:
-  """Raises ValueError unless a file is an archive of a network, of any format."""
-  try:
-    with read_from(path, _FILES) as reading, reading(_DESCRIPTION):
-      pass
-  except (ValueError, FileNotFoundError) as error:
-    raise ValueError(
-      f"output {path} is there and is no archive of a spiking network: choose another path"
-    ) from error
 
 
 def load(directory: str | pathlib.Path) -> SpikingNetwork:
@@ -234,8 +169,8 @@ def load(directory: str | pathlib.Path) -> SpikingNetwork:
   """
   path = checked_path("directory", directory).absolute()
   try:
-    with read_from(path, _FILES) as reading:
-      with reading(_DESCRIPTION) as (file, size):
+    with read_from(path, FILES) as reading:
+      with reading(DESCRIPTION) as (file, size):
         if size > LARGEST:
           raise ValueError(f"it has {size} bytes, and {LARGEST} are the most")
         # Not to its end: what the kernel makes up while it is read has no size, and may wait.

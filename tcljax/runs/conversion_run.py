@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tcljax.conversion import storage
+from tcljax.conversion import destination, storage
 from tcljax.conversion.early_exit import answer_early, choose_margin
 from tcljax.conversion.network import SpikingNetwork
 from tcljax.conversion.nir_writing import check_nir_path, to_nir
@@ -54,7 +54,7 @@ def convert_and_verify(
   Args:
     experiment: from `make_experiment`.
     variables: from `resume.restore_trained`, or another network's, with thresholds.
-    output: directory of the spiking network, or the archive, from `storage.check_output`.
+    output: directory of the spiking network, or the archive, from `destination.check_output`.
     early_exit: percent of training images whose answer may change where images leave early; None
       to leave early exit out.
     nir: file to write the network to as NIR too; None for none.
@@ -169,7 +169,7 @@ def folder_of_figures(output: pathlib.Path) -> pathlib.Path:
   folder = output.with_suffix("")
   found = sorted(folder.iterdir()) if folder.is_dir() else [folder] * folder.exists()
   if foreign := [
-    path.name for path in found if path.name not in storage.FIGURES and not is_report(path)
+    path.name for path in found if path.name not in destination.FIGURES and not is_report(path)
   ]:
     raise ValueError(
       f"output {output} has its figures in {folder}, which holds {', '.join(foreign)}: choose "

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from running import calibrate_plainly
 import tcljax
 from tcljax.conversion import places, storage
 from tcljax.conversion.description import digest
+from tcljax.conversion.destination import check_output
 
 
 def test_round_trip_gives_the_same_bits(network, images, tmp_path):
@@ -59,10 +61,25 @@ def test_files_of_the_user_inside_a_network_are_not_deleted(network, tmp_path):
   assert (path / "notes.txt").read_text() == "precious"
 
 
+@pytest.mark.parametrize("name", ["net.partial", "net.replaced"])
+@pytest.mark.parametrize("there", [False, True])
+def test_files_of_the_user_beside_a_network_are_not_deleted(network, tmp_path, name, there):
+  if there:
+    tcljax.save(network, tmp_path / "net", step=False)
+  (tmp_path / name).mkdir()
+  for number in range(9):
+    (tmp_path / name / f"{number}.txt").write_text("precious")
+  told = rf"{re.escape(name)}, which holds 0\.txt, 1\.txt, .* and 4 more: move that away"
+  with pytest.raises(ValueError, match=told):
+    tcljax.save(network, tmp_path / "net", step=False)
+  assert len(list((tmp_path / name).glob("*.txt"))) == 9
+  assert (tmp_path / "net").exists() == there
+
+
 def test_a_save_that_was_killed_between_its_renames_loses_nothing(network, images, tmp_path):
   path = tcljax.save(network, tmp_path / "net")
   path.rename(tmp_path / "net.replaced")  # as such a save leaves it
-  assert storage.check_output(path) == path
+  assert check_output(path) == path
   np.testing.assert_array_equal(tcljax.load(path)(images), network(images))
 
 
