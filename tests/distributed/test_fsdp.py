@@ -73,7 +73,7 @@ def test_training_is_the_same_and_goes_on_with_another_split(case, tmp_path):
     seen = {}
     with Checkpoints(folder or tmp_path / str(split_over)) as checkpoints:
       hooks = loop.Hooks(
-        on_metrics=lambda step, metrics: seen.update({step: metrics["loss"]}),
+        on_metrics=lambda step, metrics, _: seen.update({step: metrics["loss"]}),
         checkpoints=checkpoints,
         checkpoint_every=3,
         asked=lambda: loop.Asked(2 * (len(seen) >= stop_after - 1)),
