@@ -151,12 +151,11 @@ def diagnose(
   for start in range(0, count(images), batch_size):
     batch = jax.tree.map(operator.itemgetter(slice(start, start + batch_size)), images)
     batch = jax.tree.map(jnp.asarray, batch)
-    found = jax.device_get(measure(variables, preprocessed(preprocess, batch)))
-    totals = found if totals is None else jax.tree.map(np.add, totals, found)
+    totals = added(totals, measure(variables, preprocessed(preprocess, batch)))
   for name, found in totals.items():
     if not np.isfinite([*found["squares"].values()]).all():
       raise ValueError(f"activation {name!r} is not finite on these images")
-  return {name: diagnosis_of(totals[name]) for name in neurons}
+  return {name: diagnosis_of(totals[name], count(images)) for name in neurons}
 
 
 class _Replayed(Clipped):
@@ -248,7 +247,7 @@ def _measure(
 
 
 def sums_of(found: Arrived) -> dict[str, Any]:
-  """Sums over a batch: squares of each error, spikes of each neuron, and the saturated ones."""
+  """Sums over a batch: squares of errors; of each neuron its spikes, and how often it sent all."""
   stages, spikes = found.stages, found.spikes
   errors = {name: b - a for name, (a, b) in zip(PARTS, itertools.pairwise(stages), strict=True)}
   errors |= {"total": stages[-1] - stages[0], "activation": stages[0]}
@@ -259,13 +258,21 @@ def sums_of(found: Arrived) -> dict[str, Any]:
     },
     "spikes": spikes.sum(axis=0),
     # A mean over steps is rounded: 127 levels in 7 steps need not be all of them to the bit.
-    "saturated": (spikes > 1 - 1e-6).sum(),
-    "pairs": spikes.size,
+    "saturated": (spikes > 1 - 1e-6).sum(axis=0),
   }
 
 
-def diagnosis_of(sums: dict[str, Any]) -> Diagnosis:
-  """The diagnosis of an activation, from `sums_of` it over all images."""
+def added(sums: Any, found: Any) -> Any:
+  """What `sums_of` gave of batches so far, None of none, and of one more; on the host, in float64.
+
+  Neurons and images soon are more than int32 holds, which begins again below 0 in silence.
+  """
+  found = jax.tree.map(lambda a: np.asarray(a, np.float64), jax.device_get(found))
+  return found if sums is None else jax.tree.map(np.add, sums, found)
+
+
+def diagnosis_of(sums: dict[str, Any], images: int) -> Diagnosis:
+  """The diagnosis of an activation, from `sums_of` it over so many images."""
   squares = sums["squares"]
 
   def share(name):
@@ -276,5 +283,5 @@ def diagnosis_of(sums: dict[str, Any]) -> Diagnosis:
   return Diagnosis(
     **{name: share(name) for name in ("total", *PARTS)},
     dead=float(np.mean(sums["spikes"] == 0)),
-    saturated=float(sums["saturated"] / sums["pairs"]),
+    saturated=float(np.mean(sums["saturated"]) / images),
   )

@@ -13,7 +13,7 @@ from tcljax.conversion.network import SpikingNetwork
 from tcljax.data import Examples, evaluation_batches
 from tcljax.data.preprocessing import preprocessed
 from tcljax.evaluation.connections import shapes_of
-from tcljax.evaluation.diagnosis import Diagnosis, arrived, diagnosis_of, sums_of
+from tcljax.evaluation.diagnosis import Diagnosis, added, arrived, diagnosis_of, sums_of
 from tcljax.graph import Graph, GraphNetwork
 from tcljax.simulation.chunks import count_neurons
 from tcljax.simulation.settings import SpikingConfig
@@ -79,7 +79,7 @@ def portrait(
       keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(batch["index"])
     x = preprocessed(preprocess, jax.tree.map(jnp.asarray, batch["image"]))
     more, sample, answer = jax.device_get(measure(variables, x, keys))
-    sums = more if sums is None else jax.tree.map(np.add, sums, more)
+    sums = added(sums, more)
     samples.append(sample)
     answers.append(answer)
   joined = lambda which: {
@@ -90,7 +90,7 @@ def portrait(
     images=count,
     time_steps=spiking.time_steps,
     neurons=neurons,
-    diagnosis={} if poisson else {name: diagnosis_of(sums[name]) for name in neurons},
+    diagnosis={} if poisson else {name: diagnosis_of(sums[name], count) for name in neurons},
     activations=joined(0),
     rates=joined(1),
     neuron_rates={name: sums[name]["spikes"].reshape(-1) / count for name in neurons},

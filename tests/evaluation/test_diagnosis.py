@@ -8,7 +8,7 @@ import pytest
 from running import calibrate_plainly
 
 import tcljax
-from tcljax.evaluation.diagnosis import PARTS, Arrived, sums_of
+from tcljax.evaluation.diagnosis import PARTS, Arrived, added, diagnosis_of, sums_of
 from tcljax.layers.activations import ReLU
 from tcljax.simulation.chunks import count_neurons
 
@@ -227,7 +227,21 @@ def test_a_neuron_that_sends_all_it_can_is_saturated_whatever_rounding_does():
   """127 levels in 7 steps: as a share of the most there is they may be rounded to less than 1."""
   rates = jnp.float32([[1 - 2**-24, 1.0, 0.99, 0.0]])
   found = Arrived([rates] * (len(PARTS) + 1), rates, jnp.ones(()))
-  assert sums_of(found)["saturated"] == 2
+  assert sums_of(found)["saturated"].tolist() == [1, 1, 0, 0]
+
+
+def test_more_neurons_and_images_than_32_bits_count():
+  """Nothing is summed over both on the device, and over batches not in its integers."""
+  shape = jax.ShapeDtypeStruct((128, 2**25), jnp.float32)
+  sums = jax.eval_shape(sums_of, Arrived([shape] * (len(PARTS) + 1), shape, shape))
+  assert sums["saturated"].shape == sums["spikes"].shape == (2**25,)
+  squares = dict.fromkeys((*PARTS, "total", "activation"), np.float32(1))
+  counts = np.int32([2**30, 0])
+  of_batch = {"squares": squares, "spikes": np.float32([1, 0]), "saturated": counts}
+  sums = None
+  for _ in range(4):
+    sums = added(sums, of_batch)
+  assert diagnosis_of(sums, 2**32).saturated == 0.5
 
 
 def test_spikes_that_came_too_early_can_be_taken_back():
