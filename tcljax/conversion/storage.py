@@ -42,10 +42,11 @@ from tcljax.conversion.places import (
 from tcljax.conversion.step import export_step
 from tcljax.conversion.strict_json import LARGEST
 from tcljax.conversion.weights import read_arrays, write_arrays
-from tcljax.files import checked_path, sync, written_beside
+from tcljax.files import PARTIAL, checked_path, sync, written_beside
 
 _DESCRIPTION = "network.json"
-FIGURES = {"results.json", "accuracy.png"}  # what convert.py adds for people
+# What convert.py adds for people, and what is left of it where writing was ended.
+FIGURES = {f"{name}{end}" for name in ("results.json", "accuracy.png") for end in ("", PARTIAL)}
 # All that a directory of ours may hold, which `save` may replace; earlier formats had the last.
 _FILES = {_DESCRIPTION, WEIGHTS, STEP, CARD, "arrays.npz", *FIGURES}
 _REPLACED = ".replaced"  # the network that was there, until the new one is in its place
@@ -111,7 +112,7 @@ def save(network: SpikingNetwork, directory: str | pathlib.Path, step: bool = Tr
     with written_beside(path) as beside, archive_written(beside) as writing:
       _write(writing, described, arrays, texts)
     return path
-  beside, replaced = (path.with_name(path.name + end) for end in (".partial", _REPLACED))
+  beside, replaced = (path.with_name(path.name + end) for end in (PARTIAL, _REPLACED))
   try:
     shutil.rmtree(beside, ignore_errors=True)
     with folder_written(beside) as writing:
