@@ -11,6 +11,7 @@ from tcljax.columns import table
 from tcljax.evaluation.accuracy import Evaluation, reported_time_steps
 from tcljax.evaluation.diagnosis import Diagnosis
 from tcljax.files import write_text, written_beside
+from tcljax.reporting.drawing import DPI, INK, curve_style, new_figure, styled, time_axis
 
 MEAN_THRESHOLD = "mean threshold (% of the largest activation)"
 
@@ -137,36 +138,19 @@ def plot_curves(
     what: the figure, in words.
     ann: the same of the ANN, a line; None for none.
   """
-  from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(6.4, 4), layout="constrained", dpi=150)
-  FigureCanvasAgg(figure)
-  axes = figure.add_subplot()
-  if ann is not None:
-    axes.axhline(ann, color="0.3", linestyle="--", linewidth=1.2, label=f"ANN ({ann:.2f} %)")
-  # Okabe and Ito's colours, which the colour-blind can tell apart; the last curve is always blue.
-  # Curves beyond the seventh have a colour again, with another mark and dotted.
-  colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999"]
-  for n, (label, curve) in enumerate(curves.items()):
-    which = len(curves) - 1 - n
-    axes.plot(
-      list(curve),
-      list(curve.values()),
-      "osD^vP*"[(which + which // 7) % 7] + ("-" if which < 7 else ":"),
-      label=label,
-      color=colours[which % 7],
-      markersize=5,
-    )
-  time_steps = sorted({t for curve in curves.values() for t in curve})
-  axes.set_xscale("log", base=2)
-  axes.set_xticks(time_steps, [str(t) for t in time_steps])
-  axes.minorticks_off()
-  axes.set(xlabel="time steps T", ylabel=what, title=title)
-  axes.grid(alpha=0.3)
-  figure.legend(loc="outside lower center", ncols=2, fontsize="small")  # hides no point
-  with written_beside(path) as beside:
-    figure.savefig(beside, format="png")
+  with styled():
+    figure = new_figure(4, 6.4)
+    axes = figure.add_subplot()
+    if ann is not None:
+      axes.axhline(ann, color=INK, linestyle="--", linewidth=1.4, label=f"ANN ({ann:.2f} %)")
+    for n, (label, curve) in enumerate(curves.items()):
+      style = curve_style(len(curves) - 1 - n)
+      axes.plot(list(curve), list(curve.values()), label=label, markersize=5, **style)
+    time_axis(axes, sorted({t for curve in curves.values() for t in curve}))
+    axes.set(ylabel=what, title=title)
+    figure.legend(loc="outside lower center", ncols=2)  # hides no point
+    with written_beside(path) as beside:
+      figure.savefig(beside, format="png", dpi=DPI)
 
 
 def diagnosis_table(found: dict[str, Diagnosis]) -> str:
