@@ -18,6 +18,7 @@ try:
 except ImportError:  # no such locks on Windows
   fcntl = None
 
+PARTIAL = ".partial"  # how the name of a file ends until it is whole
 _REMEDIES = {
   errno.ENOSPC: "make room on the disk",
   errno.EDQUOT: "make room in your quota",
@@ -87,7 +88,7 @@ def written_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
   Raises:
     FileError: if it cannot be written; what was at `path` stays.
   """
-  beside = path.with_name(path.name + ".partial")
+  beside = path.with_name(path.name + PARTIAL)
   with writing(path):
     try:
       yield beside

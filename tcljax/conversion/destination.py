@@ -6,10 +6,11 @@ import tempfile
 
 from tcljax.conversion.description import CARD, STEP, WEIGHTS
 from tcljax.conversion.places import ARCHIVE, is_report, read_from
-from tcljax.files import checked_path
+from tcljax.files import PARTIAL, checked_path
 
 DESCRIPTION = "network.json"
-FIGURES = {"results.json", "accuracy.png"}  # what convert.py adds for people
+# What convert.py adds for people, and what is left of it where writing was ended.
+FIGURES = {f"{name}{end}" for name in ("results.json", "accuracy.png") for end in ("", PARTIAL)}
 # All that a directory of ours may hold, which `save` may replace; earlier formats had the last.
 FILES = {DESCRIPTION, WEIGHTS, STEP, CARD, "arrays.npz", *FIGURES}
 _TOLD = 5  # names in an error
@@ -64,7 +65,7 @@ def check_output(directory: str | pathlib.Path, field: str = "output") -> pathli
 
 def besides(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
   """Where the folder of a network is while it is written, and the one that was there meanwhile."""
-  return path.with_name(f"{path.name}.partial"), path.with_name(f"{path.name}.replaced")
+  return path.with_name(path.name + PARTIAL), path.with_name(f"{path.name}.replaced")
 
 
 def _foreign(path: pathlib.Path) -> list[str]:

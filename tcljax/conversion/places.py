@@ -189,4 +189,4 @@ def is_report(path: pathlib.Path) -> bool:
   if path.name != REPORT or path.is_symlink() or not path.is_dir():
     return False
   names = {str(inner.relative_to(path)) for inner in path.rglob("*") if not inner.is_dir()}
-  return all(re.fullmatch(r"index\.html(\.partial)?|figures/\w+\.(png|json)", n) for n in names)
+  return all(re.fullmatch(r"(index\.html|figures/\w+\.(png|json))(\.partial)?", n) for n in names)

@@ -1,7 +1,7 @@
 """Data sets, batches and preprocessing."""
 
 from tcljax.data.augment import Preprocessing
-from tcljax.data.batches import evaluation_batches, first_images, training_batches
+from tcljax.data.batches import evaluation_batches, first_examples, first_images, training_batches
 from tcljax.data.decoding import BadExample, UnreadableImage
 from tcljax.data.events import Events, frames_by_count, frames_by_time
 from tcljax.data.recordings import read_events
@@ -19,6 +19,7 @@ __all__ = [
   "StreamedSplit",
   "UnreadableImage",
   "evaluation_batches",
+  "first_examples",
   "first_images",
   "frames_by_count",
   "frames_by_time",

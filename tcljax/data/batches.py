@@ -5,12 +5,13 @@ step; evaluation covers every example exactly once, the last batch being padded 
 """
 
 import contextlib
+from typing import Any
 
 import jax
 import numpy as np
 
 from tcljax.data.orders import TrainingOrder
-from tcljax.data.splits import BatchStream, Examples
+from tcljax.data.splits import Batch, BatchStream, Examples
 
 
 def _local(batch_size: int) -> slice:
@@ -82,7 +83,12 @@ def evaluation_batches(split: Examples, batch_size: int, everywhere: bool = Fals
       yield {**batch, "index": index, "mask": index < count}
 
 
-def first_images(split: Examples, count: int) -> np.ndarray:
-  """The first images of a split, or all of them if there are fewer, as evaluation sees them."""
+def first_examples(split: Examples, count: int) -> Batch:
+  """The first examples of a split, or all of them if there are fewer, as evaluation sees them."""
   with contextlib.closing(split.evaluation([np.arange(len(split))[:count]])) as batches:
-    return next(batches)["image"]
+    return next(batches)
+
+
+def first_images(split: Examples, count: int) -> Any:
+  """The images of `first_examples`."""
+  return first_examples(split, count)["image"]

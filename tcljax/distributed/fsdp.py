@@ -4,6 +4,8 @@ Each device keeps its part of an array, and the whole is put together while a st
 Rajbhandari et al., SC 2020). Batches are split over all devices as without it.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -62,5 +64,14 @@ def abstract(shapes: Any, where: Any) -> Any:
 
 
 def gathered(mesh: Mesh, tree: Any) -> Any:
-  """The whole of every array on every device."""
-  return jax.jit(lambda arrays: arrays, out_shardings=NamedSharding(mesh, P()))(tree)
+  """The whole of every array on every device; the arrays themselves where each is there already."""
+  whole = NamedSharding(mesh, P())
+  if all(array.sharding.is_equivalent_to(whole, array.ndim) for array in jax.tree.leaves(tree)):
+    return tree
+  return _gathering(whole)(tree)
+
+
+@functools.lru_cache(maxsize=4)
+def _gathering(whole: NamedSharding) -> Callable[[Any], Any]:
+  """The function that is compiled once for all trees of the same shapes and shardings."""
+  return jax.jit(lambda arrays: arrays, out_shardings=whole)

@@ -216,20 +216,6 @@ class Costs:
       }
     return found
 
-  def as_json(self) -> dict[str, Any]:
-    """All of it as JSON holds it: the fields, with lists in place of arrays, and the summary."""
-    plain = lambda value: value.tolist() if isinstance(value, np.ndarray) else value
-    layers = {
-      name: {field: plain(value) for field, value in vars(layer).items()}
-      for name, layer in self.layers.items()
-    }
-    own: dict[str, Any] = {"time_steps": self.time_steps, "neurons": self.neurons}
-    own |= {
-      field: {name: plain(value) for name, value in getattr(self, field).items()}
-      for field in ("spikes", "active")
-    }
-    return {**own, "layers": layers, **self.summary()}
-
   def table(self) -> str:
     """Lines of text: each layer after T steps, the totals after 1, 2, 4, ... steps, and the ANN.
 

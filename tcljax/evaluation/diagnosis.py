@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +13,10 @@ import numpy as np
 from flax import traverse_util
 
 from tcljax.checks import check_count
+from tcljax.data import Split, evaluation_batches
 from tcljax.data.preprocessing import preprocessed, shape_of_preprocessed, unchanged
+from tcljax.evaluation.compiling import compiled
+from tcljax.evaluation.scores import over_images
 from tcljax.layers.activations import Clipped, ReLU, check_model, with_activation
 from tcljax.layers.collections import (
   Path,
@@ -26,10 +28,9 @@ from tcljax.layers.collections import (
 )
 from tcljax.maths import clipping
 from tcljax.maths.encoding import constant_input, constant_inputs_of, time_first
-from tcljax.maths.inputs import as_inputs
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.maths.spikes import Neuron
-from tcljax.maths.trees import count, stand_in, without_batch
+from tcljax.maths.trees import stand_in, without_batch
 from tcljax.simulation.chunks import count_neurons
 from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.simulation.time_loop import Simulation, simulate
@@ -132,31 +133,27 @@ def diagnose(
   variables = require_clipping(variables)
   check_spiking(spiking)
   check_count("batch_size", batch_size, 1)
-  images = jax.tree.map(np.asarray, as_inputs("images", images))
-  if not count(images):
+  split = Split(images)
+  if not len(split):
     raise ValueError("there are no images to diagnose")
   if spiking.encoding == "poisson":
     raise ValueError(
       f"encoding={spiking.encoding!r}: a diagnosis takes constant input, or frames, whose mean "
       "currents are those of the network"
     )
-  types = jax.tree.map(lambda a: a.dtype, images)
-  given = stand_in(without_batch(images), max(2, batch_size), types)
+  given = stand_in(split.image_shape, max(2, batch_size), split.image_dtype)
   example = constant_inputs_of(
     "images", shape_of_preprocessed(preprocess, given), spiking.encoding, spiking.time_steps
   )
   neurons = count_neurons(model, variables, without_batch(example))
-  measure = jax.jit(functools.partial(_measure, model, spiking))
+  measure = compiled(_measuring, preprocess, model, spiking)
   totals: Any = None  # trees of arrays; there is at least one batch
-  for start in range(0, count(images), batch_size):
-    batch = jax.tree.map(operator.itemgetter(slice(start, start + batch_size)), images)
-    batch = jax.tree.map(jnp.asarray, batch)
-    found = jax.device_get(measure(variables, preprocessed(preprocess, batch)))
-    totals = found if totals is None else jax.tree.map(np.add, totals, found)
+  for batch in evaluation_batches(split, min(batch_size, len(split)), everywhere=True):
+    totals = added(totals, measure(variables, batch["image"], batch["mask"]))
   for name, found in totals.items():
     if not np.isfinite([*found["squares"].values()]).all():
       raise ValueError(f"activation {name!r} is not finite on these images")
-  return {name: diagnosis_of(totals[name]) for name in neurons}
+  return {name: diagnosis_of(totals[name], len(split)) for name in neurons}
 
 
 class _Replayed(Clipped):
@@ -240,32 +237,52 @@ def arrived(
   return found, simulation
 
 
-def _measure(
-  model: nn.Module, spiking: SpikingConfig, variables: Variables, x: jax.Array
-) -> dict[str, Any]:
-  found, _ = arrived(model, spiking, variables, x)
-  return {name: sums_of(one) for name, one in found.items()}
+@functools.lru_cache(maxsize=16)
+def _measuring(
+  preprocess: Callable[[Any], Any], model: nn.Module, spiking: SpikingConfig
+) -> Callable[..., dict[str, Any]]:
+  """The compiled function that gives `sums_of` each activation on a batch."""
+
+  @jax.jit
+  def measure(variables, images, mask):
+    found, _ = arrived(model, spiking, variables, preprocessed(preprocess, images))
+    return {name: sums_of(one, mask) for name, one in found.items()}
+
+  return measure
 
 
-def sums_of(found: Arrived) -> dict[str, Any]:
-  """Sums over a batch: squares of each error, spikes of each neuron, and the saturated ones."""
+def sums_of(found: Arrived, mask: jax.Array) -> dict[str, Any]:
+  """Sums over a batch: squares of errors; of each neuron its spikes, and how often it sent all.
+
+  Args:
+    found: of one activation.
+    mask: [B], False for what only fills the batch.
+  """
   stages, spikes = found.stages, found.spikes
   errors = {name: b - a for name, (a, b) in zip(PARTS, itertools.pairwise(stages), strict=True)}
   errors |= {"total": stages[-1] - stages[0], "activation": stages[0]}
-  return {
+  of_neurons = {
     # Those of a layer of 16 bits may be beyond its numbers.
-    "squares": {
-      name: jnp.square(error.astype(jnp.float32)).sum() for name, error in errors.items()
-    },
-    "spikes": spikes.sum(axis=0),
+    "squares": {name: jnp.square(error.astype(jnp.float32)) for name, error in errors.items()},
+    "spikes": spikes,
     # A mean over steps is rounded: 127 levels in 7 steps need not be all of them to the bit.
-    "saturated": (spikes > 1 - 1e-6).sum(),
-    "pairs": spikes.size,
+    "saturated": spikes > 1 - 1e-6,
   }
+  sums = over_images(of_neurons, mask, axis=0)
+  return {**sums, "squares": jax.tree.map(jnp.sum, sums["squares"])}
 
 
-def diagnosis_of(sums: dict[str, Any]) -> Diagnosis:
-  """The diagnosis of an activation, from `sums_of` it over all images."""
+def added(sums: Any, found: Any) -> Any:
+  """What `sums_of` gave of batches so far, None of none, and of one more; on the host, in float64.
+
+  Neurons and images soon are more than int32 holds, which begins again below 0 in silence.
+  """
+  found = jax.tree.map(lambda a: np.asarray(a, np.float64), jax.device_get(found))
+  return found if sums is None else jax.tree.map(np.add, sums, found)
+
+
+def diagnosis_of(sums: dict[str, Any], images: int) -> Diagnosis:
+  """The diagnosis of an activation, from `sums_of` it over so many images."""
   squares = sums["squares"]
 
   def share(name):
@@ -276,5 +293,5 @@ def diagnosis_of(sums: dict[str, Any]) -> Diagnosis:
   return Diagnosis(
     **{name: share(name) for name in ("total", *PARTS)},
     dead=float(np.mean(sums["spikes"] == 0)),
-    saturated=float(sums["saturated"] / sums["pairs"]),
+    saturated=float(np.mean(sums["saturated"]) / images),
   )

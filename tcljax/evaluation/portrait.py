@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tcljax.conversion.network import SpikingNetwork
 from tcljax.data import Examples, evaluation_batches
 from tcljax.data.preprocessing import preprocessed
+from tcljax.evaluation.compiling import compiled
 from tcljax.evaluation.connections import shapes_of
-from tcljax.evaluation.diagnosis import Diagnosis, arrived, diagnosis_of, sums_of
+from tcljax.evaluation.diagnosis import Diagnosis, added, arrived, diagnosis_of, sums_of
 from tcljax.graph import Graph, GraphNetwork
 from tcljax.simulation.chunks import count_neurons
 from tcljax.simulation.settings import SpikingConfig
@@ -70,16 +70,13 @@ def portrait(
   count = min(IMAGES, len(split))
   size = max(1, min(count, _NEURONS // max(1, sum(neurons.values()))))
   count -= count % size  # no batch is filled up
-  measure = _measuring(network.graph, spiking, _of_classes(network), count)
+  measure = compiled(_measuring, preprocess, network.graph, spiking, _of_classes(network), count)
+  key = jax.random.key(seed)
   sums: Any = None
   samples, answers = [], []
   for batch in evaluation_batches(split.take(np.arange(count)), size, everywhere=True):
-    keys = None
-    if spiking.encoding == "poisson":
-      keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(batch["index"])
-    x = preprocessed(preprocess, jax.tree.map(jnp.asarray, batch["image"]))
-    more, sample, answer = jax.device_get(measure(variables, x, keys))
-    sums = more if sums is None else jax.tree.map(np.add, sums, more)
+    more, sample, answer = jax.device_get(measure(variables, batch, key))
+    sums = added(sums, more)
     samples.append(sample)
     answers.append(answer)
   joined = lambda which: {
@@ -90,7 +87,7 @@ def portrait(
     images=count,
     time_steps=spiking.time_steps,
     neurons=neurons,
-    diagnosis={} if poisson else {name: diagnosis_of(sums[name]) for name in neurons},
+    diagnosis={} if poisson else {name: diagnosis_of(sums[name], count) for name in neurons},
     activations=joined(0),
     rates=joined(1),
     neuron_rates={name: sums[name]["spikes"].reshape(-1) / count for name in neurons},
@@ -108,7 +105,11 @@ def _of_classes(network: SpikingNetwork) -> bool:
 
 @functools.lru_cache(maxsize=4)  # the images of another split take the same program
 def _measuring(
-  graph: Graph, spiking: SpikingConfig, of_classes: bool, images: int
+  preprocess: Callable[[Any], Any],
+  graph: Graph,
+  spiking: SpikingConfig,
+  of_classes: bool,
+  images: int,
 ) -> Callable[..., tuple[Any, Any, Any]]:
   """The compiled function that looks at a batch.
 
@@ -122,11 +123,14 @@ def _measuring(
     return take(one.stages[0] / one.thresholds), take(one.spikes)
 
   @jax.jit
-  def measure(variables, x, keys):
-    model = GraphNetwork(graph)
+  def measure(variables, batch, key):
+    model, x = GraphNetwork(graph), preprocessed(preprocess, batch["image"])
+    keys = None
+    if spiking.encoding == "poisson":
+      keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(batch["index"])
     found, simulation = arrived(model, spiking, variables, x, keys=keys, observe=observe)
     return (
-      {name: sums_of(one) for name, one in found.items()},
+      {name: sums_of(one, batch["mask"]) for name, one in found.items()},
       {name: some(one) for name, one in found.items()},
       simulation.observed,
     )

@@ -1,8 +1,6 @@
 """Some images, the answers of the spiking network to them over time, and when they could leave."""
 
-import base64
 import dataclasses
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,15 +88,6 @@ def picture_of(image: np.ndarray) -> np.ndarray | None:
     low, high = float(image.min()), float(image.max())
     image = np.rint(255 * (image - low) / (high - low or 1.0)).astype(np.uint8)
   return image
-
-
-def data_uri(pixels: np.ndarray) -> str:
-  """A picture as the address of itself."""
-  from PIL import Image
-
-  file = io.BytesIO()
-  Image.fromarray(pixels).save(file, format="PNG", optimize=True)
-  return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def over_time(found: Exits, pictures: Sequence[Any], names: Sequence[str]) -> Drawn:

@@ -1,4 +1,4 @@
-"""Figures of a report: one look, and what they are written as: SVG for the page, PNG, JSON.
+"""Figures: one look, and what those of a report are written as: SVG for the page, PNG, JSON.
 
 The colors are those of Okabe and Ito, which the color-blind can tell apart. In the SVG each is a
 variable of CSS, so that the page has them light and dark.
@@ -10,6 +10,7 @@ import io
 import re
 import unicodedata
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ _STYLE: Any = {
   "ytick.labelcolor": INK,
   "ytick.labelsize": 9,
 }
-_DPI = 150
+_MARKS = "osD^vP*"
+DPI = 150
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,6 +106,28 @@ def new_figure(height: float, width: float = WIDTH, layout: Any = "constrained")
   return figure
 
 
+def curve_style(number: int) -> dict[str, Any]:
+  """Color, mark and line of a curve by its number from the last one, which is 0 and blue.
+
+  Curves beyond the seventh have a color again, with another mark and dotted.
+  """
+  colors = (*COLORS, MUTED)
+  again, which = divmod(number, len(colors))
+  return {
+    "color": colors[which],
+    "marker": _MARKS[(number + again) % len(_MARKS)],
+    "linestyle": ":" if again else "-",
+  }
+
+
+def time_axis(axes: Any, time_steps: Sequence[int]) -> None:
+  """Makes the horizontal axis one of time steps, with these named."""
+  axes.set_xscale("log", base=2)
+  axes.set_xticks(time_steps, [str(t) for t in time_steps])
+  axes.minorticks_off()
+  axes.set_xlabel("time steps T")
+
+
 def clean(text: Any) -> str:
   """Text without characters that no page may hold or that are not seen."""
   return "".join(
@@ -126,7 +150,7 @@ def written(drawn: Drawn) -> tuple[str, bytes]:
     warnings.filterwarnings(
       "ignore", message=r"Glyph \d+.*missing from font"
     )  # names in any script
-    drawn.figure.savefig(pixels, format="png", dpi=_DPI)
+    drawn.figure.savefig(pixels, format="png", dpi=DPI)
     drawn.figure.set_layout_engine("none")  # all is in its place
     drawn.figure.savefig(vector, format="svg", facecolor="none", metadata={"Date": None})
   return _inline(vector.getvalue(), drawn), pixels.getvalue()

@@ -17,8 +17,10 @@ from tcljax.reporting.drawing import (
   WIDTH,
   Drawn,
   clean,
+  curve_style,
   label,
   new_figure,
+  time_axis,
 )
 
 _WIDE = 7.2  # inches
@@ -40,13 +42,11 @@ def accuracy(
   for (name, percent), color, style in zip(lines.items(), (INK, MUTED), ("--", ":")):
     axes.axhline(percent, color=color, linestyle=style, linewidth=1.4, label=name)
   *_, last = curves
-  for color, mark, (name, curve) in zip((*COLORS[1:], *COLORS), "sD^vP*X<>" * 2, curves.items()):
-    color, mark = (BLUE, "o") if name == last else (color, mark)
+  for n, (name, curve) in enumerate(curves.items()):
     shown = [k for k, t in enumerate(curve) if t in reported_time_steps(max(curve))]
-    axes.plot(
-      [*curve], [*curve.values()], mark, ls="-", markevery=shown, color=color, ms=4, label=name
-    )
-  _time_axis(axes, max(max(curve) for curve in curves.values()))
+    style = curve_style(len(curves) - 1 - n)
+    axes.plot([*curve], [*curve.values()], label=name, markevery=shown, markersize=4, **style)
+  time_axis(axes, reported_time_steps(max(max(curve) for curve in curves.values())))
   axes.set_ylabel(f"{what} (%)")
   figure.legend(loc="outside lower center", ncols=2)
   data = {"time_steps": {name: dict(curve) for name, curve in curves.items()}, "lines": dict(lines)}
@@ -63,7 +63,7 @@ def error(curves: Mapping[str, np.ndarray]) -> Drawn:
   for n, (name, values) in enumerate(curves.items()):
     color, style = COLORS[n % len(COLORS)], "-" if n < len(COLORS) else ":"
     axes.plot(steps, 100 * np.asarray(values), style, color=color, label=label(name))
-  _time_axis(axes, len(steps))
+  time_axis(axes, reported_time_steps(len(steps)))
   axes.set_ylabel("distance from the ANN (%)")
   axes.set_ylim(bottom=0)
   if len(curves) > 1:
@@ -189,11 +189,3 @@ def learning(records: Sequence[Mapping[str, Any]]) -> Drawn:
   return Drawn(
     "learning", figure, data, f"Loss and accuracy against optimizer steps; last loss of {ends}."
   )
-
-
-def _time_axis(axes: Any, last: int) -> None:
-  axes.set_xscale("log", base=2)
-  times = reported_time_steps(last)
-  axes.set_xticks(times, [str(t) for t in times])
-  axes.minorticks_off()
-  axes.set_xlabel("time steps T")

@@ -28,7 +28,7 @@ def say(text: str) -> None:
 
 
 class PhaseLog:
-  """Metrics of one phase: `begin` it, call it with each step and its metrics, and `close` it.
+  """Metrics of one phase: `begin` it, call it with each step as a hook, and `close` it.
 
   Args:
     workdir: of the run.
@@ -68,8 +68,8 @@ class PhaseLog:
     bar = tqdm.tqdm(total=self.steps, initial=done, desc=self.phase, unit="step", disable=None)
     self._bar = self._open.enter_context(contextlib.closing(bar))
 
-  def __call__(self, step: int, metrics: dict[str, float]) -> None:
-    """Takes the metrics of a finished step.
+  def __call__(self, step: int, metrics: dict[str, float], ended: float) -> None:
+    """Takes the metrics of a finished step, and the moment when it ended; see `Hooks.on_metrics`.
 
     Raises:
       FileError: if they cannot be written.
@@ -80,7 +80,7 @@ class PhaseLog:
     if step % self.every and step != self.steps:
       return
     last_step, last_time = self._last
-    self._last = (step, time.perf_counter())
+    self._last = (step, ended)
     rate = (step - last_step) / (self._last[1] - last_time)
     record = {"phase": self.phase, "step": step, **metrics, "steps_per_second": rate}
     with writing(self._path):

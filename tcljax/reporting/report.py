@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tcljax.conversion.places import REPORT
-from tcljax.files import write_text, writing
+from tcljax.files import PARTIAL, write_text, writing, written_beside
 from tcljax.reporting import page, sections
 from tcljax.reporting.drawing import Drawn, styled, written
 from tcljax.reporting.findings import Findings
@@ -37,13 +37,14 @@ def write_report(directory: pathlib.Path, found: Findings) -> pathlib.Path:
   with writing(folder):
     beside.mkdir(parents=True, exist_ok=True)
     for old in beside.iterdir():
-      if old.suffix in (".png", ".json") and old.stem not in figures:
+      name = pathlib.Path(old.name.removesuffix(PARTIAL))  # left where writing was ended
+      if name.suffix in (".png", ".json") and (old.suffix == PARTIAL or old.stem not in figures):
         with contextlib.suppress(OSError):
           old.unlink()
   for name, (pixels, numbers) in figures.items():
-    with writing(beside):
-      (beside / f"{name}.png").write_bytes(pixels)
-      (beside / f"{name}.json").write_text(numbers, encoding="utf-8")
+    with written_beside(beside / f"{name}.png") as path:
+      path.write_bytes(pixels)
+    write_text(beside / f"{name}.json", numbers)
   write_text(folder / PAGE, text)
   return folder / PAGE
 

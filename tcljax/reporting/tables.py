@@ -11,10 +11,9 @@ from tcljax.columns import table
 from tcljax.evaluation.accuracy import Evaluation, reported_time_steps
 from tcljax.evaluation.diagnosis import Diagnosis
 from tcljax.files import write_text, written_beside
-from tcljax.reporting.drawing import COLORS, INK, new_figure, styled
+from tcljax.reporting.drawing import DPI, INK, curve_style, new_figure, styled, time_axis
 
 MEAN_THRESHOLD = "mean threshold (% of the largest activation)"
-_MARKS = "osD^vP*X"
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
@@ -143,26 +142,15 @@ def plot_curves(
     figure = new_figure(4, 6.4)
     axes = figure.add_subplot()
     if ann is not None:
-      axes.axhline(ann, color=INK, linestyle="--", linewidth=1.2, label=f"ANN ({ann:.2f} %)")
-    # The last curve is always blue. Curves beyond the colors have one again, dotted.
+      axes.axhline(ann, color=INK, linestyle="--", linewidth=1.4, label=f"ANN ({ann:.2f} %)")
     for n, (label, curve) in enumerate(curves.items()):
-      which = len(curves) - 1 - n
-      axes.plot(
-        list(curve),
-        list(curve.values()),
-        _MARKS[which % len(_MARKS)] + ("-" if which < len(COLORS) else ":"),
-        label=label,
-        color=COLORS[which % len(COLORS)],
-        markersize=5,
-      )
-    time_steps = sorted({t for curve in curves.values() for t in curve})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(time_steps, [str(t) for t in time_steps])
-    axes.minorticks_off()
-    axes.set(xlabel="time steps T", ylabel=what, title=title)
+      style = curve_style(len(curves) - 1 - n)
+      axes.plot(list(curve), list(curve.values()), label=label, markersize=5, **style)
+    time_axis(axes, sorted({t for curve in curves.values() for t in curve}))
+    axes.set(ylabel=what, title=title)
     figure.legend(loc="outside lower center", ncols=2)  # hides no point
     with written_beside(path) as beside:
-      figure.savefig(beside, format="png", dpi=150)
+      figure.savefig(beside, format="png", dpi=DPI)
 
 
 def diagnosis_table(found: dict[str, Diagnosis]) -> str:

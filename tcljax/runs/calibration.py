@@ -1,5 +1,6 @@
 """Thresholds from training images, and the delay of the readout that goes with them."""
 
+import contextlib
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -54,17 +55,18 @@ def calibrate_by(
   """Thresholds from as many training images as the config says; see `tcljax.calibrate`."""
   tune = experiment.tune
   images = calibration_images(experiment.dataset, tune.images, experiment.seed)
-  variables = calibrate(
-    experiment.model,
-    variables,
-    _batches(experiment, images),
-    experiment.spiking,
-    method=method,
-    percentile=tune.percentile,
-    per_channel=per_channel,
-    v_init=v_init,
-    instalments=instalments,
-  )
+  with _batches(experiment, images) as batches:
+    variables = calibrate(
+      experiment.model,
+      variables,
+      batches,
+      experiment.spiking,
+      method=method,
+      percentile=tune.percentile,
+      per_channel=per_channel,
+      v_init=v_init,
+      instalments=instalments,
+    )
   say(f"thresholds calibrated on {len(images)} training images: {method}")
   return variables
 
@@ -72,9 +74,8 @@ def calibrate_by(
 def settled(experiment: Experiment, variables: Variables) -> Experiment:
   """The experiment with the delay of `tcljax.choose_delay`, on the images of calibration."""
   images = calibration_images(experiment.dataset, experiment.tune.images, experiment.seed)
-  found = choose_delay(
-    experiment.model, variables, _batches(experiment, images), experiment.spiking
-  )
+  with _batches(experiment, images) as batches:
+    found = choose_delay(experiment.model, variables, batches, experiment.spiking)
   experiment = experiment.with_delay(parallel.agreed(found.delay))
   say(f"answers leave out the first {experiment.snn.delay} of {found.time_steps} steps")
   return experiment
@@ -98,11 +99,15 @@ def settled_in_workdir(
   return experiment
 
 
-def _batches(experiment: Experiment, images: Examples) -> Iterator[Any]:
-  """Images as networks take them, in batches of calibration."""
+@contextlib.contextmanager
+def _batches(experiment: Experiment, images: Examples) -> Iterator[Iterator[Any]]:
+  """Images as networks take them, in batches of calibration; on leaving, what reads them ends."""
   parts = np.split(np.arange(len(images)), range(_BATCH, len(images), _BATCH))
-  for batch in images.evaluation(parts):
-    yield time_first(experiment.preprocess(batch["image"]), experiment.snn.encoding)
+  with contextlib.closing(images.evaluation(parts)) as batches:
+    yield (
+      time_first(experiment.preprocess(batch["image"]), experiment.snn.encoding)
+      for batch in batches
+    )
 
 
 def calibration_images(dataset: Dataset, count: int, seed: int) -> Examples:

@@ -27,6 +27,16 @@ from tcljax.training.calibration import usual_instalments
 _Described = TypeVar("_Described", "Experiment", RunConfig)
 
 
+@dataclasses.dataclass(frozen=True)  # equal ones share what is compiled of them
+class _MeanFrame:
+  """The mean of what sequences, [B, T, ...], are preprocessed to: [B, ...]."""
+
+  preprocess: Preprocessing
+
+  def __call__(self, images: Any, key: jax.Array | None = None) -> jax.Array:
+    return constant_input(self.preprocess(images, key), "frames")
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
   """Images and a network, and how to train, tune and measure it.
@@ -104,10 +114,8 @@ class Experiment:
   @property
   def preprocess_for_ann(self) -> Callable[..., jax.Array]:
     """`preprocess` to what networks without time see: of sequences the mean of the frames."""
-    preprocess, encoding = self.preprocess, self.snn.encoding
-    if encoding != "frames":
-      return preprocess
-    return lambda images, key=None: constant_input(preprocess(images, key), encoding)
+    frames = self.snn.encoding == "frames"
+    return _MeanFrame(self.preprocess) if frames else self.preprocess
 
   def initial_variables(self) -> Variables:
     """Freshly initialised `params` and `batch_stats`."""

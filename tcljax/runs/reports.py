@@ -13,7 +13,7 @@ import numpy as np
 
 from tcljax.conversion.early_exit import margin_of_answers
 from tcljax.conversion.network import SpikingNetwork
-from tcljax.data import Examples
+from tcljax.data import first_examples
 from tcljax.distributed import parallel
 from tcljax.evaluation.accuracy import Evaluation
 from tcljax.evaluation.cost_figures import Costs
@@ -120,7 +120,7 @@ def _of_network(
     training = calibration_images(experiment.dataset, looked.images, experiment.seed)
     given = portrait(network, training, experiment.preprocess, experiment.seed).answers
     margin = margin_of_answers(given, network.spiking.delay, 0.0) if given is not None else None
-  shown = _first(test, looked.images)
+  shown = first_examples(test, looked.images)
   labels = shown.get("label")
   of_classes = isinstance(labels, np.ndarray) and labels.ndim == 1 and looked.answers is not None
   return {
@@ -192,10 +192,3 @@ def _versions() -> dict[str, str]:
       found[package] = "of a clone"
   devices = jax.devices()
   return {**found, "devices": f"{len(devices)} {devices[0].device_kind}"}
-
-
-def _first(split: Examples, count: int) -> dict[str, Any]:
-  """The first examples of a split, as they are stored."""
-  for batch in split.evaluation([np.arange(count)]):
-    return batch
-  return {}

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from tcljax import files
 from tcljax.distributed import parallel
 from tcljax.distributed.checkpoints import CheckpointError, Checkpoints
-from tcljax.files import FileError, checked_path, read_json, write_text, writing
+from tcljax.files import PARTIAL, FileError, checked_path, read_json, write_text, writing
 from tcljax.layers.collections import Variables
 from tcljax.reporting.progress import PhaseLog, say
 from tcljax.runs import stopping
@@ -75,7 +75,7 @@ def _checked(workdir: str | os.PathLike, config: RunConfig) -> pathlib.Path:
         f"workdir {path} holds another config ({'; '.join(changed)}): choose another workdir, or "
         "set these fields back"
       )
-  elif names - {f"{CONFIG}.partial", _LOCK}:
+  elif names - {CONFIG + PARTIAL, _LOCK}:
     raise ValueError(f"workdir {path} is not empty and holds no {CONFIG}: choose another workdir")
   return path
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,8 @@ class Hooks:
 
   Attributes:
     on_begin: called with the number of steps that are done already.
-    on_metrics: called with the number of each finished step, from 1, and its metrics.
+    on_metrics: called with the number of each finished step, from 1, its metrics, and the moment
+      when it ended, in seconds of `time.perf_counter`.
     checkpoints: where to save and what to go on from; None saves nothing.
     checkpoint_every: steps between checkpoints, 0 for no such number; the last step is always
       saved.
@@ -63,7 +65,7 @@ class Hooks:
   """
 
   on_begin: Callable[[int], None] = lambda done: None
-  on_metrics: Callable[[int, dict[str, float]], None] = lambda step, metrics: None
+  on_metrics: Callable[[int, dict[str, float], float], None] = lambda step, metrics, ended: None
   checkpoints: "Checkpoints | None" = None
   checkpoint_every: int = 0
   asked: Callable[[], Asked] = lambda: Asked.NOTHING
@@ -93,19 +95,24 @@ def fit(state: TrainState, feed: Feed, steps: int, *, seed: int, hooks: Hooks) -
   """
   key = jax.random.key(seed)
   checkpoints, every = hooks.checkpoints, hooks.checkpoint_every
-  pending = None
+  pending, settled = None, time.perf_counter()
 
   def settle():
+    nonlocal settled
     if pending is None:
       return
     first, metrics = pending
     metrics = {name: np.atleast_1d(np.asarray(value)) for name, value in metrics.items()}
-    for i in range(len(metrics["loss"])):
+    count = len(metrics["loss"])
+    # The steps of one call are known together; each has an equal part of the time that it took.
+    before, settled = settled, time.perf_counter()
+    ended = np.linspace(before, settled, count + 1)[1:]
+    for i in range(count):
       one = {name: float(value[i]) for name, value in metrics.items()}
       for name in ("loss", "gradient_norm", "update_norm"):
         if not np.isfinite(one[name]):
           raise TrainingDiverged(_diverged(first + i, name, one[name], checkpoints))
-      hooks.on_metrics(first + i, one)
+      hooks.on_metrics(first + i, one, float(ended[i]))
 
   done = int(state.step)
   while done < steps:

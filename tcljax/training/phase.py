@@ -115,7 +115,7 @@ def run_phase(
     step = phase.step(jax.tree.map(lambda array: array.sharding, state))
     with contextlib.closing(_feed(phase, step, split, mesh, done)) as feed:
       state = fit(state, feed, phase.steps, seed=phase.seed, hooks=hooks)
-  return fsdp.gathered(mesh, state.variables) if phase.fsdp > 1 else state.variables
+  return fsdp.gathered(mesh, state.variables)
 
 
 def _restored_or_new(

@@ -168,7 +168,8 @@ def tune(
       warnings.warn(fitting_steps(phase.steps, minutes), stacklevel=2)
   largest = {"answer_loss": 0.0, "update_norm": 0.0}
 
-  def take(step, metrics):
+  def take(step, metrics, ended):
+    del ended
     largest.update({name: max(value, metrics[name]) for name, value in largest.items()})
     on_metrics(step, metrics)
 

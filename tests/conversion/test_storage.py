@@ -149,9 +149,13 @@ def test_a_report_is_replaced_with_its_network_and_what_lies_there_is_not(networ
   path = tcljax.save(network, tmp_path / "net")
   figures = path / "report" / "figures"
   figures.mkdir(parents=True)
-  for name in ("index.html", "figures/costs.png", "figures/costs.json"):
-    (path / "report" / name).write_text("x")
-  assert not (tcljax.save(network, path) / "report").exists()
+  files = ["results.json", "accuracy.png"]
+  files += [f"report/{name}" for name in ("index.html", "figures/costs.png", "figures/costs.json")]
+  for name in files:
+    (path / name).write_text("x")
+    (path / f"{name}.partial").write_text("x")  # left where writing was ended
+  tcljax.save(network, path)
+  assert not {"report", "accuracy.png.partial"} & {file.name for file in path.iterdir()}
   for name in ("thesis.tex", "figures/thesis.png.tex", "figures/deeper/costs.png"):
     (path / "report" / name).parent.mkdir(parents=True, exist_ok=True)
     (path / "report" / name).write_text("precious")

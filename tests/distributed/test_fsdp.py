@@ -45,6 +45,18 @@ def test_the_longest_axis_that_divides_is_split_and_small_arrays_are_copied(spli
   assert all(array.is_fully_replicated for array in jax.tree.leaves(whole))
 
 
+def test_what_is_split_is_gathered_by_one_program_and_what_is_not_stays_where_it_is():
+  mesh = parallel.data_mesh()
+  arrays = {"a": np.ones((64, 32), np.float32), "b": np.ones(3, np.float32)}
+  split = parallel.placed(arrays, fsdp.shardings(mesh, arrays, 2))
+  fsdp._gathering.cache_clear()
+  whole, again = (fsdp.gathered(parallel.data_mesh(), split) for _ in range(2))
+  chex.assert_trees_all_equal(whole, again, arrays)
+  assert fsdp._gathering.cache_info().hits == 1
+  same = fsdp.gathered(mesh, whole)
+  assert same["a"] is whole["a"] and same["b"] is whole["b"]
+
+
 def test_devices_that_no_groups_make_up():
   with pytest.raises(ValueError, match="fsdp=3 does not divide the 8 devices: choose a divisor"):
     fsdp.check_devices("fsdp", 3)
@@ -73,7 +85,7 @@ def test_training_is_the_same_and_goes_on_with_another_split(case, tmp_path):
     seen = {}
     with Checkpoints(folder or tmp_path / str(split_over)) as checkpoints:
       hooks = loop.Hooks(
-        on_metrics=lambda step, metrics: seen.update({step: metrics["loss"]}),
+        on_metrics=lambda step, metrics, _: seen.update({step: metrics["loss"]}),
         checkpoints=checkpoints,
         checkpoint_every=3,
         asked=lambda: loop.Asked(2 * (len(seen) >= stop_after - 1)),

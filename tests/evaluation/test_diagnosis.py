@@ -1,5 +1,8 @@
 """The parts of the error of rates, by hand, and that they add up."""
 
+import dataclasses
+
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,8 @@ import pytest
 from running import calibrate_plainly
 
 import tcljax
-from tcljax.evaluation.diagnosis import PARTS, Arrived, sums_of
+from tcljax.evaluation import diagnosis
+from tcljax.evaluation.diagnosis import PARTS, Arrived, added, diagnosis_of, sums_of
 from tcljax.layers.activations import ReLU
 from tcljax.simulation.chunks import count_neurons
 
@@ -146,6 +150,28 @@ def test_a_maximum_in_the_model_is_a_cause_of_its_own():
   )
 
 
+def test_the_last_batch_is_filled_up_and_counts_for_what_it_holds(monkeypatch):
+  """One program for 19 images, 8 at a time, which makes their inputs too; and none for more."""
+  monkeypatch.setattr(diagnosis, "arrived", chex.assert_max_traces(diagnosis.arrived, n=1))
+  model, variables = network(1.0, 1.0, [4.0, -1.0, 0.5])
+  x = np.random.default_rng(0).normal(size=(19, 3)).astype(np.float32)
+  spiking = tcljax.SpikingConfig(time_steps=4)
+  found, again = (
+    tcljax.diagnose(model, variables, x, spiking, batch_size=8, preprocess=compiled_alone)
+    for _ in range(2)
+  )
+  monkeypatch.undo()
+  whole = tcljax.diagnose(model, variables, x, spiking)
+  for name, one in dataclasses.asdict(whole["a"]).items():
+    assert getattr(found["a"], name) == pytest.approx(one, rel=1e-5, abs=1e-7), name
+  assert found == again and 0 < found["b"].saturated < 1
+
+
+def compiled_alone(images):
+  assert isinstance(images, jax.core.Tracer)
+  return images
+
+
 @pytest.mark.slow
 def test_parts_add_up_and_batches_do_not_matter(vgg, images):
   model, variables = vgg
@@ -227,7 +253,22 @@ def test_a_neuron_that_sends_all_it_can_is_saturated_whatever_rounding_does():
   """127 levels in 7 steps: as a share of the most there is they may be rounded to less than 1."""
   rates = jnp.float32([[1 - 2**-24, 1.0, 0.99, 0.0]])
   found = Arrived([rates] * (len(PARTS) + 1), rates, jnp.ones(()))
-  assert sums_of(found)["saturated"] == 2
+  assert sums_of(found, np.ones(1, bool))["saturated"].tolist() == [1, 1, 0, 0]
+
+
+def test_more_neurons_and_images_than_32_bits_count():
+  """Nothing is summed over both on the device, and over batches not in its integers."""
+  shape = jax.ShapeDtypeStruct((128, 2**25), jnp.float32)
+  found = Arrived([shape] * (len(PARTS) + 1), shape, shape)
+  sums = jax.eval_shape(sums_of, found, jax.ShapeDtypeStruct((128,), bool))
+  assert sums["saturated"].shape == sums["spikes"].shape == (2**25,)
+  squares = dict.fromkeys((*PARTS, "total", "activation"), np.float32(1))
+  counts = np.int32([2**30, 0])
+  of_batch = {"squares": squares, "spikes": np.float32([1, 0]), "saturated": counts}
+  sums = None
+  for _ in range(4):
+    sums = added(sums, of_batch)
+  assert diagnosis_of(sums, 2**32).saturated == 0.5
 
 
 def test_spikes_that_came_too_early_can_be_taken_back():

@@ -1,8 +1,10 @@
 """Pages of made-up results: whole, harmless, needing nothing else; they say what they leave out."""
 
 import dataclasses
+import errno
 import html.parser
 import json
+import pathlib
 import re
 
 import jax
@@ -15,6 +17,7 @@ from tcljax.evaluation.accuracy import Evaluation
 from tcljax.evaluation.cost_figures import Costs, LayerCosts
 from tcljax.evaluation.diagnosis import Diagnosis
 from tcljax.evaluation.portrait import Portrait
+from tcljax.files import FileError
 from tcljax.models import VGG
 from tcljax.reporting import report
 from tcljax.reporting.findings import Findings
@@ -263,8 +266,26 @@ def test_many_classes_have_a_table(network, undrawn):
 def test_a_report_is_replaced_and_what_is_not_of_it_stays(network, tmp_path, undrawn):
   old = tmp_path / "report" / "figures"
   old.mkdir(parents=True)
-  for name in ("older.png", "older.json", "notes.txt"):
+  for name in ("older.png", "older.json", "accuracy.png.partial", "notes.txt"):
     (old / name).write_text("x")
   report.write_report(tmp_path, made_up(network, portrait=None, costs=None))
   left = {file.name for file in old.iterdir()}
   assert "notes.txt" in left and "older.png" not in left and "accuracy.png" in left
+  assert "accuracy.png.partial" not in left
+
+
+def test_a_figure_that_cannot_be_written_stays_as_it_was(network, tmp_path, undrawn, monkeypatch):
+  found, figures = made_up(network, portrait=None, costs=None), tmp_path / "report" / "figures"
+  report.write_report(tmp_path, found)
+  for path in figures.glob("*.png"):
+    path.write_bytes(b"whole")
+
+  def halfway(path, data):
+    path.open("wb").close()
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(pathlib.Path, "write_bytes", halfway)
+  with pytest.raises(FileError, match="make room on the disk"):
+    report.write_report(tmp_path, found)
+  assert {path.read_bytes() for path in figures.glob("*.png")} == {b"whole"}
+  assert not [*figures.glob("*.partial")]

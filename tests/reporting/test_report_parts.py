@@ -183,3 +183,23 @@ def test_no_axis_of_an_accuracy_goes_beyond_all():
   drawn = figures.learning(flat + low)
   tops = [axes.get_ylim()[1] for axes in drawn.figure.axes]
   assert 100 < tops[1] < 101 and 40 < tops[3] < 45
+
+
+def test_curves_look_alike_wherever_they_are_drawn(tmp_path, monkeypatch):
+  """In accuracy.png, compare.png and the report: the last one blue, and no two the same."""
+  made = drawing.new_figure(4, 6.4)
+  monkeypatch.setattr(tables, "new_figure", lambda height, width: made)
+  curves = {f"$x_{n}$": {2: 10.0 + n, 3: 20.0 + n, 8: 30.0 + n} for n in range(10)}
+  tables.plot_curves(tmp_path / "accuracy.png", curves, "title", ann=50.0)
+  with drawing.styled():
+    of_report = figures.accuracy(curves, {"ANN": 50.0}).figure
+  styles = [
+    [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axes.get_lines()]
+    for axes in (made.axes[0], of_report.axes[0])
+  ]
+  assert styles[0] == styles[1] and len({*styles[0]}) == 1 + len(curves)
+  assert styles[0][-1] == (drawing.BLUE, "o", "-")
+  assert {color for color, *_ in styles[0]} <= {*drawing.THEME}
+  assert [label.get_text() for label in made.axes[0].get_xticklabels()] == ["2", "3", "8"]
+  # A name is text, whatever it holds.
+  assert not any(text.get_parse_math() for text in made.legends[0].get_texts())

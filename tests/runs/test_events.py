@@ -1,5 +1,6 @@
 """Runs on sequences: what a config of events must say, and whole runs in small sizes."""
 
+import functools
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ from running import ROOT, complaint, get_config
 import tcljax
 from tcljax.commands import compare, convert, train
 from tcljax.data import Dataset, Split, load_dataset
+from tcljax.evaluation.compiling import compiled
 from tcljax.runs import config_forms, experiment
 from tcljax.runs.experiment import make_experiment
 
@@ -78,6 +80,8 @@ def test_anns_of_a_run_see_the_mean_frame():
   np.testing.assert_allclose(
     made.preprocess_for_ann(images), made.preprocess(images).mean(axis=1), rtol=1e-5
   )
+  make = functools.lru_cache(lambda preprocess: object())  # once for all that are equal
+  assert compiled(make, made.preprocess_for_ann) is compiled(make, made.preprocess_for_ann)
   still = make_experiment(config_forms.parse(get_config("digits")))
   assert still.preprocess_for_ann is still.preprocess
 

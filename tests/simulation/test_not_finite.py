@@ -136,8 +136,11 @@ def test_every_door_refuses_a_threshold_that_is_none(images, raw):
 def test_a_diagnosis_of_what_is_not_finite_is_refused(images):
   model = tcljax.CNN(num_classes=5, stages=((4,),), dense=())
   variables = alive(model, images)
-  with pytest.raises(ValueError, match="activation 'act1_1' is not finite on these images"):
+  with pytest.raises(ValueError, match="images holds 3072 NaN or infinite numbers of"):
     tcljax.diagnose(model, variables, np.array(images) * np.nan, tcljax.SpikingConfig(2))
+  large = lambda images: 1e38 * images
+  with pytest.raises(ValueError, match="activation 'act1_1' is not finite on these images"):
+    tcljax.diagnose(model, variables, images, tcljax.SpikingConfig(2), preprocess=large)
 
 
 def test_poisson_input_that_is_not_finite_has_no_finite_answer(images):

@@ -66,7 +66,7 @@ def test_what_is_stopped_and_taken_up_again_ends_with_the_same_bits(case, tmp_pa
       2 * (len(seen) + 1 in stops)
     )  # the metrics of a step come after the next one
     hooks = loop.Hooks(
-      on_metrics=lambda step, _: seen.append(step),
+      on_metrics=lambda step, *_: seen.append(step),
       checkpoints=checkpoints,
       checkpoint_every=4,
       asked=asked,

@@ -89,7 +89,7 @@ def test_many_steps_in_one_call_are_those_one_by_one(case, tmp_path, monkeypatch
     seen, begun = [], []
     with Checkpoints(tmp_path / str(on_device)) as checkpoints:
       hooks = loop.Hooks(
-        begun.append, lambda n, one, seen=seen: seen.append((n, one)), checkpoints, 5
+        begun.append, lambda n, one, _, seen=seen: seen.append((n, one)), checkpoints, 5
       )
       first = run_to(run, 7, variables, split, hooks)
       assert checkpoints.latest_step() == 7
