@@ -42,22 +42,6 @@ def test_pictures_of_any_channels():
     assert answers.picture_of(none) is None
 
 
-def test_curves_of_a_picture_look_like_those_of_a_report(tmp_path, monkeypatch):
-  made, new_figure = [], drawing.new_figure
-  monkeypatch.setattr(
-    tables, "new_figure", lambda *size: made.append(new_figure(*size)) or made[-1], raising=False
-  )
-  curves = {f"$method{k}$": {1: 10.0 * k, 3: 20.0} for k in range(8)}  # no mathematics
-  tables.plot_curves(tmp_path / "picture.png", curves, "a title", ann=99.0)
-  assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
-  [axes] = made[0].axes
-  ann, *lines = axes.lines
-  assert ann.get_color() == drawing.INK
-  assert [line.get_color() for line in lines[::-1]] == [*drawing.COLORS, *drawing.COLORS][:8]
-  assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 8
-  assert not axes.spines["top"].get_visible() and not axes.title.get_parse_math()
-
-
 class Residual(nn.Module):
   """A block with a shortcut, whose last layer is read twice."""
 
