@@ -1,7 +1,6 @@
 """Figures of a network, clipped and spiking, at every number of steps in one pass."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -278,7 +277,6 @@ def accuracy(
   return 100 * sum(int(s) for s in sums) / len(split)
 
 
-@functools.lru_cache(maxsize=16)
 def _correct(
   preprocess: Callable[[jax.Array], jax.Array], model: nn.Module
 ) -> Callable[..., jax.Array]:

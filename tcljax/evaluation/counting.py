@@ -1,6 +1,5 @@
 """A network that counts what arrives while it runs, and the compiled function that sums it up."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -122,7 +121,6 @@ def of_ann(places: list[Place], found: Mapping[str, Connections]) -> dict[str, A
   return held
 
 
-@functools.lru_cache(maxsize=16)
 def counting(
   preprocess: Callable[[Any], Any], graph: Graph, spiking: SpikingConfig
 ) -> Callable[..., dict[str, Any]]:

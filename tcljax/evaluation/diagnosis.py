@@ -237,7 +237,6 @@ def arrived(
   return found, simulation
 
 
-@functools.lru_cache(maxsize=16)
 def _measuring(
   preprocess: Callable[[Any], Any], model: nn.Module, spiking: SpikingConfig
 ) -> Callable[..., dict[str, Any]]:

@@ -47,7 +47,6 @@ def _sums(outputs: Sequence[Output], found: Tree, ann: Tree, labels: Tree) -> di
   return sums
 
 
-@functools.lru_cache(maxsize=16)
 def measurement(
   preprocess: Callable[[Any], Any],
   model: nn.Module,

@@ -1,7 +1,6 @@
 """A spiking network looked at closely, on a few images: one simulation tells of all its layers."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -103,7 +102,6 @@ def _of_classes(network: SpikingNetwork) -> bool:
   return len(shapes[network.graph.output]) == 2
 
 
-@functools.lru_cache(maxsize=4)  # the images of another split take the same program
 def _measuring(
   preprocess: Callable[[Any], Any],
   graph: Graph,
