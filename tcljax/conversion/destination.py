@@ -5,7 +5,7 @@ import shutil
 import tempfile
 
 from tcljax.conversion.description import CARD, STEP, WEIGHTS
-from tcljax.conversion.places import ARCHIVE, is_report, read_from
+from tcljax.conversion.places import ARCHIVE, is_archive, is_report, read_from
 from tcljax.files import PARTIAL, checked_path
 
 DESCRIPTION = "network.json"
@@ -35,17 +35,14 @@ def check_output(directory: str | pathlib.Path, field: str = "output") -> pathli
   beside, replaced = besides(path)
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    for there in (beside, replaced):
-      if there.is_dir() and _foreign(there):
-        raise ValueError(
-          f"{field} {path} is written by way of {there}, which holds {_listed(_foreign(there))}: "
-          "move that away, or choose another directory"
-        )
-    if replaced.exists():
-      if path.exists():
-        shutil.rmtree(replaced)
-      else:
-        replaced.rename(path)
+    if not is_archive(path):
+      _check_own(beside, WEIGHTS, field, path)
+      _check_own(replaced, DESCRIPTION, field, path)
+      if replaced.exists():
+        if path.exists():
+          shutil.rmtree(replaced)
+        else:
+          replaced.rename(path)
     with tempfile.TemporaryDirectory(dir=path.parent):
       pass
     if path.suffix == ARCHIVE and path.is_file():
@@ -61,6 +58,29 @@ def check_output(directory: str | pathlib.Path, field: str = "output") -> pathli
       "a spiking network: choose another directory"
     )
   return path
+
+
+def _check_own(there: pathlib.Path, needed: str, field: str, path: pathlib.Path) -> None:
+  """Raises ValueError unless a folder beside a network is none, or what `save` has left there.
+
+  Args:
+    there: the folder.
+    needed: the file that is there if any is.
+    field: the name that a user knows the output by.
+    path: of the output.
+  """
+  if there.is_symlink() or (there.exists() and not there.is_dir()):
+    holds = "is a file or a link"
+  elif there.is_dir() and (names := sorted(entry.name for entry in there.iterdir())):
+    foreign = _foreign(there) or ([] if needed in names else names)
+    holds = f"holds {_listed(foreign)}" if foreign else ""
+  else:
+    return
+  if holds:
+    raise ValueError(
+      f"{field} {path} is written by way of {there}, which {holds}: move that away, or choose "
+      "another directory"
+    )
 
 
 def besides(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:

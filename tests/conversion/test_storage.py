@@ -76,6 +76,24 @@ def test_files_of_the_user_beside_a_network_are_not_deleted(network, tmp_path, n
   assert (tmp_path / "net").exists() == there
 
 
+@pytest.mark.parametrize("name", ["net.partial", "net.replaced"])
+@pytest.mark.parametrize("what", ["file", "link", "README.md"])
+def test_what_only_has_the_name_is_not_taken_for_what_a_save_left(network, tmp_path, name, what):
+  place = tmp_path / name
+  if what == "file":
+    place.write_text("precious")
+  elif what == "link":
+    (tmp_path / "elsewhere").mkdir()
+    place.symlink_to(tmp_path / "elsewhere")
+  else:
+    place.mkdir()
+    (place / what).write_text("precious")
+  before = sorted(tmp_path.rglob("*"))
+  with pytest.raises(ValueError, match=rf"{re.escape(name)}, which .*: move that away"):
+    tcljax.save(network, tmp_path / "net", step=False)
+  assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_save_that_was_killed_between_its_renames_loses_nothing(network, images, tmp_path):
   path = tcljax.save(network, tmp_path / "net")
   path.rename(tmp_path / "net.replaced")  # as such a save leaves it
