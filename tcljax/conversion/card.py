@@ -226,7 +226,7 @@ def _loading(description, forms, with_step):
   if spiking.delay:
     lines = lines.replace("in results]", f"in results[{spiking.delay}:]]")
   output = forms.get(description.graph.output)
-  if output and output.output[-1:] == (1,):  # whose sign says the class, or which is a quantity
+  if output and output.output[-1:] in ((), (1,)):  # a quantity, or one whose sign says the class
     lines = lines.replace(".argmax(axis=-1)", "")
   return f"{text}\n\n```python\n{lines}```"
 

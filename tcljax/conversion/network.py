@@ -55,7 +55,7 @@ class SpikingNetwork:
 
   Attributes:
     graph: what it computes.
-    variables: `params` by node and `clipping` by population of neurons; they become JAX arrays.
+    variables: `params` by node and `clipping` by population, in arrays of JAX; NumPy's become such.
     input_shape: of one input, without the batch; of frames that of one frame. Of a network that
       takes several arrays, a tuple or dictionary of their shapes.
     spiking: how it is simulated unless told otherwise.

@@ -89,9 +89,9 @@ def convolve(
       if min(map(math.prod, (image, pixels))) < math.prod(window):
         return _as_product(lhs, rhs, window_strides, pads, pixels, settings)
       if settings.get("preferred_element_type") is None:  # else gradients have a type of their own
-        return _channels_last(
-          lhs, rhs, tuple(window_strides), tuple(map(tuple, pads)), settings.get("precision")
-        )
+        precision = settings.get("precision")
+        precision = tuple(precision) if isinstance(precision, list) else precision
+        return _channels_last(lhs, rhs, tuple(window_strides), tuple(map(tuple, pads)), precision)
   return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **settings)
 
 

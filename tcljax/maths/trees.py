@@ -169,11 +169,14 @@ def on_device(tree: Tree) -> Tree:
   """Arrays of JAX; those of NumPy would go to the device anew with every call that takes them.
 
   Keys keep their order, which `jax.tree.map` changes. What float32 cannot hold becomes infinite,
-  and nobody is warned of it.
+  and nobody is warned of it. What is no array of numbers stays as it is.
   """
   if isinstance(tree, Mapping):
     return {key: on_device(part) for key, part in tree.items()}
-  with np.errstate(over="ignore"):
+  if type(tree) is not np.ndarray or tree.dtype.kind not in "biuf":
+    return tree
+  # Of a network that is read while JAX traces, arrays and no tracers are wanted.
+  with np.errstate(over="ignore"), jax.ensure_compile_time_eval():
     return jnp.asarray(tree)
 
 

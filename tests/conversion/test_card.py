@@ -51,9 +51,22 @@ def test_it_says_what_is_known(network, tmp_path):
     assert words in body
 
 
-@pytest.mark.parametrize(("width", "last"), [(1, "axis=0))\n"), (3, "axis=0).argmax(axis=-1))\n")])
-def test_its_program_prints_the_class_where_the_largest_output_says_it(tmp_path, width, last):
-  model = Dense(width)
+class OfNumbers(Dense):
+  """Answers with one number for each input, [B]."""
+
+  def __call__(self, x):
+    return super().__call__(x)[..., 0]
+
+
+@pytest.mark.parametrize(
+  ("model", "last"),
+  [
+    (Dense(1), "axis=0))\n"),
+    (OfNumbers(1), "axis=0))\n"),
+    (Dense(3), "axis=0).argmax(axis=-1))\n"),
+  ],
+)
+def test_its_program_prints_the_class_where_the_largest_output_says_it(tmp_path, model, last):
   made = tcljax.convert(model, calibrated(model), (6,))
   assert f"in results], {last}```" in text_of(made, tmp_path)
 

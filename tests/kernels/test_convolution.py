@@ -120,6 +120,14 @@ def test_other_devices_get_the_convolution(monkeypatch):
   assert "conv_general_dilated" in found
 
 
+def test_a_precision_for_each_operand_may_be_a_list():
+  numbers = ("NHWC", "HWIO", "NHWC")
+  given = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4)), (1, 1), "SAME"
+  expected = tcljax.convolve(*given, dimension_numbers=numbers)
+  found = tcljax.convolve(*given, dimension_numbers=numbers, precision=["highest", "highest"])
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_precision_and_type_reach_the_product():
   x, kernel = (a.astype(jnp.bfloat16) for a in _operands((2, 2), (3, 3)))
   jaxpr = jax.make_jaxpr(

@@ -209,7 +209,7 @@ def test_choices_are_made_on_images_set_aside(tmp_path, capsys):
     ("--methods=best", "--methods='best' is unknown: choose one of maximum, "),
     ("--images=-1", "images"),
     ("--config.snn.chunk=4", "--config.snn.chunk=4 does not divide time_steps=2"),
-    ("--config.snn.phase=4", "--config.snn.time_steps=2 is no multiple of phase=4"),
+    ("--config.snn.phase=4", "--config.tune.at=(2, 4): 2 must be a multiple of phase=4"),
     ("--config.pretrained=nothing.npz", "pretrained: nothing.npz does not exist"),
   ],
 )
