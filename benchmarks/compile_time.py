@@ -1,9 +1,9 @@
-"""Processor seconds until a deep network is calibrated, and tuned for two steps, nothing compiled.
+"""Processor seconds until a deep network is calibrated, or tuned for a step, nothing compiled.
 
     python benchmarks/compile_time.py
 
 ResNet-20 and ResNet-44 at random weights, 128 images of 32x32, in processes of their own without a
-cache of compiled programs: calibration, and two steps of tuning with a batch of 32 for T = 8. In
+cache of compiled programs: calibration, and one step of tuning with a batch of 32 for T = 8. In
 the column "each written" XLA writes every fused loop by itself, and in "as it is" equal ones are
 written once where a program repeats itself (`tcljax.kernels.xla_options.Jitted`). Seconds are those
 of all cores together and hold the run itself, of which "compiling" is XLA's part in wall-clock
@@ -28,7 +28,7 @@ from tcljax.kernels import xla_options
 _MODELS = ("resnet20", "resnet44")
 _WHAT = ("calibrate", "tune")
 _WAYS = {"each": "each written", "shared": "as it is"}
-_IMAGES, _BATCH, _STEPS = 128, 32, 2
+_IMAGES, _BATCH = 128, 32
 _SETTINGS = tcljax.SpikingConfig(time_steps=8)
 _EVENT = "/jax/core/compile/backend_compile_duration"
 
@@ -75,7 +75,7 @@ def measure(name, what, way):
   if what == "calibrate":
     tcljax.calibrate(model, variables, [images], _SETTINGS)
   else:
-    tcljax.tune(model, variables, images, None, _SETTINGS, steps=_STEPS, batch_size=_BATCH)
+    tcljax.tune(model, variables, images, None, _SETTINGS, steps=1, batch_size=_BATCH)
   taken = time.process_time() - start
   return {"seconds": rounded(taken), "compiling": rounded(sum(compiling))}
 
@@ -85,9 +85,9 @@ def markdown(found):
   lines = [
     "# Compiling",
     "",
-    f"Processor seconds until a network is calibrated on {_IMAGES} images, and tuned for {_STEPS} "
-    f"steps (batch {_BATCH}, T = {_SETTINGS.time_steps}), nothing compiled before; XLA's part of "
-    "them in wall-clock seconds; and the peak memory of the process, MiB.",
+    f"Processor seconds until a network is calibrated on {_IMAGES} images, or tuned for one step "
+    f"(batch {_BATCH}, T = {_SETTINGS.time_steps}), nothing compiled before; XLA's part of them in "
+    "wall-clock seconds; and the peak memory of the process, MiB.",
     "",
     f"| | {' | '.join(f'{way} | compiling | peak' for way in _WAYS.values())} |",
     "|---|---|---|---|---|---|---|",
