@@ -25,7 +25,7 @@ def compiled(make: Callable[..., Any], preprocess: Callable[..., Any], *argument
     read: dict[Any, Any] = {}
     _collect(preprocess, read)
     return kept(make, preprocess, tuple(read.values()), *arguments)
-  except (TypeError, ValueError):  # so is a model with a list or an array as field
+  except (TypeError, ValueError):  # what may change; or a model has a list or an array as field
     return make(preprocess, *arguments)
 
 
