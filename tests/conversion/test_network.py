@@ -280,24 +280,3 @@ def test_networks_are_compared_by_identity(network):
   assert network == network and network != again and network != 1 and network is not None
   assert network in [again, network] and network not in [again]
   assert len({network: 1, again: 2}) == 2 and hash(network) == hash(network)
-
-
-def test_weights_go_to_the_device_once(network, images, tmp_path):
-  loaded = tcljax.load(tcljax.save(network, tmp_path / "net"))
-  given = dataclasses.replace(network, variables=jax.tree.map(np.asarray, network.variables))
-  for one in (network, loaded, given):
-    assert all(isinstance(a, jax.Array) for a in jax.tree.leaves(one.variables))
-  shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), network.variables)
-  dataclasses.replace(network, variables=shapes).check_shapes()
-
-
-def test_a_network_may_be_read_while_jax_traces(network, images, tmp_path):
-  path, read = tcljax.save(network, tmp_path / "net"), []
-
-  @jax.jit
-  def answer(x):
-    read.append(tcljax.load(path))
-    return read[-1](x)
-
-  np.testing.assert_allclose(answer(images), network(images), rtol=1e-5, atol=1e-5)
-  np.testing.assert_allclose(read[0](images), network(images), rtol=1e-5, atol=1e-5)

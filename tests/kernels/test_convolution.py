@@ -121,7 +121,7 @@ def test_other_devices_get_the_convolution(monkeypatch):
 
 
 def test_a_precision_for_each_operand_may_be_a_list():
-  numbers = ("NHWC", "HWIO", "NHWC")
+  numbers = _LAYOUT
   given = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4)), (1, 1), "SAME"
   expected = tcljax.convolve(*given, dimension_numbers=numbers)
   found = tcljax.convolve(*given, dimension_numbers=numbers, precision=["highest", "highest"])
@@ -154,3 +154,11 @@ def test_a_traced_network_keeps_its_convolutions():
   graph, _ = trace_model(model, variables, (4, 4, 3))
   assert [node.op for node in graph.nodes].count("conv") == 4 > counts
   assert not convolution._as_written.get()
+
+
+def test_layers_of_the_same_shapes_are_traced_once():
+  x, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 3))
+  layer = lambda x: tcljax.convolve(x, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT)
+  inner = [eqn.params.get("jaxpr") for eqn in jax.make_jaxpr(lambda x: layer(layer(x)))(x).eqns]
+  first, second = [program for program in inner if program is not None]
+  assert first is second

@@ -278,3 +278,11 @@ def test_a_neuron_can_be_compared_hashed_and_stored():
   assert tcljax.Neuron(width=np.float32(0.5)) == Neuron("soft", "triangle", 0.5)
   assert type(Neuron(width=np.float32(0.5)).width) is type(Neuron(width=1).width) is float
   assert len({Neuron(), Neuron(reset="hard"), Neuron()}) == 2
+
+
+def test_layers_of_the_same_shapes_are_traced_once():
+  currents, v = jnp.ones((4, 2, 3)), jnp.zeros((2, 3))
+  layer = lambda currents: tcljax.integrate(currents, v, 1.0)[0]
+  traced = jax.make_jaxpr(lambda currents: layer(layer(currents)))(currents)
+  inner = [eqn.params["jaxpr"] for eqn in traced.eqns if eqn.params.get("name") == "_through_time"]
+  assert len(inner) == 2 and inner[0] is inner[1]
