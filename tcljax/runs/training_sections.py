@@ -5,7 +5,7 @@ import dataclasses
 from tcljax.checks import check_choice, check_count, check_finite, check_least
 from tcljax.training.calibration import METHODS, check_calibration
 from tcljax.training.objectives import OBJECTIVES
-from tcljax.training.optimizers import OptimizerConfig
+from tcljax.training.optimizers import OptimizerConfig, check_of_thresholds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,7 @@ class JointConfig:
       check_choice("through", self.through, ("clip", "quantized", "snn"))
     check_choice("start", self.start, ("ann", "scratch"))
     check_choice("objective", self.objective, OBJECTIVES)
+    check_of_thresholds("threshold_optimizer", self.threshold_optimizer)
     if not self.threshold > 0:
       raise ValueError(f"threshold={self.threshold} must be above 0")
     self._check_together()
@@ -184,6 +185,7 @@ class TuneConfig:
     check_count("steps", self.steps, 0)
     check_finite("minutes", self.minutes)
     check_choice("objective", self.objective, OBJECTIVES)
+    check_of_thresholds("optimizer", self.optimizer)
     check_choice("calibration", self.calibration, METHODS)
     check_calibration(self.calibration, self.percentile, self.v_init, self.instalments)
 

@@ -10,7 +10,8 @@ from tcljax.checks import check_choice, check_count, check_finite
 from tcljax.layers.collections import COLLECTIONS, RAW_THRESHOLD, Thresholds, Variables
 from tcljax.maths import clipping
 
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adamw", "lamb")
+_OF_THRESHOLDS = ("sgd", "adamw")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +19,14 @@ class OptimizerConfig:
   """An optimizer with its schedule: linear warm-up, then a cosine down to zero.
 
   Attributes:
-    name: "sgd" (with momentum) or "adamw".
+    name: "sgd" (with momentum), "adamw", or for weights "lamb" (You et al., ICLR 2020), AdamW whose
+      steps are shares of the norm of each array. BatchNorm takes the scale of a kernel back, so
+      that it says nothing, and steps of one size suit some networks and destroy others.
     learning_rate: at the peak; of thresholds a share of them, as log(tau) is moved.
     warmup_steps: steps of linear warm-up from zero.
     momentum: of SGD, Nesterov's.
-    weight_decay: added to the gradient by SGD, decoupled in AdamW; spares vectors and scalars,
-      that is biases and norms, and all thresholds and initial potentials.
+    weight_decay: added to the gradient by SGD, decoupled in AdamW and LAMB; spares vectors and
+      scalars, that is biases and norms, and all thresholds and initial potentials.
     clip_norm: largest norm of the gradient, of thresholds that to log(tau); 0 for no limit.
 
   Raises:
@@ -63,6 +66,8 @@ class OptimizerConfig:
     )
     if self.name == "adamw":
       update = optax.adamw(schedule, weight_decay=self.weight_decay, mask=_decayed)
+    elif self.name == "lamb":
+      update = optax.lamb(schedule, weight_decay=self.weight_decay, mask=_decayed)
     else:
       update = optax.chain(
         optax.add_decayed_weights(self.weight_decay, mask=_decayed),
@@ -70,6 +75,15 @@ class OptimizerConfig:
       )
     limit = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity()
     return optax.chain(limit, update)
+
+
+def check_of_thresholds(name: str, config: OptimizerConfig) -> None:
+  """Raises ValueError, with the name of the field, on an optimizer that is for weights alone."""
+  if config.name not in _OF_THRESHOLDS:
+    raise ValueError(
+      f"{name}.name={config.name!r} is for weights; the learning rate of thresholds is a share of "
+      f"them with any optimizer: choose one of {', '.join(_OF_THRESHOLDS)}"
+    )
 
 
 def _decayed(tree):

@@ -30,7 +30,7 @@ from tcljax.simulation.settings import SpikingConfig, check_spiking
 from tcljax.training.loop import Hooks
 from tcljax.training.losses import NEGLIGIBLE
 from tcljax.training.objectives import OBJECTIVES, tuning_objective
-from tcljax.training.optimizers import OptimizerConfig
+from tcljax.training.optimizers import OptimizerConfig, check_of_thresholds
 from tcljax.training.phase import ENOUGH_STEPS, Phase, fitting_steps, run_phase, within
 
 
@@ -129,6 +129,7 @@ def tune(
   if not isinstance(optimizer, OptimizerConfig):
     wanted = "a tcljax.OptimizerConfig, such as OptimizerConfig('adamw', learning_rate=0.02)"
     raise ValueError(must_be("optimizer", optimizer, wanted))
+  check_of_thresholds("optimizer", optimizer)
   check_count("steps", steps, 1)
   check_finite("minutes", minutes)
   check_seed("seed", seed)

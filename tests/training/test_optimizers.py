@@ -6,8 +6,12 @@ import numpy as np
 import optax
 import pytest
 
+import tcljax
+from tcljax.data.splits import Split
+from tcljax.distributed import parallel
 from tcljax.maths.clipping import raw_from_threshold, threshold_from_raw
-from tcljax.training import optimizers
+from tcljax.training import objectives, optimizers
+from tcljax.training.phase import Phase, run_phase
 
 
 def test_the_optimizer_holds_nothing_for_what_is_frozen(case):
@@ -60,6 +64,61 @@ def test_a_learning_rate_of_thresholds_is_a_share_of_them():
     np.testing.assert_allclose(moved["v_init"], 0.49, rtol=1e-3)
 
 
+def test_a_learning_rate_of_lamb_is_a_share_of_each_array():
+  config = optimizers.OptimizerConfig("lamb", learning_rate=0.01)
+  held = {"small": np.full((3, 4), 1e-3, np.float32), "large": np.full(5, 20, np.float32)}
+  gradients = {"small": np.full((3, 4), 7, np.float32), "large": np.full(5, -1e-3, np.float32)}
+  transformation = config.transformation(1000)
+  updates, _ = transformation.update(gradients, transformation.init(held), held)
+  shares = jax.tree.map(lambda update, a: update / a, updates, held)
+  np.testing.assert_allclose(shares["small"], -0.01, rtol=1e-4)
+  np.testing.assert_allclose(shares["large"], 0.01, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_lamb_trains_a_network_alike_at_any_scale_of_its_kernels():
+  """Through the SNN, whose BatchNorm divides each kernel by what it is multiplied by."""
+  model = tcljax.ResNet(num_classes=3, blocks=(1, 1), widths=(4, 8), act=tcljax.TCL)
+  rng = np.random.default_rng(0)
+  images = rng.normal(size=(32, 8, 8, 3)).astype(np.float32)
+  labels = rng.integers(0, 3, 32).astype(np.int32)
+  variables = jax.tree.map(np.asarray, model.init(jax.random.key(0), images))
+  epsilon = 1e-5  # of BatchNorm
+
+  def scaled(path, a, by):
+    name = path[-1].key
+    if name == "kernel" and a.ndim == 4:
+      return a * by
+    return {"mean": a * by, "var": (a + epsilon) * by**2 - epsilon}.get(name, a)
+
+  def kernels(variables):
+    return {
+      jax.tree_util.keystr(path): np.asarray(a)
+      for path, a in jax.tree_util.tree_leaves_with_path(variables["params"])
+      if a.ndim == 4
+    }
+
+  def trained(name, learning_rate, by):
+    mesh = parallel.data_mesh()
+    spiking = tcljax.SpikingConfig(time_steps=2)
+    as_it_is = lambda images, key=None: images
+    objective = objectives.snn_objective(model, as_it_is, spiking, mesh, "cross_entropy")
+    weights = optimizers.OptimizerConfig(name, learning_rate)
+    start = jax.tree_util.tree_map_with_path(lambda path, a: scaled(path, a, by), variables)
+    run = Phase("joint", 3, 16, objective, {"params": weights})
+    found = kernels(run_phase(run, lambda: start, Split(images, labels), mesh))
+    return {name: kernel / by for name, kernel in found.items()}
+
+  before = kernels(variables)
+  for name, learning_rate, alike in (("lamb", 0.05, True), ("adamw", 0.01, False)):
+    one, other = (trained(name, learning_rate, by) for by in (1.0, 1 / 64))
+    for kernel in before:
+      moved = np.linalg.norm(one[kernel] - before[kernel])
+      assert moved > 0
+      apart = np.linalg.norm(one[kernel] - other[kernel]) / moved
+      assert apart < 0.1 if alike else apart > 1, (name, kernel, apart)
+
+
 def test_schedule_warms_up_and_decays():
   def step_sizes(config):
     transformation = config.transformation(10)
@@ -80,7 +139,7 @@ def test_schedule_warms_up_and_decays():
 @pytest.mark.parametrize(
   "fields, message",
   [
-    ({"name": "adagrad"}, "name='adagrad' is unknown: choose one of sgd, adamw"),
+    ({"name": "adagrad"}, "name='adagrad' is unknown: choose one of sgd, adamw, lamb"),
     ({"learning_rate": -1.0}, "learning_rate=-1.0 must be finite and not negative"),
     ({"clip_norm": float("inf")}, "clip_norm=inf"),
   ],

@@ -1,0 +1,168 @@
+"""Full training of the CIFAR-10 configs, with the weights untouched after it and trained jointly.
+
+    python benchmarks/full_runs.py [RUN ...] --minutes=8
+
+A run is `train.py` with a config of `configs/`; the joint ones go on from the workdir of the
+network that they name, which is trained first where it is not there yet. By default all run, in
+their order. Layers compute in bfloat16. --config.FIELD=VALUE overrides a field of every run.
+
+Wants a GPU. After --minutes the run at hand saves and stops; the same command goes on with it.
+Writes OUTPUT.json and .md after each run. Figures that OUTPUT.json holds from the same command are
+kept. Remove the file to measure anew.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+from typing import NamedTuple
+
+from ledger import ROOT, Ledger, parser, portable
+
+from tcljax.commands import train
+
+_TIME_STEPS = (1, 2, 4, 8, 16, 32, 64)
+_INSTALMENTS = 8  # of initial potentials, in the networks that joint training goes on from
+
+
+class _Run(NamedTuple):
+  """A config with its variants, the run that it goes on from, and a T in place of the config's."""
+
+  config: str
+  after: str = ""
+  time_steps: int = 0
+
+
+_RUNS = {
+  "vgg16": _Run("vgg16"),
+  "vgg16-joint-4": _Run("vgg16:joint", "vgg16", 4),
+  "vgg16-joint-8": _Run("vgg16:joint", "vgg16", 8),
+  "resnet18": _Run("resnet18"),
+  "resnet18-joint-4": _Run("resnet18:joint", "resnet18", 4),
+  "resnet18-joint-8": _Run("resnet18:joint", "resnet18", 8),
+  "vgg16-quantized-8": _Run("vgg16:quantized", "vgg16", 8),
+  "resnet20": _Run("resnet20"),
+  "resnet20-scratch": _Run("resnet20:scratch"),
+}
+
+
+def main(argv=None):
+  """Runs the benchmark; returns the exit status of the first run that fails or stops, or 0."""
+  flags = parser(__doc__, "full_runs")
+  flags.add_argument("parts", nargs="*", metavar="RUN", help=", ".join(_RUNS))
+  flags.add_argument("--workdir", default="runs/full", help="each run has a directory below it")
+  flags.add_argument("--minutes", type=float, default=0.0, help="until it stops; 0: no limit")
+  args, rest = flags.parse_known_args(argv)
+  if unknown := [name for name in args.parts if name not in _RUNS]:
+    flags.error(f"{' '.join(unknown)}: choose from {', '.join(_RUNS)}")
+  if strange := [flag for flag in rest if not flag.startswith("--config.")]:
+    flags.error(f"{' '.join(strange)}: only --config.FIELD=VALUE may follow")
+  if args.minutes < 0:
+    flags.error(f"--minutes={args.minutes} must not be negative; 0 sets no limit")
+  if args.minutes:
+    stop = threading.Timer(60 * args.minutes, os.kill, (os.getpid(), signal.SIGTERM))
+    stop.daemon = True
+    stop.start()
+  ledger = Ledger(
+    args.output,
+    " ".join(["python benchmarks/full_runs.py", *map(portable, rest)]),
+    markdown,
+    key=lambda row: row["run"],
+    order=lambda row: list(_RUNS).index(row["run"]),
+  )
+  ledger.take_known()
+  for name in _in_order(args.parts or _RUNS):
+    if name not in {row["run"] for row in ledger.rows}:
+      workdir = pathlib.Path(args.workdir) / name
+      fresh, began = not workdir.exists(), time.perf_counter()
+      if status := train.main(["full_runs", *_arguments(name, workdir), *rest]):
+        return status
+      seconds = round(time.perf_counter() - began) if fresh else None
+      results = json.loads((workdir / "results.json").read_text())
+      ledger.add([_row(name, results, seconds)])
+      ledger.write()
+  return 0
+
+
+def _in_order(names):
+  """The runs, each after that from which it goes on, and none twice."""
+  ordered = {}
+  for name in names:
+    before = _RUNS[name].after
+    ordered.update(dict.fromkeys([before, name] if before else [name]))
+  return list(ordered)
+
+
+def _arguments(name, workdir):
+  """The command line of a run."""
+  run = _RUNS[name]
+  config, _, variants = run.config.partition(":")
+  path = ROOT / "configs" / f"{config}.py"
+  return [
+    f"--config={path}:{variants}" if variants else f"--config={path}",
+    "--config.model.dtype=bfloat16",
+    *(
+      (
+        f"--config.pretrained={workdir.with_name(run.after)}",
+        f"--config.tune.instalments={_INSTALMENTS}",
+      )
+      if run.after
+      else ()
+    ),
+    *([f"--config.snn.time_steps={run.time_steps}"] if run.time_steps else ()),
+    f"--workdir={workdir}",
+  ]
+
+
+def _row(name, results, seconds):
+  """What a run gave after each of its stages, at some T."""
+  curves = {**results["earlier_stages"], results["stage"]: results["snn"]}
+  return {
+    "run": name,
+    "images": results["images"],
+    "ann": round(results["ann"], 2),
+    "clipped": round(results["clipped"], 2),
+    "stages": {
+      stage: {t: round(curve[str(t)], 2) for t in _TIME_STEPS if str(t) in curve}
+      for stage, curve in curves.items()
+      if stage != "earlier run"  # the last one of the run before
+    },
+    "seconds": seconds,
+  }
+
+
+def markdown(found):
+  """The table."""
+  rows = found["rows"]
+  heads = ["run", "ANN", "stage", *(f"T={t}" for t in _TIME_STEPS), "clipped", "seconds"]
+  lines = [
+    "# Full training on CIFAR-10",
+    "",
+    f"In percent of {rows[0]['images']} test images, seed 0. Binary integrate-and-fire neurons, "
+    'every step counted. Layers compute in bfloat16. "ANN" is the network that tuning learns '
+    'from, "clipped" the one with the weights and thresholds of the last stage, without spikes. '
+    "Seconds are those of a whole run, where it was not stopped.",
+    "",
+    f"| {' | '.join(heads)} |",
+    "|" + "---|" * len(heads),
+  ]
+  for row in rows:
+    for stage, curve in row["stages"].items():
+      last = stage == list(row["stages"])[-1]
+      at = {int(t): f"{percent:.2f}" for t, percent in curve.items()}
+      cells = [
+        *((row["run"], f"{row['ann']:.2f}") if stage == next(iter(row["stages"])) else ("", "")),
+        stage,
+        *(at.get(t, "") for t in _TIME_STEPS),
+        f"{row['clipped']:.2f}" if last else "",
+        str(row["seconds"] or "") if last else "",
+      ]
+      lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+  return "\n".join(lines)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
