@@ -169,6 +169,10 @@ def test_statistics_of_a_mean_take_no_larger_batches_than_there_are_images(
       ["through=clip", "threshold_optimizer.learning_rate=0.0"],
       "joint.threshold_optimizer.learning_rate=0.0 freezes the thresholds",
     ),
+    (
+      ["through=clip", "threshold_optimizer.name=lamb"],
+      "joint.threshold_optimizer.name='lamb' is for weights; .*: choose one of sgd, adamw$",
+    ),
     (["through=clip", "threshold_decay=-1.0"], "joint.threshold_decay=-1.0 must be at least 0"),
     (["through=clip", "threshold=0.0"], "joint.threshold=0.0 must be above 0"),
     (["through=clip", "steps=0"], "joint.steps=0 must be at least 1"),

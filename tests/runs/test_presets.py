@@ -24,6 +24,8 @@ def test_variants_of_configs(name):
   config = get_config(name, "cifar100,joint")
   assert (config.name, config.data.name) == (f"{name}-cifar100-joint", "cifar100")
   assert config.joint.through == "snn" and config.snn.time_steps == 4 and config.tune.at == ()
+  # Steps of one size destroy networks with small kernels.
+  assert config.joint.optimizer.name == "lamb" and config.joint.optimizer.warmup_steps
   changed = {
     line.partition(":")[0]
     for line in config_forms.differences(*map(config_forms.parse, (plain, config)))
