@@ -94,8 +94,6 @@ def _cifar100(config: Any) -> None:
 def _joint(config: Any) -> None:
   """The fewest steps: from the tuned thresholds on, all is trained through the SNN of T = 4."""
   _fine_tuned(config, "snn", 4)
-  config.joint.optimizer.name = "lamb"
-  config.joint.optimizer.learning_rate = 1e-3
   config.joint.optimizer.warmup_steps = 100
   config.joint.threshold_optimizer.learning_rate = 3e-3
   config.log_every = 20
@@ -107,6 +105,8 @@ def _quantized(config: Any) -> None:
   Then thresholds are tuned through the SNN.
   """
   _fine_tuned(config, "quantized", 8)
+  config.joint.optimizer.name = "sgd"
+  config.joint.optimizer.learning_rate = 0.02
 
 
 def _fine_tuned(config: Any, through: str, time_steps: int) -> None:

@@ -74,7 +74,7 @@ class JointConfig:
   fsdp: int = 1
   objective: str = "cross_entropy"
   label_smoothing: float = 0.0
-  optimizer: OptimizerConfig = OptimizerConfig("sgd", learning_rate=0.02, weight_decay=1e-4)
+  optimizer: OptimizerConfig = OptimizerConfig("lamb", learning_rate=1e-3, weight_decay=1e-4)
   threshold_optimizer: OptimizerConfig = OptimizerConfig("adamw", learning_rate=0.01)
 
   def __post_init__(self) -> None:

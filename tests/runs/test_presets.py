@@ -33,6 +33,7 @@ def test_variants_of_configs(name):
   assert not {field for field in changed if field.startswith(("train.", "model.", "eval."))}
   config = get_config(name, "quantized")
   assert config.joint.through == "quantized" and config.snn.time_steps == 8
+  assert config.joint.optimizer.name == "sgd" and config.joint.optimizer.learning_rate == 0.02
   config = get_config(name, "scratch")
   assert config.joint.start == "scratch" and config.joint.optimizer == config.train.optimizer
   with pytest.raises(ValueError, match="variant of the config='joined' is unknown"):
