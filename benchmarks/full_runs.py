@@ -1,31 +1,29 @@
-"""Full training of the CIFAR-10 configs, with the weights untouched after it and trained jointly.
+"""Full training of the larger CIFAR-10 configs: networks, and weights trained on through the SNN.
 
-    python benchmarks/full_runs.py [RUN ...] --minutes=8
+    python benchmarks/full_runs.py [RUN ...] [--minutes=8] [--config.FIELD=VALUE ...]
 
-A run is `train.py` with a config of `configs/`; the joint ones go on from the workdir of the
-network that they name, which is trained first where it is not there yet. By default all run, in
-their order. Layers compute in bfloat16. --config.FIELD=VALUE overrides a field of every run.
+A run is a command of `train.py` with a config of `configs/` and layers that compute in bfloat16.
+Joint and quantized runs go on from the workdir of the network in their name, which is trained first
+where there is none. By default all run, in their order. Overrides are for every run.
 
-Wants a GPU. After --minutes the run at hand saves and stops; the same command goes on with it.
+Wants a GPU. After --minutes the run at hand saves and stops, and the same command goes on with it.
 Writes OUTPUT.json and .md after each run. Figures that OUTPUT.json holds from the same command are
-kept. Remove the file to measure anew.
+kept, and those of another command make way: give these an --output of their own.
 """
 
 import json
-import os
 import pathlib
-import signal
+import subprocess
 import sys
-import threading
 import time
 from typing import NamedTuple
 
 from ledger import ROOT, Ledger, parser, portable
 
-from tcljax.commands import train
+from tcljax.checks import check_finite
 
 _TIME_STEPS = (1, 2, 4, 8, 16, 32, 64)
-_INSTALMENTS = 8  # of initial potentials, in the networks that joint training goes on from
+_INSTALMENTS = 8  # of initial potentials, in the networks that other runs go on from
 
 
 class _Run(NamedTuple):
@@ -45,6 +43,7 @@ _RUNS = {
   "resnet18-joint-8": _Run("resnet18:joint", "resnet18", 8),
   "vgg16-quantized-8": _Run("vgg16:quantized", "vgg16", 8),
   "resnet20": _Run("resnet20"),
+  "resnet20-joint-4": _Run("resnet20:joint", "resnet20", 4),
   "resnet20-scratch": _Run("resnet20:scratch"),
 }
 
@@ -56,43 +55,56 @@ def main(argv=None):
   flags.add_argument("--workdir", default="runs/full", help="each run has a directory below it")
   flags.add_argument("--minutes", type=float, default=0.0, help="until it stops; 0: no limit")
   args, rest = flags.parse_known_args(argv)
+  if strange := [flag for flag in rest if not flag.startswith("--config.")]:
+    flags.error(f"{' '.join(strange)}: runs come first, and only --config.FIELD=VALUE may follow")
   if unknown := [name for name in args.parts if name not in _RUNS]:
     flags.error(f"{' '.join(unknown)}: choose from {', '.join(_RUNS)}")
-  if strange := [flag for flag in rest if not flag.startswith("--config.")]:
-    flags.error(f"{' '.join(strange)}: only --config.FIELD=VALUE may follow")
-  if args.minutes < 0:
-    flags.error(f"--minutes={args.minutes} must not be negative; 0 sets no limit")
-  if args.minutes:
-    stop = threading.Timer(60 * args.minutes, os.kill, (os.getpid(), signal.SIGTERM))
-    stop.daemon = True
-    stop.start()
+  try:
+    check_finite("--minutes", args.minutes)
+  except ValueError as error:
+    flags.error(str(error))
+  ends = time.monotonic() + (60 * args.minutes or float("inf"))
   ledger = Ledger(
     args.output,
     " ".join(["python benchmarks/full_runs.py", *map(portable, rest)]),
     markdown,
-    key=lambda row: row["run"],
+    key=_key,
     order=lambda row: list(_RUNS).index(row["run"]),
   )
   ledger.take_known()
-  for name in _in_order(args.parts or _RUNS):
-    if name not in {row["run"] for row in ledger.rows}:
-      workdir = pathlib.Path(args.workdir) / name
-      fresh, began = not workdir.exists(), time.perf_counter()
-      if status := train.main(["full_runs", *_arguments(name, workdir), *rest]):
-        return status
-      seconds = round(time.perf_counter() - began) if fresh else None
-      results = json.loads((workdir / "results.json").read_text())
-      ledger.add([_row(name, results, seconds)])
-      ledger.write()
+  known = {row["run"] for row in ledger.rows}
+  workdirs = {name: pathlib.Path(args.workdir) / name for name in _RUNS}
+  for name in _in_order(args.parts or _RUNS, known, workdirs):
+    workdir = workdirs[name]
+    fresh, began = not workdir.exists(), time.monotonic()
+    if status := _run([*_arguments(name, workdir), *rest], ends):
+      return status
+    seconds = round(time.monotonic() - began) if fresh else None
+    ledger.add([_row(name, json.loads((workdir / "results.json").read_text()), seconds)])
+    ledger.write()
   return 0
 
 
-def _in_order(names):
-  """The runs, each after that from which it goes on, and none twice."""
+def _run(arguments, ends):
+  """The exit status of train.py, which is told to stop at a moment of `time.monotonic`."""
+  process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments])
+  try:
+    left = ends - time.monotonic()
+    return process.wait(None if left == float("inf") else max(0.0, left))
+  except (subprocess.TimeoutExpired, KeyboardInterrupt):
+    process.terminate()  # it saves
+    return process.wait()
+
+
+def _in_order(names, known, workdirs):
+  """The runs that are still to be done, each after that from which it goes on."""
   ordered = {}
   for name in names:
-    before = _RUNS[name].after
-    ordered.update(dict.fromkeys([before, name] if before else [name]))
+    if name not in known:
+      before = _RUNS[name].after
+      if before and (before not in known or not workdirs[before].exists()):
+        ordered[before] = None
+      ordered[name] = None
   return list(ordered)
 
 
@@ -115,6 +127,13 @@ def _arguments(name, workdir):
     *([f"--config.snn.time_steps={run.time_steps}"] if run.time_steps else ()),
     f"--workdir={workdir}",
   ]
+
+
+def _key(row):
+  """What a row is of; fails on one of another form."""
+  return (
+    row["run"] if {"images", "ann", "clipped", "stages", "seconds"} <= set(row) else row["form"]
+  )
 
 
 def _row(name, results, seconds):
@@ -141,10 +160,11 @@ def markdown(found):
   lines = [
     "# Full training on CIFAR-10",
     "",
-    f"In percent of {rows[0]['images']} test images, seed 0. Binary integrate-and-fire neurons, "
-    'every step counted. Layers compute in bfloat16. "ANN" is the network that tuning learns '
-    'from, "clipped" the one with the weights and thresholds of the last stage, without spikes. '
-    "Seconds are those of a whole run, where it was not stopped.",
+    f"In percent of {rows[0]['images']} test images. Binary integrate-and-fire neurons, every step "
+    "counted. Unless the command below says otherwise, layers compute in bfloat16 and the seed is "
+    '0. "ANN" is the network that tuning learns from, "clipped" the one with the weights and '
+    "thresholds of the last stage, without spikes. Seconds are those of a whole run, where it was "
+    "not stopped.",
     "",
     f"| {' | '.join(heads)} |",
     "|" + "---|" * len(heads),
@@ -160,7 +180,7 @@ def markdown(found):
         f"{row['clipped']:.2f}" if last else "",
         str(row["seconds"] or "") if last else "",
       ]
-      lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+      lines.append("|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|")
   return "\n".join(lines)
 
 

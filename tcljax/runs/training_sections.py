@@ -5,7 +5,7 @@ import dataclasses
 from tcljax.checks import check_choice, check_count, check_finite, check_least
 from tcljax.training.calibration import METHODS, check_calibration
 from tcljax.training.objectives import OBJECTIVES
-from tcljax.training.optimizers import OptimizerConfig, check_of_thresholds
+from tcljax.training.optimizers import OptimizerConfig, check_from_scratch, check_of_thresholds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,7 @@ class TrainConfig:
     for field in ("steps", "batch_size", "accumulate", "fsdp"):
       check_count(field, getattr(self, field), 1)
     _check_smoothing(self.label_smoothing)
+    check_from_scratch("optimizer", self.optimizer)
 
 
 def _check_smoothing(smoothing: float) -> None:
@@ -140,6 +141,7 @@ class JointConfig:
           "through='snn' runs BatchNorm on running statistics, which joint.start='scratch' lacks: "
           "choose joint.start='ann', or another way"
         )
+      check_from_scratch("optimizer", self.optimizer)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tcljax.layers.collections import COLLECTIONS, RAW_THRESHOLD, Thresholds, Va
 from tcljax.maths import clipping
 
 OPTIMIZERS = ("sgd", "adamw", "lamb")
-_OF_THRESHOLDS = ("sgd", "adamw")
+_ABSOLUTE = ("sgd", "adamw")  # whose steps are not shares of what they move
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +19,10 @@ class OptimizerConfig:
   """An optimizer with its schedule: linear warm-up, then a cosine down to zero.
 
   Attributes:
-    name: "sgd" (with momentum), "adamw", or for weights "lamb" (You et al., ICLR 2020), AdamW whose
-      steps are shares of the norm of each array. BatchNorm takes the scale of a kernel back, so
-      that it says nothing, and steps of one size suit some networks and destroy others.
+    name: "sgd" (with momentum), "adamw", or "lamb" (You et al., ICLR 2020), which is AdamW with
+      steps that are shares of the norm of each array. It is for weights that are trained already.
+      BatchNorm divides by the scale of a kernel, so networks that do the same have kernels of any
+      scale, and steps of one size suit some of them and destroy others.
     learning_rate: at the peak; of thresholds a share of them, as log(tau) is moved.
     warmup_steps: steps of linear warm-up from zero.
     momentum: of SGD, Nesterov's.
@@ -79,10 +80,21 @@ class OptimizerConfig:
 
 def check_of_thresholds(name: str, config: OptimizerConfig) -> None:
   """Raises ValueError, with the name of the field, on an optimizer that is for weights alone."""
-  if config.name not in _OF_THRESHOLDS:
+  _check_no_shares(
+    name, config, "the learning rate of thresholds is a share of them with any optimizer"
+  )
+
+
+def check_from_scratch(name: str, config: OptimizerConfig) -> None:
+  """Raises ValueError, with the name of the field, on an optimizer that wants trained weights."""
+  _check_no_shares(name, config, "arrays that begin at zero, as biases do, would stay there")
+
+
+def _check_no_shares(name, config, why):
+  if config.name not in _ABSOLUTE:
     raise ValueError(
-      f"{name}.name={config.name!r} is for weights; the learning rate of thresholds is a share of "
-      f"them with any optimizer: choose one of {', '.join(_OF_THRESHOLDS)}"
+      f"{name}.name={config.name!r} is for trained weights: {why}; choose one of "
+      f"{', '.join(_ABSOLUTE)}"
     )
 
 

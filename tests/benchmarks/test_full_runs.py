@@ -1,6 +1,8 @@
 """The benchmark of full training: its runs in small sizes, in their order, and what it keeps."""
 
 import json
+import pathlib
+import re
 import signal
 
 import pytest
@@ -48,17 +50,76 @@ def test_a_joint_run_goes_on_from_its_network(benchmark, tmp_path, monkeypatch):
   }
   table = output.with_suffix(".md").read_text()
   at_2 = second["stages"]["trained jointly"]["2"]
-  assert "| digits-joint-2 | " in table and f" | {at_2:.2f} | " in table
-  monkeypatch.setattr(benchmark.train, "main", lambda argv: pytest.fail("measured twice"))
+  assert f"| digits-joint-2 | {second['ann']:.2f} | tuned | " in table
+  assert f" | {at_2:.2f} | " in table
+  with monkeypatch.context() as patch:
+    patch.setattr(benchmark, "_run", lambda *_: pytest.fail("measured twice"))
+    assert benchmark.main(arguments) == 0
+
+
+@pytest.mark.slow
+def test_it_stops_after_its_minutes_and_goes_on(benchmark, tmp_path, capfd):
+  output = tmp_path / "table"
+  many = ("--config.train.steps=1000000", "--config.checkpoint_every=1000000")
+  arguments = ["digits", f"--workdir={tmp_path}", f"--output={output}", *TINY, *many]
+  begun = []
+  for _ in range(2):
+    assert benchmark.main([*arguments, "--minutes=0.4"]) == 128 + signal.SIGTERM
+    captured = capfd.readouterr()
+    (step,) = re.findall(r"stopped after step (\d+) of 1000000", captured.err)
+    begun.append(int(step))
+  assert 0 < begun[0] < begun[1] and f"ann: {begun[0]} of 1000000 steps are done" in captured.out
+  assert not output.with_suffix(".json").exists()
+
+
+def test_a_run_that_goes_on_has_no_time(benchmark, tmp_path, monkeypatch):
+  results = {
+    "images": 9,
+    "ann": 99.5,
+    "clipped": 98.5,
+    "stage": "tuned",
+    "snn": {"4": 97.5},
+    "earlier_stages": {"earlier run": {"4": 11.0}},
+  }
+
+  def run(arguments, ends):
+    (workdir,) = (pathlib.Path(a[10:]) for a in arguments if a.startswith("--workdir="))
+    workdir.mkdir(exist_ok=True)
+    (workdir / "results.json").write_text(json.dumps(results))
+    return 0
+
+  monkeypatch.setattr(benchmark, "_run", run)
+  (tmp_path / "digits").mkdir()
+  output = tmp_path / "table"
+  arguments = [f"--workdir={tmp_path}", f"--output={output}"]
   assert benchmark.main(arguments) == 0
+  first, second = json.loads(output.with_suffix(".json").read_text())["rows"]
+  assert first["seconds"] is None and second["seconds"] == 0
+  line = "| digits | 99.50 | tuned | | | 97.50 | | | | | 98.50 | |"
+  assert line in output.with_suffix(".md").read_text()
+
+  # What a run goes on from is made again where its workdir is gone.
+  names = ["digits", "digits-joint-2"]
+  there = {name: tmp_path / name for name in names}
+  gone = {name: tmp_path / "gone" / name for name in names}
+  assert benchmark._in_order(names, {"digits"}, there) == ["digits-joint-2"]
+  assert benchmark._in_order(names, {"digits"}, gone) == names
+  assert benchmark._in_order(names, set(names), gone) == []
+
+  output.with_suffix(".json").write_text(
+    json.dumps({"command": "python benchmarks/full_runs.py", "rows": [{"run": "digits"}]})
+  )
+  with pytest.raises(SystemExit, match="cannot be read"):
+    benchmark.main(arguments)
 
 
 @pytest.mark.parametrize(
   "flags, message",
   [
     (["resnet99"], "resnet99: choose from digits, digits-joint-2"),
-    (["--seed=1"], "--seed=1: only --config.FIELD=VALUE may follow"),
-    (["--minutes=-1"], "--minutes=-1.0 must not be negative"),
+    (["--seed=1"], "--seed=1: runs come first, and only --config.FIELD=VALUE may follow"),
+    (["--minutes=-1"], "--minutes=-1.0 must be finite and not negative"),
+    (["--minutes=nan"], "--minutes=nan must be finite"),
   ],
 )
 def test_bad_flags(benchmark, tmp_path, capsys, flags, message):
@@ -67,28 +128,14 @@ def test_bad_flags(benchmark, tmp_path, capsys, flags, message):
   assert message in capsys.readouterr().err
 
 
-def test_it_stops_after_its_minutes_and_keeps_what_it_has(benchmark, tmp_path, monkeypatch):
-  """The signal is the one by which `train.py` saves and ends; its status is handed on."""
-  sent, output = [], tmp_path / "table"
-  monkeypatch.setattr(benchmark.os, "kill", lambda process, number: sent.append(number))
-
-  def run(argv):
-    while not sent:
-      pass
-    return 143
-
-  monkeypatch.setattr(benchmark.train, "main", run)
-  assert benchmark.main([f"--output={output}", "--minutes=0.001"]) == 143
-  assert sent == [signal.SIGTERM] and not output.with_suffix(".json").exists()
-
-
 def test_every_run_has_a_config_and_comes_after_what_it_goes_on_from():
   benchmark = load_benchmark("full_runs")
   names = list(benchmark._RUNS)
-  assert benchmark._in_order(["vgg16-joint-4"]) == ["vgg16", "vgg16-joint-4"]
-  assert benchmark._in_order(names) == names
+  workdirs = {name: pathlib.Path("runs") / "none" / name for name in names}
+  assert benchmark._in_order(["vgg16-joint-4"], (), workdirs) == ["vgg16", "vgg16-joint-4"]
+  assert benchmark._in_order(names, (), workdirs) == names
   for name, run in benchmark._RUNS.items():
-    arguments = benchmark._arguments(name, benchmark.pathlib.Path("runs") / name)
+    arguments = benchmark._arguments(name, pathlib.Path("runs") / name)
     path, _, _ = arguments[0].removeprefix("--config=").partition(":")
-    assert benchmark.pathlib.Path(path).exists()
+    assert pathlib.Path(path).exists()
     assert bool(run.after) == any(a.startswith("--config.pretrained=") for a in arguments)

@@ -57,7 +57,8 @@ from tcljax.commands import convert, train
     ("--config.tune.percentile=0.0", "tune.percentile=0.0 must lie strictly between 0 and 100"),
     ("--config.tune.calibration=median", "tune.calibration='median' is unknown"),
     ("--config.tune.objective=mse", "tune.objective='mse' is unknown"),
-    ("--config.tune.optimizer.name=lamb", "tune.optimizer.name='lamb' is for weights"),
+    ("--config.tune.optimizer.name=lamb", "tune.optimizer.name='lamb' is for trained weights"),
+    ("--config.train.optimizer.name=lamb", "train.optimizer.name='lamb' is for trained weights"),
     ("--config.tune.batch_size=12", "tune.batch_size=12 cannot be split over 8 devices"),
     (
       "--config.train.accumulate=3",

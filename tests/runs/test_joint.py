@@ -29,13 +29,18 @@ from tcljax.training.phase import Phase
       [
         "--config.joint.through=clip",
         "--config.joint.start=scratch",
+        "--config.joint.optimizer.name=sgd",
         "--config.joint.threshold_decay=1e-4",
         "--config.tune.steps=0",
       ],
       ["trained jointly"],
     ),
     (
-      ["--config.joint.through=quantized", "--config.joint.start=scratch"],
+      [
+        "--config.joint.through=quantized",
+        "--config.joint.start=scratch",
+        "--config.joint.optimizer.name=sgd",
+      ],
       ["trained jointly", "tuned"],
     ),
     (
@@ -171,7 +176,11 @@ def test_statistics_of_a_mean_take_no_larger_batches_than_there_are_images(
     ),
     (
       ["through=clip", "threshold_optimizer.name=lamb"],
-      "joint.threshold_optimizer.name='lamb' is for weights; .*: choose one of sgd, adamw$",
+      "joint.threshold_optimizer.name='lamb' is for trained weights: .*; choose one of sgd, adamw$",
+    ),
+    (
+      ["through=clip", "start=scratch"],
+      "joint.optimizer.name='lamb' is for trained weights: arrays that begin at zero, as biases do",
     ),
     (["through=clip", "threshold_decay=-1.0"], "joint.threshold_decay=-1.0 must be at least 0"),
     (["through=clip", "threshold=0.0"], "joint.threshold=0.0 must be above 0"),
@@ -199,6 +208,7 @@ def test_a_pretrained_network_is_not_left_unused(tmp_path, capsys):
       tmp_path / "run",
       "--config.joint.through=clip",
       "--config.joint.start=scratch",
+      "--config.joint.optimizer.name=sgd",
       "--config.pretrained=weights.th",
     )
     == 2

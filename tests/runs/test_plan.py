@@ -41,7 +41,14 @@ def test_a_plan_for_the_devices_at_hand(monkeypatch, tmp_path, capsys):
     ([], ["ann", "tuned"]),
     (["--config.pretrained=nowhere"], ["tuned"]),
     (["--config.pretrained="], ["ann", "tuned"]),
-    (["--config.joint.through=clip", "--config.joint.start=scratch"], ["joint", "tuned"]),
+    (
+      [
+        "--config.joint.through=clip",
+        "--config.joint.start=scratch",
+        "--config.joint.optimizer.name=sgd",
+      ],
+      ["joint", "tuned"],
+    ),
     (["--config.joint.through=quantized"], ["ann", "joint", "tuned"]),
     (["--config.joint.through=snn"], ["ann", "tuned", "joint"]),
     (["--config.joint.through=clip", "--config.tune.steps=0"], ["ann", "joint"]),

@@ -107,7 +107,7 @@ def test_bad_tuning_input(case):
     tcljax.tune(model, variables, images, labels % 2 * 9 + 1)
   with pytest.raises(ValueError, match=r"optimizer='adamw' must be a tcljax.OptimizerConfig"):
     tcljax.tune(model, variables, images, labels, optimizer="adamw")
-  with pytest.raises(ValueError, match=r"optimizer\.name='lamb' is for weights"):
+  with pytest.raises(ValueError, match=r"optimizer\.name='lamb' is for trained weights"):
     tcljax.tune(model, variables, images, labels, optimizer=tcljax.OptimizerConfig("lamb", 1e-3))
   with pytest.raises(ValueError, match="steps=-2 must be at least 1"):
     tcljax.tune(model, variables, images, labels, steps=-2)
