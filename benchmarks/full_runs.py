@@ -13,6 +13,7 @@ kept, and those of another command make way: give these an --output of their own
 
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -87,13 +88,18 @@ def main(argv=None):
 
 def _run(arguments, ends):
   """The exit status of train.py, which is told to stop at a moment of `time.monotonic`."""
+  left = ends - time.monotonic()
+  if left <= 0:
+    print("full_runs: the minutes are over; the same command goes on", file=sys.stderr)
+    return 128 + signal.SIGTERM
   process = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *arguments])
   try:
-    left = ends - time.monotonic()
-    return process.wait(None if left == float("inf") else max(0.0, left))
-  except (subprocess.TimeoutExpired, KeyboardInterrupt):
-    process.terminate()  # it saves
-    return process.wait()
+    return process.wait(None if left == float("inf") else left)
+  except subprocess.TimeoutExpired:
+    process.terminate()
+  except KeyboardInterrupt:
+    pass  # the terminal sent it to train.py too, which ends at once at a second signal
+  return process.wait()
 
 
 def _in_order(names, known, workdirs):
@@ -130,10 +136,9 @@ def _arguments(name, workdir):
 
 
 def _key(row):
-  """What a row is of; fails on one of another form."""
-  return (
-    row["run"] if {"images", "ann", "clipped", "stages", "seconds"} <= set(row) else row["form"]
-  )
+  """The run of a row; fails on a row that lacks a field."""
+  name, *_ = (row[field] for field in ("run", "images", "ann", "clipped", "stages", "seconds"))
+  return name
 
 
 def _row(name, results, seconds):

@@ -72,6 +72,31 @@ def test_it_stops_after_its_minutes_and_goes_on(benchmark, tmp_path, capfd):
   assert not output.with_suffix(".json").exists()
 
 
+def test_no_run_begins_when_the_minutes_are_over(benchmark, monkeypatch, capsys):
+  monkeypatch.setattr(benchmark.subprocess, "Popen", lambda *_: pytest.fail("a run began"))
+  assert benchmark._run([], benchmark.time.monotonic()) == 128 + signal.SIGTERM
+  assert "the minutes are over; the same command goes on" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_left_to_the_run(benchmark, monkeypatch):
+  """The terminal sends it to both; at a second signal a run would end before it has saved."""
+
+  class Process:
+    waited = 0
+
+    def wait(self, timeout=None):
+      self.waited += 1
+      if self.waited == 1:
+        raise KeyboardInterrupt
+      return 130
+
+    def terminate(self):
+      pytest.fail("a second signal")
+
+  monkeypatch.setattr(benchmark.subprocess, "Popen", lambda *_: Process())
+  assert benchmark._run([], float("inf")) == 130
+
+
 def test_a_run_that_goes_on_has_no_time(benchmark, tmp_path, monkeypatch):
   results = {
     "images": 9,
