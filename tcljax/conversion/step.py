@@ -40,13 +40,13 @@ class _Neurons(IF):
     """The potentials that were carried; before the first step v_init * V_th, whatever came."""
     return jnp.where(step == 0, at_rest, v)
 
-  def _run(self, *args: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+  def _run(self, *args: Any) -> tuple[jax.Array, jax.Array, jax.Array, None]:
     """As of `IF`, with the spikes of each neuron, [K, B, ...], in place of their number.
 
     Those that take back others are below 0.
     """
-    spikes, v, _ = super()._run(*args)
-    return spikes, v, spikes
+    spikes, v, *_ = super()._run(*args)
+    return spikes, v, spikes, None
 
 
 def check_can_export() -> None:

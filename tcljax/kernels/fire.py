@@ -59,8 +59,9 @@ def fire(
   charges: jax.Array,
   neuron: Neuron,
   unit: bool = False,
+  total: bool = False,
   interpret: bool = False,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
   """Runs K steps of neurons, and counts their spikes.
 
   Args:
@@ -70,12 +71,14 @@ def fire(
     charges: what is added to the currents of each step, [K, 1] or [K, C], float32.
     neuron: reset and surrogate gradient.
     unit: whether spikes have the height 1 in place of tau.
+    total: whether the spikes of each neuron are wanted.
     interpret: whether Pallas's interpreter runs the kernels, which every device has. Otherwise a
       program for another platform than CUDA has the reference in their place.
 
   Returns:
-    Spikes in the shape and precision of `currents`, the potentials after the last
-    step, and the spikes of each step and example, [K, B], float32.
+    Spikes in the shape and precision of `currents`, the potentials after the last step, the number
+    of spikes of each step and example, [K, B], and that of each neuron in all K steps, [B, ..., C],
+    or None; all but the first are float32.
   """
   steps, batch, *places, channels = currents.shape
   flat = (batch, math.prod(places), channels)
@@ -84,10 +87,11 @@ def fire(
     v.reshape(flat),
     jnp.broadcast_to(threshold, (channels,)),
     jnp.broadcast_to(charges, (steps, channels)),
-    _Kind(neuron, unit, interpret),
+    _Kind(neuron, unit, total, interpret),
   )
-  spikes, last, counts = fired
-  return spikes.reshape(currents.shape), last.reshape(v.shape), counts
+  spikes, last, counts, *totals = fired
+  summed = totals[0].reshape(v.shape) if total else None
+  return spikes.reshape(currents.shape), last.reshape(v.shape), counts, summed
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -123,26 +127,28 @@ def _reference(currents, v, threshold, charges, kind):
   charged = currents.astype(jnp.float32) + charges[:, None, None]
   spikes, last = integrate(charged, v, tau, kind.neuron)
   passed = spikes if kind.unit else spikes * tau[None]
-  return passed.astype(currents.dtype), last, spikes.sum(axis=(2, 3))
+  found = passed.astype(currents.dtype), last, spikes.sum(axis=(2, 3))
+  return (*found, spikes.sum(axis=0)) if kind.total else found
 
 
 def _run_kernel(currents, v, threshold, charges, kind):
   tiles = _Tiles(currents.shape)
-  spikes, last, counts = pl.pallas_call(
+  spikes, last, counts, *totals = pl.pallas_call(
     functools.partial(_forward, tiles=tiles, kind=kind),
     grid=tiles.grid,
     in_specs=[tiles.by_step, tiles.neurons, tiles.channels, tiles.step_channels],
-    out_specs=[tiles.by_step, tiles.neurons, tiles.count],
+    out_specs=[tiles.by_step, tiles.neurons, tiles.count, *[tiles.neurons] * kind.total],
     out_shape=[
       _like(currents),
       _like(v),
       jax.ShapeDtypeStruct((tiles.steps, *tiles.grid), jnp.float32),
+      *[_like(v)] * kind.total,
     ],
     compiler_params=triton.CompilerParams(num_warps=_WARPS),
     interpret=kind.interpret,
     name="integrate_and_fire",
   )(currents, v, threshold, charges)
-  return spikes, last, counts.sum(axis=(2, 3))
+  return spikes, last, counts.sum(axis=(2, 3)), *totals
 
 
 def _run_gradient(given, cotangents, kind):
@@ -153,7 +159,7 @@ def _run_gradient(given, cotangents, kind):
     grid=tiles.grid,
     in_specs=[
       *[tiles.by_step, tiles.neurons, tiles.channels, tiles.step_channels],
-      *[tiles.by_step, tiles.neurons, tiles.step_example],
+      *[tiles.by_step, tiles.neurons, tiles.step_example, *[tiles.neurons] * kind.total],
     ],
     out_specs=[tiles.by_step, tiles.neurons, tiles.channel_part, tiles.step_channel_part],
     out_shape=[
@@ -174,6 +180,7 @@ class _Kind(NamedTuple):
 
   neuron: Neuron
   unit: bool
+  total: bool
   interpret: bool
 
 
@@ -209,25 +216,29 @@ class _Tiles:
 
 
 def _forward(x_ref, v_ref, tau_ref, charge_ref, *outputs, tiles, kind):
-  spike_ref, last_ref, count_ref = outputs
+  spike_ref, last_ref, count_ref, *total_ref = outputs
   there, channels = tiles.masks()
   tau = triton.load(tau_ref.at[:], mask=channels, other=1.0)[None, :]
   v = triton.load(v_ref.at[:, :], mask=there, other=0.0)
+  total = jnp.zeros_like(v)
   for k in range(tiles.steps):
     v = v + _current(x_ref, charge_ref, k, there, channels)
     fired = (v >= tau) & there
     spikes = jnp.where(fired, 1.0 if kind.unit else tau, 0.0)
     triton.store(spike_ref.at[np.int32(k)], spikes.astype(spike_ref.dtype), mask=there)
     count_ref[k] = jnp.sum(fired.astype(jnp.float32))
+    total = total + fired.astype(jnp.float32)
     # An infinite potential becomes NaN by a hard reset, as in `if_step`, and is not forgotten.
     v = jnp.where(fired, v - tau if kind.neuron.reset == "soft" else v * 0.0, v)
   triton.store(last_ref.at[:, :], v, mask=there)
+  for ref in total_ref:
+    triton.store(ref.at[:, :], total, mask=there)
 
 
 def _backward(x_ref, v_ref, tau_ref, charge_ref, *refs, tiles, kind):
   """Gradients to the four inputs, from those to the outputs; as `neurons._backward`."""
-  to_spike_ref, to_last_ref, to_count_ref, *to_inputs = refs
-  to_x_ref, to_v_ref, to_tau_ref, to_charge_ref = to_inputs
+  to_spike_ref, to_last_ref, to_count_ref, *to_total_ref = refs[:-4]
+  to_x_ref, to_v_ref, to_tau_ref, to_charge_ref = refs[-4:]
   there, channels = tiles.masks()
   tau = triton.load(tau_ref.at[:], mask=channels, other=1.0)[None, :]
   v = triton.load(v_ref.at[:, :], mask=there, other=0.0)
@@ -240,13 +251,16 @@ def _backward(x_ref, v_ref, tau_ref, charge_ref, *refs, tiles, kind):
     v = jnp.where(v >= tau, v - tau if soft else 0.0, v)
   per_tau = 1.0 / tau
   to_v = triton.load(to_last_ref.at[:, :], mask=there, other=0.0)
-  to_tau = jnp.zeros_like(to_v)
+  to_tau = to_total = jnp.zeros_like(to_v)
+  for ref in to_total_ref:
+    to_total = triton.load(ref.at[:, :], mask=there, other=0.0)
   for k in reversed(range(tiles.steps)):
     v = compared[k]
     fired, ratio = v >= tau, v * per_tau
     to_output = triton.load(to_spike_ref.at[np.int32(k)], mask=there, other=0.0).astype(jnp.float32)
-    # The spike acts on the output, on the count and on the potential it resets.
-    to_spike = to_output * height + to_count_ref[k] - to_v * (tau if soft else v)
+    # The spike acts on the output, on the counts and on the potential it resets.
+    to_counts = to_count_ref[k] + to_total
+    to_spike = to_output * height + to_counts - to_v * (tau if soft else v)
     derivative = surrogate_derivative(ratio - 1.0, neuron.surrogate, neuron.width)
     slope = to_spike * derivative * per_tau
     to_tau = to_tau - slope * ratio

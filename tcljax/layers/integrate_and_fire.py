@@ -81,19 +81,24 @@ class IF(Clipped):
       return self.pooled(currents)
     unfolded = self._passed(unfolded, CURRENTS, membrane.sums)
     step = membrane.step.value
-    # Whether spikes have the height 1: a kernel gives them that of V_th, unless they are counted.
-    unit = not self._has_kernel() or self.pools(SPIKES) or bool(totals)
+    # Whether spikes have the height 1: a kernel gives them that of V_th, unless they are to gate.
+    unit = not self._has_kernel() or self.pools(SPIKES)
     v = self._before(membrane.v.value, charges[0], step)
     sent = None if membrane.sent is None else membrane.sent.value
     due = self._charges_from(charges, step)
-    spikes, membrane.v.value, count = self._run(unfolded, v, threshold, due, sent, unit, step)
+    spikes, membrane.v.value, count, number = self._run(
+      unfolded, v, threshold, due, sent, unit, bool(totals), step
+    )
     if membrane.sent is not None:
       membrane.sent.value = membrane.sent.value + spikes.sum(axis=0)
     membrane.step.value = step + self.chunk
     if self.neuron.phase > 1:
       spikes, threshold = worth_of(spikes, self.neuron, step), threshold * self.neuron.grain
     for name, total in totals.items():
-      summed = {"current": unfolded, "spikes": spikes}[name].astype(jnp.float32).sum(axis=0)
+      if name == "current" or number is None:
+        summed = {"current": unfolded, "spikes": spikes}[name].astype(jnp.float32).sum(axis=0)
+      else:
+        summed = number  # by the kernel
       total.value = total.value + summed
     self.check_first_use(collections.SPIKES, "count")
     active = None
@@ -138,16 +143,21 @@ class IF(Clipped):
     charges: jax.Array | None,
     sent: jax.Array | None,
     unit: bool,
+    total: bool,
     step: jax.Array,
-  ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Spikes [K, B, ...], 1 or as high as V_th, potentials, and counts by step and example."""
+  ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    """Spikes [K, B, ...], 1 or as high as V_th, potentials, and counts by step and example.
+
+    With `total` also the number of spikes of each neuron, [B, ...], where a kernel counts them.
+    """
     if self._has_kernel():
       none = jnp.zeros((self.chunk, 1), jnp.float32)
       flat = none if charges is None else charges.reshape(self.chunk, -1)
-      return fire.fire(currents, v, threshold.reshape(-1), flat, self.neuron, unit=unit)
+      tau = threshold.reshape(-1)
+      return fire.fire(currents, v, tau, flat, self.neuron, unit=unit, total=total)
     currents = currents.astype(jnp.float32)
     currents = currents if charges is None else currents + charges
     sent = jnp.zeros((), jnp.float32) if sent is None else sent
     spikes, v = integrate(currents, v, threshold, self.neuron, sent, step)
     fired = jnp.abs(spikes) if self.neuron.signed else spikes
-    return spikes, v, fired.sum(axis=range(2, spikes.ndim))
+    return spikes, v, fired.sum(axis=range(2, spikes.ndim)), None

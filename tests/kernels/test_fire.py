@@ -31,23 +31,22 @@ def given(shape, dtype=jnp.float32):
   )
 
 
-def by_reference(arguments, neuron, unit):
-  """What the other platforms run."""
-  return fire.fire(*arguments, neuron, unit)
-
-
-def by_kernel(arguments, neuron, unit):
-  return fire.fire(*arguments, neuron, unit, interpret=True)
-
-
-def check(shape, dtype, neuron, unit):
+def check(shape, dtype, neuron, unit, total=False):
   """Outputs are equal to the bit, and gradients but for the order of sums."""
   arguments = given(shape, dtype)
-  runs = [functools.partial(run, neuron=neuron, unit=unit) for run in (by_kernel, by_reference)]
+  runs = [  # by the kernel, and by what other platforms run
+    lambda arguments, interpret=interpret: fire.fire(*arguments, neuron, unit, total, interpret)
+    for interpret in (True, False)
+  ]
   (found, back), (expected, expected_back) = (jax.vjp(jax.jit(run), arguments) for run in runs)
   jax.tree.map(np.testing.assert_array_equal, found, expected)
   assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, expected)
   assert 0 < found[2].sum() < np.prod(shape)  # some fire, and not all
+  if total:
+    by_neuron = (found[0] != 0).sum(axis=0)
+    np.testing.assert_array_equal(found[3], by_neuron)
+  else:
+    assert found[3] is None
   rng = np.random.default_rng(1)
   cotangents = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), found)
   for one, other in zip(back(cotangents)[0], expected_back(cotangents)[0], strict=True):
@@ -58,8 +57,9 @@ def check(shape, dtype, neuron, unit):
 
 @pytest.mark.bits
 @pytest.mark.parametrize("shape", _SHAPES, ids=str)
-def test_kernels_equal_the_neurons(shape):
-  check(shape, jnp.float32, Neuron(), unit=False)
+@pytest.mark.parametrize("total", [False, True])
+def test_kernels_equal_the_neurons(shape, total):
+  check(shape, jnp.float32, Neuron(), False, total)
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_kernels_equal_the_neurons(shape):
   ],
 )
 def test_every_kind_of_neuron_in_either_precision(reset, unit):
-  check((2, 2, 3, 5), jnp.bfloat16, Neuron(reset, "arctan", 0.7), unit)
+  check((2, 2, 3, 5), jnp.bfloat16, Neuron(reset, "arctan", 0.7), unit, total=True)
   check((2, 2, 3, 5), jnp.float32, Neuron(reset, "rectangle"), unit)
 
 
 def test_blocks_larger_than_an_example_and_smaller(monkeypatch):
   monkeypatch.setattr(fire, "_NEURONS", 16)
   monkeypatch.setattr(fire, "_ROWS", 4)
-  check((2, 2, 9, 6), jnp.float32, Neuron(), unit=False)  # 3 x 2 blocks an example
+  check((2, 2, 9, 6), jnp.float32, Neuron(), unit=False, total=True)  # 3 x 2 blocks an example
 
 
 @pytest.mark.slow
@@ -108,16 +108,16 @@ def test_a_network_gives_the_same_with_kernels(pooling, rates, monkeypatch):
   (_, expected), expected_gradient = run_compiled()
   calls = []
 
-  def interpreted(*arguments, unit):
-    calls.append(unit)
-    return fire_alone(*arguments, unit=unit, interpret=True)
+  def interpreted(*arguments, unit, total):
+    calls.append((unit, total))
+    return fire_alone(*arguments, unit=unit, total=total, interpret=True)
 
   fire_alone = fire.fire
   monkeypatch.setattr(fire, "fire", interpreted)
   monkeypatch.setattr(fire, "serves", lambda steps, neuron: True)
   (_, found), gradient = run_compiled()
-  # One for each activation; the height of spikes is 1 where they are counted.
-  assert calls == [rates or pooling == "gate", rates]
+  # One for each activation; the height of spikes is 1 where they are to gate.
+  assert calls == [(pooling == "gate", rates), (False, rates)]
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), found, expected)
   close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
   jax.tree.map(close, gradient, expected_gradient)
@@ -128,7 +128,7 @@ def test_cuda_gets_kernels_and_other_platforms_the_reference():
   arguments = given((8, 2, 5, 5, 10), jnp.bfloat16)
 
   def run(arguments):
-    spikes, v, count = fire.fire(*arguments, Neuron())
+    spikes, v, count, _ = fire.fire(*arguments, Neuron())
     return spikes.sum() + v.sum() + count.sum()
 
   traced = jax.jit(jax.value_and_grad(run)).trace(arguments)

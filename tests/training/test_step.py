@@ -98,3 +98,23 @@ def test_parts_take_less_memory_and_move_no_image_between_devices():
     found[parts] = programs.compiled(phase, variables, split, parallel.data_mesh())
   assert found[8].arrays < 0.5 * found[1].arrays
   assert {*found[8].collectives} == {*found[1].collectives} == {"all-reduce"}
+
+
+def test_gradients_of_weights_are_laid_out_like_the_weights_on_gpus(monkeypatch):
+  """A convolution gives them in another layout; vectors have but one, and CPUs choose well."""
+
+  def objective(variables, batch, key, done=0.0):
+    weights = variables["params"]
+    return jnp.sum(jnp.square(batch["x"] @ weights["kernel"] + weights["bias"][None])), ({}, {})
+
+  variables = {"params": {"kernel": jnp.ones((4, 3)), "bias": jnp.zeros(3)}}
+  phase = Phase("phase", 5, 2, objective, {"params": OPTIMIZER})
+  arguments = phase.new_state(variables), {"x": jnp.arange(8.0).reshape(2, 4)}, jax.random.key(0)
+  found = {}
+  for platform in ("cpu", "gpu"):
+    monkeypatch.setattr(step.targets, "platform", lambda platform=platform: platform)
+    compiled = jax.jit(lambda *arguments: phase.step()(*arguments))
+    constrained = compiled.lower(*arguments).as_text().count("LayoutConstraint")
+    assert constrained == (platform == "gpu"), platform
+    found[platform] = compiled(*arguments)
+  chex.assert_trees_all_equal(found["cpu"], found["gpu"])
