@@ -18,7 +18,7 @@ from tcljax.distributed import fsdp, parallel
 from tcljax.layers.collections import Variables
 from tcljax.training.feeds import OnDevice, fits_on_device
 from tcljax.training.phase import Phase
-from tcljax.training.step import train_step, train_steps
+from tcljax.training.step import TrainState, train_step, train_steps
 
 _COLLECTIVE = re.compile(
   r"= (.+?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)"
@@ -58,13 +58,45 @@ class Program:
 
 
 def compiled(phase: Phase, variables: Variables, split: Examples, mesh: Mesh) -> Program:
-  """Compiles a step of a phase as `run_phase` would run it.
+  """Compiles a step of a phase as `run_phase` would run it, and reads what it takes.
 
   Args:
     phase: what would be run.
     variables: shapes and types of those it begins with.
     split: images that would be trained on; their number, shape and type are looked at.
     mesh: of the devices to compile for.
+  """
+  start = time.perf_counter()
+  state, traced, program = step_program(phase, variables, split, mesh)
+  seconds = time.perf_counter() - start
+  operations = _operations(traced.jaxpr.jaxpr) / mesh.size
+  memory, costs = program.memory_analysis(), program.cost_analysis() or {}
+  weights, optimizer = _bytes(state.variables), _bytes(state.opt_state)
+  # What a step consumes has the place of what it gives.
+  whole = (
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+    + memory.temp_size_in_bytes
+  )
+  counted = costs.get("flops", 0.0)
+  return Program(
+    weights=weights,
+    optimizer=optimizer,
+    arrays=max(0, whole - weights - optimizer),
+    operations=operations,
+    traffic=costs.get("bytes accessed", 0.0) * max(1.0, operations / counted if counted else 1.0),
+    collectives=_collectives(program.as_text() or ""),
+    seconds=seconds,
+  )
+
+
+def step_program(
+  phase: Phase, variables: Variables, split: Examples, mesh: Mesh
+) -> tuple[TrainState, Any, Any]:
+  """The state that a step of a phase takes, as shapes, and the step as it is traced and compiled.
+
+  The arguments are those of `compiled`.
   """
   copied = lambda tree: parallel.abstract_replicated(mesh, tree)
   shapes = jax.eval_shape(phase.new_state, variables)
@@ -87,30 +119,8 @@ def compiled(phase: Phase, variables: Variables, split: Examples, mesh: Mesh) ->
       )
     }
     arguments = (state, batch, key)
-  start = time.perf_counter()
   traced = step.trace(*arguments)
-  program = traced.lower().compile()
-  seconds = time.perf_counter() - start
-  operations = _operations(traced.jaxpr.jaxpr) / mesh.size
-  memory, costs = program.memory_analysis(), program.cost_analysis() or {}
-  weights, optimizer = _bytes(state.variables), _bytes(state.opt_state)
-  # What a step consumes has the place of what it gives.
-  whole = (
-    memory.argument_size_in_bytes
-    + memory.output_size_in_bytes
-    - memory.alias_size_in_bytes
-    + memory.temp_size_in_bytes
-  )
-  counted = costs.get("flops", 0.0)
-  return Program(
-    weights=weights,
-    optimizer=optimizer,
-    arrays=max(0, whole - weights - optimizer),
-    operations=operations,
-    traffic=costs.get("bytes accessed", 0.0) * max(1.0, operations / counted if counted else 1.0),
-    collectives=_collectives(program.as_text() or ""),
-    seconds=seconds,
-  )
+  return state, traced, traced.lower().compile()
 
 
 def _bytes(tree):
