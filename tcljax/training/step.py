@@ -121,8 +121,9 @@ def one_step(
     if where is not None:  # else what layers compute would be split like their weights
       variables = constrained(variables, fsdp.unsplit(where.variables))
     (loss, (metrics, updated)), gradients = of_step(variables, batch, key, done)
-    gradients = jax.tree.map(_laid_out_as_stored, gradients)
-    if where is not None:
+    if where is None:
+      gradients = jax.tree.map(_laid_out_as_stored, gradients)
+    else:  # there a layout costs one more gathering
       gradients = constrained(gradients, {c: where.variables[c] for c in trained})
     # Frozen collections get a zero that the optimizer drops: it is never computed.
     zeros = {
