@@ -47,7 +47,7 @@ def test_potentials_of_what_is_not_finite_stay_so(value, reset):
   np.testing.assert_array_equal(np.isfinite(v), [True, False])
   given = currents[:, None, None], jnp.zeros((1, 1, 2)), jnp.ones(2), jnp.zeros((3, 1))
   for interpret in (True, False):
-    _, v, _ = fire.fire(*given, tcljax.Neuron(reset), unit=True, interpret=interpret)
+    _, v, *_ = fire.fire(*given, tcljax.Neuron(reset), unit=True, interpret=interpret)
     np.testing.assert_array_equal(np.isfinite(v[0, 0]), [True, False])
 
 
