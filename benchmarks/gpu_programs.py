@@ -13,7 +13,6 @@ neurons only where there is a GPU. Writes OUTPUT.json and .md.
 """
 
 import collections
-import math
 import re
 import sys
 
@@ -30,7 +29,7 @@ from tcljax.kernels import targets
 from tcljax.layers.collections import CLIPPING, PARAMS
 from tcljax.training.objectives import ann_objective, tuning_objective
 from tcljax.training.phase import Phase
-from tcljax.training.programs import step_program
+from tcljax.training.programs import bytes_of_arrays, step_program
 
 _CLASSES, _SHAPE, _IMAGES = 10, (32, 32, 3), 50_000
 _BATCH, _TUNE_STEPS = 128, 8  # of training
@@ -50,7 +49,6 @@ _H100 = """
 """
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%([\w.\-]+) \(.*\{\s*$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*?)\)(.*)$")
-_ARRAY = re.compile(r"\b(pred|[a-z]+?(\d+)\w*)\[([\d,]*)\]")
 # Kinds of kernels by words in what they call or are; the first that fits.
 _KINDS = {
   "neurons": ("gpu.triton",),
@@ -148,7 +146,7 @@ def figures(text):
     kind = _kind(instruction)
     read = (results.get(name, "") for name in re.findall(r"%([\w.\-]+)", operands))
     kernels[kind] += 1
-    moved[kind] += _bytes(shape) + sum(map(_bytes, read))
+    moved[kind] += bytes_of_arrays(shape) + sum(map(bytes_of_arrays, read))
   return {
     "kernels": sum(kernels.values()),
     "megabytes": round(sum(moved.values()) / 1e6),
@@ -164,14 +162,6 @@ def _kind(instruction):
   _, _, operation, _, rest = instruction
   what = " ".join([operation, *re.findall(r'(?:custom_call_target="|kind=)([^",]+)', rest)])
   return next((kind for kind, words in _KINDS.items() if any(w in what for w in words)), "rest")
-
-
-def _bytes(shape):
-  """Of an array or a tuple of arrays, as HLO writes their types."""
-  return sum(
-    math.prod(int(size) for size in sizes.split(",") if size) * max(8, int(bits or 8)) // 8
-    for _, bits, sizes in _ARRAY.findall(shape)
-  )
 
 
 def markdown(found):

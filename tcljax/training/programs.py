@@ -166,10 +166,15 @@ def _inner(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
 def _collectives(text: str) -> dict[str, tuple[int, int]]:
   found: dict[str, tuple[int, int]] = {}
   for shapes, kind in _COLLECTIVE.findall(text):
-    size = 0
-    for name, bits, dims in _ARRAY.findall(shapes):
-      width = 1 if name == "pred" else max(1, int(bits) // 8)
-      size += width * math.prod(int(n) for n in dims.split(",") if n)
     count, total = found.get(kind, (0, 0))
-    found[kind] = count + 1, total + size
+    found[kind] = count + 1, total + bytes_of_arrays(shapes)
   return found
+
+
+def bytes_of_arrays(shapes: str) -> int:
+  """Bytes of the arrays whose types, such as `(f32[2,3]{1,0}, pred[4])`, XLA has written."""
+  size = 0
+  for name, bits, dims in _ARRAY.findall(shapes):
+    width = 1 if name == "pred" else max(1, int(bits) // 8)
+    size += width * math.prod(int(n) for n in dims.split(",") if n)
+  return size

@@ -42,7 +42,8 @@ def test_kernels_read_their_operands_and_write_their_results(monkeypatch):
     "rest": bf16 + 4,
   }
   scale = 1_000_000  # so that bytes come out as megabytes
-  monkeypatch.setattr(benchmark, "_bytes", lambda shape, of=benchmark._bytes: scale * of(shape))
+  of = benchmark.bytes_of_arrays
+  monkeypatch.setattr(benchmark, "bytes_of_arrays", lambda shapes: scale * of(shapes))
   found = benchmark.figures(_PROGRAM)
   assert found == {"kernels": 5, "megabytes": sum(moved.values()), "by_kind": moved}
 
