@@ -31,7 +31,8 @@ from tcljax.training.objectives import ann_objective, tuning_objective
 from tcljax.training.phase import Phase
 from tcljax.training.programs import bytes_of_arrays, step_program
 
-_CLASSES, _SHAPE, _IMAGES = 10, (32, 32, 3), 50_000
+_CLASSES, _SHAPE = 10, (32, 32, 3)
+_IMAGES = 512  # on the device; a step counts as if it read them all
 _BATCH, _TUNE_STEPS = 128, 8  # of training
 _SIMULATED, _CHUNK, _STEPS = 256, 16, 32  # images, K and T of a simulation
 _H100 = """
@@ -138,7 +139,8 @@ def figures(text):
       held = computations.setdefault(found[1], [])
     elif held is not None and (found := _INSTRUCTION.match(line)):
       held.append(found.groups())
-  loop = max(computations.values(), key=lambda held: sum(map(_is_kernel, held)))
+  loops = [computations[name] for name in re.findall(r"body=%([\w.\-]+)", text)]
+  loop = max(loops, key=lambda held: sum(map(_is_kernel, held)))
   results = {name: shape for name, shape, *_ in loop}
   kernels, moved = collections.Counter(), collections.Counter()
   for instruction in filter(_is_kernel, loop):

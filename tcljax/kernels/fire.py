@@ -96,15 +96,20 @@ def fire(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _fire(currents, v, threshold, charges, kind):
-  run, reference = (functools.partial(f, kind=kind) for f in (_run_kernel, _reference))
-  if kind.interpret:
-    return run(currents, v, threshold, charges)
-  return jax.lax.platform_dependent(currents, v, threshold, charges, cuda=run, default=reference)
+  return _fired((currents, v, threshold, charges), kind, in_place=True)
 
 
 def _fire_forward(currents, v, threshold, charges, kind):
-  given = currents, v, threshold, charges
-  return _fire(*given, kind), given
+  given = currents, v, threshold, charges  # all of it is kept for the way back
+  return _fired(given, kind, in_place=False), given
+
+
+def _fired(given, kind, in_place):
+  run = functools.partial(_run_kernel, kind=kind, in_place=in_place)
+  if kind.interpret:
+    return run(*given)
+  reference = functools.partial(_reference, kind=kind)
+  return jax.lax.platform_dependent(*given, cuda=run, default=reference)
 
 
 def _fire_backward(kind, given, cotangents):
@@ -131,7 +136,8 @@ def _reference(currents, v, threshold, charges, kind):
   return (*found, spikes.sum(axis=0)) if kind.total else found
 
 
-def _run_kernel(currents, v, threshold, charges, kind):
+def _run_kernel(currents, v, threshold, charges, kind, in_place):
+  """The outputs of `_reference`; `in_place` writes the last potentials where the first were."""
   tiles = _Tiles(currents.shape)
   spikes, last, counts, *totals = pl.pallas_call(
     functools.partial(_forward, tiles=tiles, kind=kind),
@@ -145,6 +151,7 @@ def _run_kernel(currents, v, threshold, charges, kind):
       *[_like(v)] * kind.total,
     ],
     compiler_params=triton.CompilerParams(num_warps=_WARPS),
+    input_output_aliases={1: 1} if in_place else {},
     interpret=kind.interpret,
     name="integrate_and_fire",
   )(currents, v, threshold, charges)

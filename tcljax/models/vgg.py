@@ -79,8 +79,9 @@ class VGG(nn.Module):
       )
     dtype = compute_dtype(self.dtype)
     norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=dtype)
+    conv = _WithFixedBias if self.batch_norm and train else nn.Conv
     conv3x3 = functools.partial(
-      nn.Conv, kernel_size=(3, 3), dtype=dtype, conv_general_dilated=convolve
+      conv, kernel_size=(3, 3), dtype=dtype, conv_general_dilated=convolve
     )
     check_images(self, x.shape)
     for i, widths in enumerate(self.stages, 1):
@@ -96,6 +97,17 @@ class VGG(nn.Module):
       x = self.act(name=f"act_dense{i}")(nn.Dense(width, dtype=dtype, name=f"dense{i}")(x))
     x = nn.Dense(self.num_classes, dtype=jnp.float32, name="head")(x)
     return self.act(name="readout")(x) if self.spiking_readout else x
+
+
+class _WithFixedBias(nn.Conv):
+  """A convolution before BatchNorm in training, which takes the mean of the batch away again.
+
+  The gradient to its bias is 0 but for rounding, and costs a pass over that to its output.
+  """
+
+  def param(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    value = super().param(name, *args, **kwargs)
+    return jax.lax.stop_gradient(value) if name == "bias" else value
 
 
 CNN = functools.partial(VGG, stages=((32, 32), (64, 64)), dense=(256,))

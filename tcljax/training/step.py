@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -121,9 +120,7 @@ def one_step(
     if where is not None:  # else what layers compute would be split like their weights
       variables = constrained(variables, fsdp.unsplit(where.variables))
     (loss, (metrics, updated)), gradients = of_step(variables, batch, key, done)
-    if where is None:
-      gradients = jax.tree.map(_laid_out_as_stored, gradients)
-    else:  # there a layout costs one more gathering
+    if where is not None:
       gradients = constrained(gradients, {c: where.variables[c] for c in trained})
     # Frozen collections get a zero that the optimizer drops: it is never computed.
     zeros = {
@@ -136,10 +133,11 @@ def one_step(
       {**zeros, **gradients}, state.opt_state, state.variables
     )
     moved = {c: optax.apply_updates(state.variables[c], updates[c]) for c in trained}
+    norm = _norm if where is None else optax.tree.norm  # sums of rows would be gathered
     metrics = {
       "loss": loss,
-      "gradient_norm": optax.tree.norm(gradients),
-      "update_norm": optax.tree.norm([updates[c] for c in trained]),
+      "gradient_norm": norm(gradients),
+      "update_norm": norm([updates[c] for c in trained]),
       **metrics,
     }
     variables = {**state.variables, **updated, **moved}
@@ -149,16 +147,16 @@ def one_step(
   return step
 
 
-def _laid_out_as_stored(gradient):
-  """A gradient in the layout in which weights are kept between steps, where this matters.
+def _norm(tree):
+  """The norm of all arrays together.
 
-  On GPUs convolutions give it in another one. XLA would keep that for the whole update, and move
-  weights and optimizer state there and back in every step: a fifth of all bytes that phase 1 of a
-  VGG-16 moves.
+  Each is summed over all axes but its last, and the sums of all arrays together. XLA then puts the
+  first sum into the kernel that makes the array; the barrier keeps it from taking the second apart.
   """
-  if targets.platform() != "gpu" or gradient.ndim < 2:
-    return gradient
-  return with_layout_constraint(gradient, Layout(tuple(range(gradient.ndim))))
+  squared = [jnp.square(array) for array in jax.tree.leaves(tree)]
+  sums = [jnp.sum(a, axis=tuple(range(a.ndim))[: max(1, a.ndim - 1)]) for a in squared]
+  joined = jnp.concatenate([jnp.ravel(a) for a in sums])
+  return jnp.sqrt(jnp.sum(jax.lax.optimization_barrier(joined)))
 
 
 def train_step(step: StepFunction) -> StepFunction:
@@ -191,9 +189,31 @@ def train_steps(step: StepFunction, mesh: Mesh) -> Callable[..., tuple[TrainStat
 
     def once(i, carry):
       state, kept = carry
-      state, metrics = step(state, batch_at(data, positions[i]), key)
-      return state, {name: kept[name].at[i].set(metric) for name, metric in metrics.items()}
+      state, metrics = step(_as_given(state), batch_at(data, positions[i]), key)
+      kept = {name: kept[name].at[i].set(metric) for name, metric in metrics.items()}
+      return _as_convolutions_give(state), kept
 
-    return jax.lax.fori_loop(0, count, once, (state, kept))
+    state, kept = jax.lax.fori_loop(0, count, once, (_as_convolutions_give(state), kept))
+    return _as_given(state), kept
 
   return jax.jit(run, donate_argnums=0)
+
+
+def _as_convolutions_give(state):
+  """A state whose kernels have their last axis, of the output channels, first, on GPUs.
+
+  There convolutions take kernels and give gradients so. Otherwise XLA transposes weights, gradients
+  and optimizer state in every step: a fifth of all bytes that phase 1 of a VGG-16 moves.
+  """
+  return _with_kernels(lambda kernel: jnp.moveaxis(kernel, -1, 0), state)
+
+
+def _as_given(state):
+  """A state of `_as_convolutions_give`, as it was given."""
+  return _with_kernels(lambda kernel: jnp.moveaxis(kernel, 0, -1), state)
+
+
+def _with_kernels(move, state):
+  if targets.platform() != "gpu":
+    return state
+  return jax.tree.map(lambda array: move(array) if array.ndim > 2 else array, state)

@@ -2,14 +2,19 @@
 
 from running import load_benchmark
 
-# The form in which XLA prints a program: a loop, what its fusion computes, and the entry.
+# The form in which XLA prints a program: what a fusion computes, in more instructions than the loop
+# has kernels, the loop, and the entry.
 _PROGRAM = """HloModule jit_step
 
 %fused_add (p0: f32[4,8], p1: bf16[4,8]) -> f32[4,8] {
   %p0 = f32[4,8]{1,0} parameter(0)
   %p1 = bf16[4,8]{1,0} parameter(1)
   %wide = f32[4,8]{1,0} convert(%p1)
-  ROOT %sum = f32[4,8]{1,0} add(%p0, %wide)
+  %a1 = f32[4,8]{1,0} add(%p0, %wide)
+  %a2 = f32[4,8]{1,0} add(%a1, %wide)
+  %a3 = f32[4,8]{1,0} add(%a2, %wide)
+  %a4 = f32[4,8]{1,0} add(%a3, %wide)
+  ROOT %sum = f32[4,8]{1,0} add(%a4, %wide)
 }
 
 %body (carried: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
@@ -26,7 +31,9 @@ _PROGRAM = """HloModule jit_step
 
 ENTRY %main (a: f32[4,8]) -> f32[4,8] {
   %a = f32[4,8]{1,0} parameter(0)
-  ROOT %b = f32[4,8]{1,0} copy(%a)
+  %start = (s32[], f32[4,8]{1,0}) custom-call(%a), custom_call_target="start"
+  %loop = (s32[], f32[4,8]{1,0}) while(%start), condition=%condition, body=%body
+  ROOT %b = f32[4,8]{1,0} get-tuple-element(%loop), index=1
 }
 """
 

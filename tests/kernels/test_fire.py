@@ -1,6 +1,7 @@
 """The kernels for GPUs in Pallas's interpreter, against the neurons that are their reference."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,7 @@ def check(shape, dtype, neuron, unit, total=False):
   ]
   (found, back), (expected, expected_back) = (jax.vjp(jax.jit(run), arguments) for run in runs)
   jax.tree.map(np.testing.assert_array_equal, found, expected)
+  jax.tree.map(np.testing.assert_array_equal, jax.jit(runs[0])(arguments), expected)
   assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, expected)
   assert 0 < found[2].sum() < np.prod(shape)  # some fire, and not all
   if total:
@@ -121,6 +123,20 @@ def test_a_network_gives_the_same_with_kernels(pooling, rates, monkeypatch):
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), found, expected)
   close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
   jax.tree.map(close, gradient, expected_gradient)
+
+
+def test_potentials_are_written_in_place_unless_the_way_back_needs_them():
+  run = lambda v: fire.fire(currents, v, *others, Neuron(), interpret=True)[1]
+  currents, v, *others = given((2, 2, 4, 4, 16))
+
+  def aliases(function):
+    text = str(jax.make_jaxpr(function)(v))
+    return re.findall(r"input_output_aliases=(\(.*?\))\n", text)
+
+  assert aliases(run) == ["((1, 1),)"]  # the second of the inputs and of the outputs
+  assert aliases(lambda v: jax.vjp(run, v)[0]) == ["()"]
+  carried = jax.jit(lambda v: (run(v), v))(v)[1]  # who needs the first still has them
+  np.testing.assert_array_equal(carried, v)
 
 
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")

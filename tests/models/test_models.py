@@ -1,7 +1,9 @@
 """Every named model has its published size and can be converted."""
 
+import functools
 import itertools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 import tcljax
 from tcljax.layers.activations import TCL, activation_paths
-from tcljax.models import CNN, MODELS, VGG, VGG16, ResNet, check_image_size, create_model
+from tcljax.models import CNN, MODELS, VGG, VGG16, ResNet, check_image_size, create_model, vgg
 
 
 def count(model, shape):
@@ -162,3 +164,28 @@ def test_errors():
     check_image_size(create_model("resnet18", 10), (8, 8))
   with pytest.raises(ValueError, match=r"name='vgg' is unknown: choose one of cnn, vgg11"):
     create_model("vgg", 10)
+
+
+def test_biases_that_batch_norm_takes_back_are_not_moved_in_training(monkeypatch):
+  model = CNN(num_classes=3, stages=((4,),), dense=(5,))
+  x = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
+  variables = model.init(jax.random.key(1), x)
+
+  def gradients(model, train):
+    def loss(params):
+      logits = model.apply(
+        {**variables, "params": params}, x, train=train, mutable=["batch_stats"] if train else []
+      )[0]
+      return jnp.sum(jnp.square(logits - jnp.arange(3.0)[None]))
+
+    return jax.grad(loss)(variables["params"])
+
+  trained, evaluated = (gradients(model, train) for train in (True, False))
+  bias = lambda found: float(jnp.abs(found["conv1_1"]["bias"]).max())
+  assert bias(trained) == 0 < bias(evaluated)  # running statistics take nothing back
+  assert bias(gradients(model.clone(batch_norm=False), True)) > 0
+  monkeypatch.setattr(vgg, "_WithFixedBias", nn.Conv)
+  plain = gradients(model, True)
+  assert 0 < bias(plain) < 1e-5 * jnp.abs(plain["conv1_1"]["kernel"]).max()  # rounding
+  plain["conv1_1"]["bias"] = jnp.zeros(4)
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), trained, plain)

@@ -1,5 +1,7 @@
 """One step of training moves each collection at its own rate."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -100,21 +102,52 @@ def test_parts_take_less_memory_and_move_no_image_between_devices():
   assert {*found[8].collectives} == {*found[1].collectives} == {"all-reduce"}
 
 
-def test_gradients_of_weights_are_laid_out_like_the_weights_on_gpus(monkeypatch):
-  """A convolution gives them in another layout; vectors have but one, and CPUs choose well."""
+def test_kernels_are_carried_from_step_to_step_as_gpus_take_them(monkeypatch):
+  """Their output channels come first there, and everything else, and every figure, is the same."""
 
   def objective(variables, batch, key, done=0.0):
     weights = variables["params"]
-    return jnp.sum(jnp.square(batch["x"] @ weights["kernel"] + weights["bias"][None])), ({}, {})
+    x = jax.lax.conv_general_dilated(
+      batch["image"], weights["conv"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    x = x.reshape(len(x), -1) @ weights["dense"] + weights["bias"][None]
+    return jnp.mean(jnp.square(x)), ({}, {})
 
-  variables = {"params": {"kernel": jnp.ones((4, 3)), "bias": jnp.zeros(3)}}
+  shapes = {"conv": (2, 2, 3, 5), "dense": (20, 4), "bias": (4,)}
+  keys = dict(zip(shapes, jax.random.split(jax.random.key(0), 3), strict=True))
+  weights = {name: jax.random.normal(keys[name], shape) for name, shape in shapes.items()}
   phase = Phase("phase", 5, 2, objective, {"params": OPTIMIZER})
-  arguments = phase.new_state(variables), {"x": jnp.arange(8.0).reshape(2, 4)}, jax.random.key(0)
+  data = {"image": jnp.arange(4 * 3 * 3 * 3.0).reshape(4, 3, 3, 3) / 108}
+  positions = jnp.asarray([[0, 1], [2, 3], [1, 2]])
   found = {}
-  for platform in ("cpu", "gpu"):
+  for platform, carried in (("cpu", "2,2,3,5"), ("gpu", "5,2,2,3")):
     monkeypatch.setattr(step.targets, "platform", lambda platform=platform: platform)
-    compiled = jax.jit(lambda *arguments: phase.step()(*arguments))
-    constrained = compiled.lower(*arguments).as_text().count("LayoutConstraint")
-    assert constrained == (platform == "gpu"), platform
-    found[platform] = compiled(*arguments)
-  chex.assert_trees_all_equal(found["cpu"], found["gpu"])
+    steps = step.train_steps(phase.step(), parallel.data_mesh())
+    state = phase.new_state({"params": weights})
+    traced = steps.trace(state, data, positions, 3, jax.random.key(0))
+    (loop,) = [one for one in traced.jaxpr.eqns if one.primitive.name == "while"]
+    kernels = {",".join(map(str, one.aval.shape)) for one in loop.outvars if one.aval.ndim == 4}
+    assert kernels == {carried}, platform
+    found[platform] = steps(state, data, positions, 3, jax.random.key(0))
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), *found.values())
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_norms_are_those_of_all_arrays_together(split):
+  shapes = [(), (3,), (2, 3), (3, 2, 2, 4)]
+  draw = lambda i, shape: jax.random.normal(jax.random.key(i), shape)
+  weights = [draw(i, shape) for i, shape in enumerate(shapes)]
+  slopes = [draw(10 + i, shape) for i, shape in enumerate(shapes)]
+
+  def objective(variables, batch, key, done=0.0):
+    products = jax.tree.map(lambda w, s: jnp.sum(w * s), variables["params"], slopes)
+    return sum(products), ({}, {})
+
+  phase = Phase("phase", 5, 2, objective, {"params": OPTIMIZER})
+  state = phase.new_state({"params": weights})
+  where = jax.tree.map(lambda array: array.sharding, state) if split else None
+  after, metrics = phase.step(where)(state, {}, jax.random.key(0))
+  moved = jax.tree.map(jnp.subtract, after.variables["params"], weights)
+  for metric, arrays in (("gradient_norm", slopes), ("update_norm", moved)):
+    length = np.sqrt(sum(float(jnp.sum(jnp.square(array))) for array in arrays))
+    np.testing.assert_allclose(metrics[metric], length, rtol=1e-5)
