@@ -19,37 +19,21 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import topologies
 from ledger import Ledger, command_of, parser
 
 from tcljax import TCL, OptimizerConfig, SpikingConfig, create_model, simulate
 from tcljax.data import Preprocessing, Split
-from tcljax.distributed import parallel
+from tcljax.distributed import parallel, topologies
 from tcljax.kernels import targets
 from tcljax.layers.collections import CLIPPING, PARAMS
 from tcljax.training.objectives import ann_objective, tuning_objective
 from tcljax.training.phase import Phase
-from tcljax.training.programs import bytes_of_arrays, step_program
+from tcljax.training.program_text import ProgramText
+from tcljax.training.programs import step_program
 
-_CLASSES, _SHAPE = 10, (32, 32, 3)
-_IMAGES = 512  # on the device; a step counts as if it read them all
+_CLASSES, _SHAPE, _IMAGES = 10, (32, 32, 3), 50_000
 _BATCH, _TUNE_STEPS = 128, 8  # of training
 _SIMULATED, _CHUNK, _STEPS = 256, 16, 32  # images, K and T of a simulation
-_H100 = """
-  platform_name: "CUDA" device_description_str: "NVIDIA H100 80GB HBM3"
-  runtime_version { major: 12 minor: 8 } dnn_version_info { major: 9 minor: 10 }
-  gpu_device_info {
-    cuda_compute_capability { major: 9 } core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
-    memory_bandwidth: 3352320000000 device_memory_size: 84929347584 l2_cache_size: 52428800
-    threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
-    shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448
-    shared_memory_per_core: 233472
-    registers_per_block_limit: 65536 registers_per_core_limit: 65536
-    block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  }
-"""
-_COMPUTATION = re.compile(r"^(?:ENTRY )?%([\w.\-]+) \(.*\{\s*$")
-_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*?)\)(.*)$")
 # Kinds of kernels by words in what they call or are; the first that fits.
 _KINDS = {
   "neurons": ("gpu.triton",),
@@ -57,24 +41,16 @@ _KINDS = {
   "copies": ("copy",),
   "fusions": ("fusion",),
 }
-_NO_KERNEL = ("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all")
 
 
 def main(argv=None):
   """Runs the benchmark; returns 2 where nothing compiles for a GPU, else 0."""
   flags = parser(__doc__, "gpu_programs")
   args = flags.parse_args(argv)
-  jax.config.update("jax_platforms", "cpu")  # or JAX looks for the GPU that is not there
   try:
-    devices = topologies.get_topology_desc(
-      "h100", "cuda", target_config=_H100, topology="1x1x1"
-    ).devices
-  except Exception as error:  # of several kinds, none of which JAX names
-    print(
-      "gpu_programs: JAX has no plugin here that compiles for GPUs: pip install 'tcljax[cuda]' "
-      f"({str(error).splitlines()[0][:80]})",
-      file=sys.stderr,
-    )
+    devices = topologies.devices_of("h100")
+  except ValueError as error:
+    print(f"gpu_programs: {error}", file=sys.stderr)
     return 2
   ledger = Ledger(args.output, command_of("gpu_programs", flags, args), markdown)
   with targets.planned_for(devices):
@@ -133,36 +109,19 @@ _PROGRAMS = {
 
 def figures(text):
   """Kernels and megabytes by kind, of the loop that has most kernels in a compiled program."""
-  computations, held = {}, None
-  for line in text.splitlines():
-    if found := _COMPUTATION.match(line):
-      held = computations.setdefault(found[1], [])
-    elif held is not None and (found := _INSTRUCTION.match(line)):
-      held.append(found.groups())
-  loops = [computations[name] for name in re.findall(r"body=%([\w.\-]+)", text)]
-  loop = max(loops, key=lambda held: sum(map(_is_kernel, held)))
-  results = {name: shape for name, shape, *_ in loop}
-  kernels, moved = collections.Counter(), collections.Counter()
-  for instruction in filter(_is_kernel, loop):
-    _, shape, _, operands, _ = instruction
-    kind = _kind(instruction)
-    read = (results.get(name, "") for name in re.findall(r"%([\w.\-]+)", operands))
-    kernels[kind] += 1
-    moved[kind] += bytes_of_arrays(shape) + sum(map(bytes_of_arrays, read))
+  kernels, moved = ProgramText.read(text).busiest_loop(), collections.Counter()
+  for kernel in kernels:
+    moved[_kind(kernel)] += kernel.moved
   return {
-    "kernels": sum(kernels.values()),
+    "kernels": len(kernels),
     "megabytes": round(sum(moved.values()) / 1e6),
     "by_kind": {kind: round(moved[kind] / 1e6) for kind in (*_KINDS, "rest")},
   }
 
 
-def _is_kernel(instruction):
-  return instruction[2] not in _NO_KERNEL and not instruction[2].startswith("while")
-
-
-def _kind(instruction):
-  _, _, operation, _, rest = instruction
-  what = " ".join([operation, *re.findall(r'(?:custom_call_target="|kind=)([^",]+)', rest)])
+def _kind(kernel):
+  named = re.findall(r'(?:custom_call_target="|kind=)([^",]+)', kernel.attributes)
+  what = " ".join([kernel.operation, *named])
   return next((kind for kind, words in _KINDS.items() if any(w in what for w in words)), "rest")
 
 

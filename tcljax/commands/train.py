@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   command.define_word(
     "plan",
     "here",
-    "Compile every phase and tell what it takes, without running it: for the devices at hand, or "
-    "for a TPU slice, such as v5e:4x4.",
+    "Compile every phase and tell what it takes, without running it: for the devices at hand, for "
+    "a TPU slice such as v5e:4x4, or for GPUs such as h100:8.",
   )
 
   def prepare():

@@ -47,7 +47,7 @@ def prepare(config: RunConfig, topology: str = "") -> Planned:
 
   Args:
     config: of the run.
-    topology: a TPU slice, such as "v5e:4x4"; empty for the devices at hand.
+    topology: a TPU slice or GPUs, such as "v5e:4x4" or "h100:8"; empty for the devices at hand.
 
   Raises:
     ValueError: naming what cannot be, and the remedy.

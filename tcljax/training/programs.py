@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,16 +14,12 @@ from jax.sharding import PartitionSpec as P
 
 from tcljax.data import Examples
 from tcljax.distributed import fsdp, parallel
+from tcljax.kernels import targets
 from tcljax.layers.collections import Variables
 from tcljax.training.feeds import OnDevice, fits_on_device
 from tcljax.training.phase import Phase
+from tcljax.training.program_text import ProgramText, collectives
 from tcljax.training.step import TrainState, train_step, train_steps
-
-_COLLECTIVE = re.compile(
-  r"= (.+?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)"
-  r"(?:-start)?\("
-)
-_ARRAY = re.compile(r"\b(pred|[a-z]+?(\d+)\w*)\[([\d,]*)\]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +32,9 @@ class Program:
     arrays: bytes of everything else: the batch, or images that lie on the device, and what is
       computed on the way to the gradients and back.
     operations: floating-point operations of all convolutions and products of matrices.
-    traffic: bytes read and written, by XLA's own count, which knows a loop's body once: times as
-      many as the operations are of those that XLA counts.
+    traffic: bytes read and written. On GPUs, those of the operands and results of all kernels.
+      Elsewhere by XLA's own count, which knows a loop's body once: times as many as the operations
+      are of those that XLA counts.
     collectives: for each kind how often it is in the program, and the bytes it gives.
     seconds: of compiling.
   """
@@ -79,14 +75,19 @@ def compiled(phase: Phase, variables: Variables, split: Examples, mesh: Mesh) ->
     - memory.alias_size_in_bytes
     + memory.temp_size_in_bytes
   )
-  counted = costs.get("flops", 0.0)
+  text = program.as_text() or ""
+  counted, traffic = costs.get("flops", 0.0), costs.get("bytes accessed", 0.0)
+  if targets.platform() == "gpu":  # of whose kernels XLA counts nothing
+    traffic = ProgramText.read(text).moved()
+  else:
+    traffic *= max(1.0, operations / counted if counted else 1.0)
   return Program(
     weights=weights,
     optimizer=optimizer,
     arrays=max(0, whole - weights - optimizer),
     operations=operations,
-    traffic=costs.get("bytes accessed", 0.0) * max(1.0, operations / counted if counted else 1.0),
-    collectives=_collectives(program.as_text() or ""),
+    traffic=traffic,
+    collectives=collectives(text),
     seconds=seconds,
   )
 
@@ -161,20 +162,3 @@ def _inner(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
         yield value.jaxpr
       elif isinstance(value, core.Jaxpr):
         yield value
-
-
-def _collectives(text: str) -> dict[str, tuple[int, int]]:
-  found: dict[str, tuple[int, int]] = {}
-  for shapes, kind in _COLLECTIVE.findall(text):
-    count, total = found.get(kind, (0, 0))
-    found[kind] = count + 1, total + bytes_of_arrays(shapes)
-  return found
-
-
-def bytes_of_arrays(shapes: str) -> int:
-  """Bytes of the arrays whose types, such as `(f32[2,3]{1,0}, pred[4])`, XLA has written."""
-  size = 0
-  for name, bits, dims in _ARRAY.findall(shapes):
-    width = 1 if name == "pred" else max(1, int(bits) // 8)
-    size += width * math.prod(int(n) for n in dims.split(",") if n)
-  return size

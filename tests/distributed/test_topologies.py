@@ -1,4 +1,4 @@
-"""TPU slices that are not here: what is asked of libtpu, and a plan where it is installed."""
+"""TPU slices and GPUs that are not here: what is asked for them, and a plan where it can be had."""
 
 import importlib.util
 import os
@@ -30,9 +30,45 @@ def test_slices_that_there_are_not(monkeypatch):
   monkeypatch.setattr(jax.config, "update", lambda name, value: None)
   for variable in topologies._NO_TPU:
     monkeypatch.setenv(variable, "mine")
-  with pytest.raises(ValueError, match=r"'v9:1x1' is no TPU slice .* such as v5e:4x4$"):
+  with pytest.raises(ValueError, match=r"'v9:1x1' is no TPU slice .* such as v5e:4x4, or"):
     topologies.devices_of("v9:1x1")
   assert {os.environ[variable] for variable in topologies._NO_TPU} == {"mine"}
+
+
+class _Topology:
+  devices = ("the devices",)
+
+
+def test_gpus_are_hosts_of_eight(monkeypatch):
+  asked = []
+
+  def describe(name, platform, *, target_config, topology):
+    asked.append((platform, "H100" in target_config, topology))
+    return _Topology
+
+  monkeypatch.setattr(topologies.topologies, "get_topology_desc", describe)
+  monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+  monkeypatch.setattr(jax, "__version_info__", (0, 10, 2))
+  for name in ("h100", "h100:8", "h100:32"):
+    assert topologies.devices_of(name) == _Topology.devices
+  assert asked == [("cuda", True, shape) for shape in ("1x1x1", "1x1x8", "1x4x8")]
+  for wrong in ("0", "12", "-1", "4x4", "8.0"):
+    with pytest.raises(ValueError, match=f"'h100:{wrong}': '{wrong}' is no number .* h100:8"):
+      topologies.devices_of(f"h100:{wrong}")
+
+
+def test_gpus_that_nothing_here_compiles_for(monkeypatch):
+  def refuse(*_, **__):
+    raise RuntimeError("Unknown backend cuda\nand more")
+
+  monkeypatch.setattr(topologies.topologies, "get_topology_desc", refuse)
+  monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+  monkeypatch.setattr(jax, "__version_info__", (0, 10, 2))
+  with pytest.raises(ValueError, match=r"pip install 'tcljax\[cuda\]' \(Unknown backend cuda\)$"):
+    topologies.devices_of("h100:8")
+  monkeypatch.setattr(jax, "__version_info__", (0, 11, 0))
+  with pytest.raises(ValueError, match=r"'h100:8': JAX .* only where there is a GPU: plan"):
+    topologies.devices_of("h100:8")
 
 
 @pytest.mark.slow

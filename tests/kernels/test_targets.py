@@ -51,4 +51,6 @@ def test_options_of_xla_are_those_of_the_platform():
 def test_chips_have_published_figures():
   v5e = chips.of_kind("TPU v5 lite")
   assert v5e and (v5e.name, v5e.operations, v5e.bandwidth) == ("TPU v5e", 197e12, 819e9)
+  h100 = chips.of_kind("NVIDIA H100 80GB HBM3")
+  assert h100 and (h100.name, h100.memory / 2**30) == ("H100", 59.25)  # three quarters of 79
   assert chips.of_kind("cpu") is None

@@ -39,18 +39,6 @@ def test_operations_are_those_of_products_and_convolutions():
   assert operations(halves, jnp.ones((3, 5)), jnp.ones((16, 3))) == 2 * 16 * 3 * 5
 
 
-def test_collectives_are_found_in_programs_of_all_kinds_of_devices():
-  text = """
-  %all-reduce.1 = (f32[16]{0:T(128)S(1)}, bf16[3,4]{1,0:T(8,128)(2,1)}) all-reduce(%a, %b), x={}
-  %get-tuple-element.5 = f32[16]{0:T(128)} get-tuple-element(%all-reduce.1), index=0
-  all-reduce.3 = pred[] all-reduce(c), replica_groups=[1,8]<=[8], to_apply=region_0
-  %all-gather-start.2 = f32[8]{0} all-gather-start(%d), dimensions={0}
-  %all-gather-done.2 = f32[8]{0} all-gather-done(%all-gather-start.2)
-  """
-  assert programs._collectives(text) == {"all-reduce": (2, 64 + 24 + 1), "all-gather": (1, 32)}
-  assert programs._collectives("ROOT %add = f32[2]{0} add(%a, %b)") == {}
-
-
 def compiled(optimizer, batch_size, examples, inputs, outputs):
   """A step that trains one product of matrices, over all devices, and its images."""
 
@@ -92,3 +80,14 @@ def test_images_that_lie_on_the_devices_count(monkeypatch):
     assert found.operations == 2 * 2 * 2 * 32 * 4  # one step, though many are in one call
     arrays[lie] = found.arrays
   assert arrays[False] < size < arrays[True] < 2 * size
+
+
+@pytest.mark.compiler
+def test_on_gpus_the_bytes_are_those_of_the_kernels(monkeypatch):
+  """There XLA's own count knows none of them."""
+  monkeypatch.setattr(programs, "fits_on_device", lambda split: False)
+  own, _ = compiled("sgd", 16, 20, 32, 4)
+  monkeypatch.setattr(programs.targets, "platform", lambda: "gpu")
+  monkeypatch.setattr(programs.ProgramText, "moved", lambda program: len(program.computations))
+  found, _ = compiled("sgd", 16, 20, 32, 4)
+  assert 0 < found.traffic < own.traffic
