@@ -36,9 +36,7 @@ _GPUS = {
   """,
 }
 _OF_A_HOST = 8  # GPUs
-_FORMS = "give a TPU slice such as v5e:4x4, or a GPU and how many of them: " + ", ".join(
-  f"{gpu}:{_OF_A_HOST}" for gpu in _GPUS
-)
+_FOR_GPUS = f"for GPUs give their kind, {' or '.join(_GPUS)}, and number, such as h100:{_OF_A_HOST}"
 
 
 def devices_of(topology: str) -> Sequence[Device]:
@@ -51,9 +49,9 @@ def devices_of(topology: str) -> Sequence[Device]:
   Raises:
     ValueError: if what compiles for them is not installed, or there is no such slice or GPU.
   """
-  kind, _, number = topology.partition(":")
-  if kind in _GPUS:
-    return _gpus(topology, _GPUS[kind], number or "1")
+  kind, colon, number = topology.partition(":")
+  if description := _GPUS.get(kind.lower()):
+    return _gpus(topology, description, number if colon else "1")
   return _tpus(topology)
 
 
@@ -61,7 +59,7 @@ def _gpus(topology, description, number):
   count = int(number) if re.fullmatch(r"[1-9]\d{0,5}", number) else 0
   if not count or (count > _OF_A_HOST and count % _OF_A_HOST):
     raise ValueError(
-      f"{topology!r}: {number!r} is no number of GPUs that hosts of {_OF_A_HOST} have: {_FORMS}"
+      f"{topology!r}: {number!r} is no number of GPUs that hosts of {_OF_A_HOST} have; {_FOR_GPUS}"
     )
   if jax.__version_info__ >= (0, 11):
     raise ValueError(
@@ -85,7 +83,7 @@ def _tpus(topology):
   if importlib.util.find_spec("libtpu") is None:
     raise ValueError(
       f"{topology!r} is compiled for by the package libtpu, which is not installed: "
-      f"pip install 'tcljax[tpu]'; or {_FORMS}"
+      f"pip install 'tcljax[tpu]'; {_FOR_GPUS}"
     )
   for variable, value in _NO_TPU.items():
     os.environ.setdefault(variable, value)
@@ -93,4 +91,7 @@ def _tpus(topology):
   try:
     return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
   except Exception as error:  # JAX says that it raises its own kind, and that may change
-    raise ValueError(f"{topology!r} is no TPU slice that libtpu knows: {_FORMS}") from error
+    raise ValueError(
+      f"{topology!r} is no TPU slice that libtpu knows: give its version and shape, such as "
+      f"v5e:4x4; {_FOR_GPUS}"
+    ) from error

@@ -30,7 +30,7 @@ def test_slices_that_there_are_not(monkeypatch):
   monkeypatch.setattr(jax.config, "update", lambda name, value: None)
   for variable in topologies._NO_TPU:
     monkeypatch.setenv(variable, "mine")
-  with pytest.raises(ValueError, match=r"'v9:1x1' is no TPU slice .* such as v5e:4x4, or"):
+  with pytest.raises(ValueError, match=r"'v9:1x1' is no TPU slice .* such as v5e:4x4; for GPUs"):
     topologies.devices_of("v9:1x1")
   assert {os.environ[variable] for variable in topologies._NO_TPU} == {"mine"}
 
@@ -49,10 +49,10 @@ def test_gpus_are_hosts_of_eight(monkeypatch):
   monkeypatch.setattr(topologies.topologies, "get_topology_desc", describe)
   monkeypatch.setattr(jax.config, "update", lambda name, value: None)
   monkeypatch.setattr(jax, "__version_info__", (0, 10, 2))
-  for name in ("h100", "h100:8", "h100:32"):
+  for name in ("h100", "H100:8", "h100:32"):
     assert topologies.devices_of(name) == _Topology.devices
   assert asked == [("cuda", True, shape) for shape in ("1x1x1", "1x1x8", "1x4x8")]
-  for wrong in ("0", "12", "-1", "4x4", "8.0"):
+  for wrong in ("", "0", "12", "-1", "4x4", "8.0"):
     with pytest.raises(ValueError, match=f"'h100:{wrong}': '{wrong}' is no number .* h100:8"):
       topologies.devices_of(f"h100:{wrong}")
 
