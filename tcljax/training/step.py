@@ -154,6 +154,8 @@ def _norm(tree):
   first sum into the kernel that makes the array; the barrier keeps it from taking the second apart.
   """
   squared = [jnp.square(array) for array in jax.tree.leaves(tree)]
+  if not squared:
+    return jnp.zeros(())
   sums = [jnp.sum(a, axis=tuple(range(a.ndim))[: max(1, a.ndim - 1)]) for a in squared]
   joined = jnp.concatenate([jnp.ravel(a) for a in sums])
   return jnp.sqrt(jnp.sum(jax.lax.optimization_barrier(joined)))

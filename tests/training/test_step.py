@@ -132,6 +132,10 @@ def test_kernels_are_carried_from_step_to_step_as_gpus_take_them(monkeypatch):
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), *found.values())
 
 
+def test_a_norm_of_no_arrays():
+  assert step._norm({}) == 0
+
+
 @pytest.mark.parametrize("split", [False, True])
 def test_norms_are_those_of_all_arrays_together(split):
   shapes = [(), (3,), (2, 3), (3, 2, 2, 4)]
