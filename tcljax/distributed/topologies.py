@@ -50,13 +50,13 @@ def devices_of(topology: str) -> Sequence[Device]:
     ValueError: if what compiles for them is not installed, or there is no such slice or GPU.
   """
   kind, colon, number = topology.partition(":")
-  if description := _GPUS.get(kind.lower()):
+  if description := _GPUS.get(kind.strip().lower()):
     return _gpus(topology, description, number if colon else "1")
   return _tpus(topology)
 
 
 def _gpus(topology, description, number):
-  count = int(number) if re.fullmatch(r"[1-9]\d{0,5}", number) else 0
+  count = int(number) if re.fullmatch(r"[1-9][0-9]{0,5}", number) else 0
   if not count or (count > _OF_A_HOST and count % _OF_A_HOST):
     raise ValueError(
       f"{topology!r}: {number!r} is no number of GPUs that hosts of {_OF_A_HOST} have; {_FOR_GPUS}"

@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 _COLLECTIVE = re.compile(
-  r"= (.+?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)"
-  r"(?:-start)?\("
+  r"= (.+?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\("
 )
 _ARRAY = re.compile(r"\b(pred|[a-z]+?(\d+)\w*)\[([\d,]*)\]")
 _COMPUTATION = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\{\s*$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*?)\)(.*)$")
 _NAME = re.compile(r"%([\w.\-]+)")
-_NO_KERNEL = ("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all")
+_NO_KERNEL = (
+  *("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all"),
+  *("partition-id", "replica-id"),
+)
 # They read as much of their first operand as they give.
 _PICK = ("gather", "dynamic-slice")
+# It writes its second operand into the first, in place.
+_UPDATE = "dynamic-update-slice"
 
 
 class Kernel(NamedTuple):
@@ -103,26 +107,42 @@ class ProgramText:
     shapes = {instruction.name: instruction.shape for instruction in held}
     kernels = []
     for one in held:
-      if one.operation not in _NO_KERNEL and not _loop(one):
-        picked = self._picked(one)
-        read = sum(
-          picked.get(i, bytes_of_arrays(shapes.get(name, ""))) for i, name in enumerate(one.names())
-        )
-        kernels.append(Kernel(one.operation, one.attributes, bytes_of_arrays(one.shape) + read))
+      if one.operation not in _NO_KERNEL and not one.operation.endswith("-done") and not _loop(one):
+        operands = [bytes_of_arrays(shapes.get(name, "")) for name in one.names()]
+        kernels.append(Kernel(one.operation, one.attributes, self._moved_by(one, operands)))
     return kernels
 
-  def _picked(self, fusion):
-    """Bytes read of those operands of a fusion of which it picks parts, by their number."""
-    inner = self.computations.get(fusion.computation("calls"), ())
-    picked = {}
-    for parameter in inner:
-      if parameter.operation == "parameter":
-        users = [one for one in inner if parameter.name in one.names()]
+  def _moved_by(self, one, operands):
+    """Bytes that an instruction reads and writes, given those of its operands."""
+    written = bytes_of_arrays(one.shape)
+    if one.operation.endswith("-start"):  # its shape names operands too, but of an all-reduce
+      return written * 2 if one.operation == "all-reduce-start" else written
+    if one.operation == _UPDATE:
+      return 2 * operands[1]
+    inner = self.computations.get(one.computation("calls"), ())
+    sizes = {instruction.name: bytes_of_arrays(instruction.shape) for instruction in inner}
+    for instruction in inner:
+      if instruction.operation == _UPDATE:  # of what was there before it writes its part alone
+        written -= sizes[instruction.name] - sizes.get(instruction.names()[1], 0)
+      if instruction.operation == "parameter":
+        users = list(_users(inner, instruction.name))
         if users and all(
-          one.operation in _PICK and one.names()[0] == parameter.name for one in users
+          user.operation in (*_PICK, _UPDATE) and user.names()[0] == name for user, name in users
         ):
-          picked[int(parameter.operands)] = sum(bytes_of_arrays(one.shape) for one in users)
-    return picked
+          operands[int(instruction.operands)] = sum(
+            sizes[user.name] for user, _ in users if user.operation in _PICK
+          )
+    return max(0, written) + sum(operands)
+
+
+def _users(computation, name):
+  """Who has the result of this name, or a view of it, as an operand; and the name that he knows."""
+  for one in computation:
+    if name in one.names():
+      if one.operation == "bitcast":
+        yield from _users(computation, one.name)
+      else:
+        yield one, name
 
 
 def _loop(instruction):
@@ -138,9 +158,13 @@ def _runs(loop):
 def collectives(text: str) -> dict[str, tuple[int, int]]:
   """For each kind of collective how often a program has it, and the bytes it gives."""
   found: dict[str, tuple[int, int]] = {}
-  for shapes, kind in _COLLECTIVE.findall(text):
+  for shapes, kind, start in _COLLECTIVE.findall(text):
     count, total = found.get(kind, (0, 0))
-    found[kind] = count + 1, total + bytes_of_arrays(shapes)
+    arrays = [array[0] for array in re.finditer(_ARRAY, shapes)]
+    if start and kind != "all-reduce":  # operands, then results, then counters
+      arrays = [array for array in arrays if array != "u32[]"]
+      arrays = arrays[len(arrays) // 2 :]
+    found[kind] = count + 1, total + sum(map(bytes_of_arrays, arrays))
   return found
 
 

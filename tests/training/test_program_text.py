@@ -91,6 +91,44 @@ def test_a_program_without_loops():
   assert program.moved() == 2 * _F32 + 2 * (4 + _F32)
 
 
+def test_what_is_written_into_a_part_of_an_array_counts_as_that_part():
+  """So a loop over chunks keeps what its gradient needs: fused or alone, or through a view."""
+  text = """
+%fused_keep (kept: f32[16,8], new: f32[8], at: s32[]) -> f32[16,8] {
+  %kept = f32[16,8]{1,0} parameter(0)
+  %new = f32[8]{0} parameter(1)
+  %at = s32[] parameter(2)
+  %view = f32[16,1,8]{2,1,0} bitcast(%kept)
+  %row = f32[1,1,8]{2,1,0} bitcast(%new)
+  %zero = s32[] constant(0)
+  %put = f32[16,1,8]{2,1,0} dynamic-update-slice(%view, %row, %at, %zero, %zero)
+  ROOT %root = f32[16,8]{1,0} bitcast(%put)
+}
+
+ENTRY %main (kept: f32[16,8], new: f32[8], at: s32[]) -> f32[16,8] {
+  %kept = f32[16,8]{1,0} parameter(0)
+  %new = f32[8]{0} parameter(1)
+  %at = s32[] parameter(2)
+  %fused = f32[16,8]{1,0} fusion(%kept, %new, %at), kind=kLoop, calls=%fused_keep
+  %row = f32[1,8]{1,0} bitcast(%new)
+  ROOT %alone = f32[16,8]{1,0} dynamic-update-slice(%fused, %row, %at, %at)
+}
+"""
+  row = 4 * 8
+  assert ProgramText.read(text).moved() == (2 * row + 4) + 2 * row
+
+
+def test_collectives_in_two_halves_count_once():
+  text = """
+ENTRY %main (a: f32[2,8]) -> f32[16,8] {
+  %a = f32[2,8]{1,0} parameter(0)
+  %start = (f32[2,8]{1,0}, f32[16,8]{1,0}) all-gather-start(%a), dimensions={0}
+  ROOT %done = f32[16,8]{1,0} all-gather-done(%start)
+}
+"""
+  assert ProgramText.read(text).moved() == 4 * 8 * (2 + 16)
+
+
 def test_bytes_of_arrays():
   assert bytes_of_arrays("(f32[2,3]{1,0}, pred[4], bf16[5], s64[])") == 24 + 4 + 10 + 8
   assert bytes_of_arrays("token[]") == 0
@@ -105,4 +143,12 @@ def test_collectives_are_found_in_programs_of_all_kinds_of_devices():
   %all-gather-done.2 = f32[8]{0} all-gather-done(%all-gather-start.2)
   """
   assert program_text.collectives(text) == {"all-reduce": (2, 64 + 24 + 1), "all-gather": (1, 32)}
+  both = "((f32[16], bf16[4]), (f32[2], bf16[8]))"
+  for text, size in (
+    (f"%r = {both} reduce-scatter-start(%a, %b)", 8 + 16),
+    ("%p = (f32[3], f32[3], u32[], u32[]) collective-permute-start(%a)", 12),
+    ("%s = f32[5] all-reduce-start(%a)", 20),
+  ):
+    ((_, found),) = program_text.collectives(text).values()
+    assert found == size, text
   assert program_text.collectives("ROOT %add = f32[2]{0} add(%a, %b)") == {}
