@@ -2,11 +2,12 @@
 
     python benchmarks/gpu_programs.py
 
-XLA compiles for an H100 by its description. Every kernel of a program reads its operands and writes
-its results; these bytes are added up, those that a kernel reads again or keeps in a cache among
-them as they are. What is compiled: K steps of a simulation, a step of tuning, and a step of phase 1
-in bfloat16, all of a VGG-16 on 32x32 images, as benchmarks/gpu.py runs them. Figures are bytes and
-numbers of kernels, not times. Nothing is tried out for convolutions, so that theirs may differ.
+XLA compiles for an H100 by its description. Every kernel of a program reads its operands, or what
+it picks of them, and writes its results; these bytes are added up, once each, whatever a kernel
+reads again or finds in a cache. What is compiled: K steps of a simulation, a step of tuning, and a
+step of phase 1 in bfloat16, all of a VGG-16 on 32x32 images, as benchmarks/gpu.py runs them.
+Figures are bytes and numbers of kernels, not times. Nothing is tried out for convolutions, so that
+theirs may differ.
 
 Wants JAX below 0.11 with its CUDA plugin, `pip install 'tcljax[cuda]'`: later ones write kernels of
 neurons only where there is a GPU. Writes OUTPUT.json and .md.

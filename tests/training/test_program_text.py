@@ -1,5 +1,7 @@
 """The kernels, bytes and collectives of programs that are written out here."""
 
+import pytest
+
 from tcljax.training import program_text
 from tcljax.training.program_text import ProgramText, bytes_of_arrays
 
@@ -38,6 +40,7 @@ _PROGRAM = """HloModule jit_step
 
 %body (carried: (s32[], f32[4,8], u8[1000,8], s32[64,4])) -> (s32[], f32[4,8]) {
   %carried = (s32[], f32[4,8]{1,0}, u8[1000,8]{1,0}, s32[64,4]{1,0}) parameter(0)
+  %device = u32[] partition-id()
   %i = s32[] get-tuple-element(%carried), index=0
   %data = u8[1000,8]{1,0} get-tuple-element(%carried), index=2
   %rows = s32[64,4]{1,0} get-tuple-element(%carried), index=3
@@ -118,15 +121,21 @@ ENTRY %main (kept: f32[16,8], new: f32[8], at: s32[]) -> f32[16,8] {
   assert ProgramText.read(text).moved() == (2 * row + 4) + 2 * row
 
 
-def test_collectives_in_two_halves_count_once():
-  text = """
-ENTRY %main (a: f32[2,8]) -> f32[16,8] {
-  %a = f32[2,8]{1,0} parameter(0)
-  %start = (f32[2,8]{1,0}, f32[16,8]{1,0}) all-gather-start(%a), dimensions={0}
-  ROOT %done = f32[16,8]{1,0} all-gather-done(%start)
-}
+@pytest.mark.parametrize(
+  "kind, shape",
+  [("all-gather", "(f32[2,8]{1,0}, f32[16,8]{1,0})"), ("all-reduce", "f32[2,8]{1,0}")],
+)
+def test_collectives_in_two_halves_count_once(kind, shape):
+  """The first half of a gathering names what it reads and gives, that of a sum what it gives."""
+  text = f"""
+ENTRY %main (a: f32[2,8]) -> f32[16,8] {{
+  %a = f32[2,8]{{1,0}} parameter(0)
+  %start = {shape} {kind}-start(%a), dimensions={{0}}
+  ROOT %done = f32[16,8]{{1,0}} {kind}-done(%start)
+}}
 """
-  assert ProgramText.read(text).moved() == 4 * 8 * (2 + 16)
+  gives = 16 if kind == "all-gather" else 2
+  assert ProgramText.read(text).moved() == 4 * 8 * (2 + gives)
 
 
 def test_bytes_of_arrays():
@@ -147,7 +156,7 @@ def test_collectives_are_found_in_programs_of_all_kinds_of_devices():
   for text, size in (
     (f"%r = {both} reduce-scatter-start(%a, %b)", 8 + 16),
     ("%p = (f32[3], f32[3], u32[], u32[]) collective-permute-start(%a)", 12),
-    ("%s = f32[5] all-reduce-start(%a)", 20),
+    ("%s = (f32[5], f32[3]) all-reduce-start(%a, %b)", 20 + 12),
   ):
     ((_, found),) = program_text.collectives(text).values()
     assert found == size, text

@@ -11,7 +11,7 @@ import pytest
 from states import as_it_is
 
 from tcljax.data import Split
-from tcljax.distributed import parallel
+from tcljax.distributed import fsdp, parallel
 from tcljax.layers.activations import TCL, with_activation
 from tcljax.simulation.settings import SpikingConfig
 from tcljax.training import objectives, optimizers, programs, step
@@ -136,8 +136,9 @@ def test_a_norm_of_no_arrays():
   assert step._norm({}) == 0
 
 
-@pytest.mark.parametrize("split", [False, True])
-def test_norms_are_those_of_all_arrays_together(split):
+@pytest.mark.parametrize("groups", [1, 2])
+def test_norms_are_those_of_all_arrays_together(groups):
+  """Where weights are split over devices they are summed another way."""
   shapes = [(), (3,), (2, 3), (3, 2, 2, 4)]
   draw = lambda i, shape: jax.random.normal(jax.random.key(i), shape)
   weights = [draw(i, shape) for i, shape in enumerate(shapes)]
@@ -147,10 +148,10 @@ def test_norms_are_those_of_all_arrays_together(split):
     products = jax.tree.map(lambda w, s: jnp.sum(w * s), variables["params"], slopes)
     return sum(products), ({}, {})
 
-  phase = Phase("phase", 5, 2, objective, {"params": OPTIMIZER})
+  phase = Phase("phase", 5, 2, objective, {"params": OPTIMIZER}, fsdp=groups)
   state = phase.new_state({"params": weights})
-  where = jax.tree.map(lambda array: array.sharding, state) if split else None
-  after, metrics = phase.step(where)(state, {}, jax.random.key(0))
+  where = fsdp.shardings(parallel.data_mesh(), state, groups)
+  after, metrics = phase.step(where)(parallel.placed(state, where), {}, jax.random.key(0))
   moved = jax.tree.map(jnp.subtract, after.variables["params"], weights)
   for metric, arrays in (("gradient_norm", slopes), ("update_norm", moved)):
     length = np.sqrt(sum(float(jnp.sum(jnp.square(array))) for array in arrays))
