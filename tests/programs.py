@@ -6,15 +6,26 @@ from jax.extend import core
 
 def primitives(f, *args):
   """Names of all primitives, those inside calls too."""
+  return {str(eqn.primitive) for eqn in _equations(jax.make_jaxpr(f)(*args).jaxpr)}
 
-  def names(jaxpr):
-    for eqn in jaxpr.eqns:
-      yield str(eqn.primitive)
-      for inner in eqn.params.values():
-        if isinstance(inner, core.ClosedJaxpr):
-          yield from names(inner.jaxpr)
 
-  return set(names(jax.make_jaxpr(f)(*args).jaxpr))
+def sums_over_first(f, *args):
+  """Shapes of the arrays that are summed over their first axis, into more than one axis."""
+  return {
+    eqn.invars[0].aval.shape
+    for eqn in _equations(jax.make_jaxpr(f)(*args).jaxpr)
+    if str(eqn.primitive) == "reduce_sum"
+    and eqn.params["axes"] == (0,)
+    and len(eqn.outvars[0].aval.shape) > 1
+  }
+
+
+def _equations(jaxpr):
+  for eqn in jaxpr.eqns:
+    yield eqn
+    for inner in eqn.params.values():
+      if isinstance(inner, core.ClosedJaxpr):
+        yield from _equations(inner.jaxpr)
 
 
 def temporary_bytes(function, *arguments, **options):

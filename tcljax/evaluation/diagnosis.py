@@ -30,6 +30,7 @@ from tcljax.maths import clipping
 from tcljax.maths.encoding import constant_input, constant_inputs_of, time_first
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.maths.spikes import Neuron
+from tcljax.maths.sums import sum_over_first
 from tcljax.maths.trees import stand_in, without_batch
 from tcljax.simulation.chunks import count_neurons
 from tcljax.simulation.settings import SpikingConfig, check_spiking
@@ -260,15 +261,18 @@ def sums_of(found: Arrived, mask: jax.Array) -> dict[str, Any]:
   stages, spikes = found.stages, found.spikes
   errors = {name: b - a for name, (a, b) in zip(PARTS, itertools.pairwise(stages), strict=True)}
   errors |= {"total": stages[-1] - stages[0], "activation": stages[0]}
-  of_neurons = {
-    # Those of a layer of 16 bits may be beyond its numbers.
-    "squares": {name: jnp.square(error.astype(jnp.float32)) for name, error in errors.items()},
-    "spikes": spikes,
-    # A mean over steps is rounded: 127 levels in 7 steps need not be all of them to the bit.
-    "saturated": spikes > 1 - 1e-6,
+  # Those of a layer of 16 bits may be beyond its numbers. Neurons are summed first.
+  squares = {
+    name: jnp.square(error.astype(jnp.float32)).sum(axis=range(1, error.ndim))
+    for name, error in errors.items()
   }
-  sums = over_images(of_neurons, mask, axis=0)
-  return {**sums, "squares": jax.tree.map(jnp.sum, sums["squares"])}
+  of_neurons = lambda a: sum_over_first(jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, 0))
+  return {
+    "squares": over_images(squares, mask, axis=0),
+    "spikes": of_neurons(spikes),
+    # A mean over steps is rounded: 127 levels in 7 steps need not be all of them to the bit.
+    "saturated": of_neurons((spikes > 1 - 1e-6).astype(jnp.int32)),
+  }
 
 
 def added(sums: Any, found: Any) -> Any:

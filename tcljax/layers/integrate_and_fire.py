@@ -12,6 +12,7 @@ from tcljax.maths import clipping, max_pooling
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.maths.neurons import integrate
 from tcljax.maths.spikes import Neuron, worth_of
+from tcljax.maths.sums import sum_over_first
 
 
 class IF(Clipped):
@@ -90,13 +91,14 @@ class IF(Clipped):
       unfolded, v, threshold, due, sent, unit, bool(totals), step
     )
     if membrane.sent is not None:
-      membrane.sent.value = membrane.sent.value + spikes.sum(axis=0)
+      membrane.sent.value = membrane.sent.value + sum_over_first(spikes)
     membrane.step.value = step + self.chunk
     if self.neuron.phase > 1:
       spikes, threshold = worth_of(spikes, self.neuron, step), threshold * self.neuron.grain
     for name, total in totals.items():
       if name == "current" or number is None:
-        summed = {"current": unfolded, "spikes": spikes}[name].astype(jnp.float32).sum(axis=0)
+        steps = {"current": unfolded, "spikes": spikes}[name]
+        summed = sum_over_first(steps.astype(jnp.float32))
       else:
         summed = number  # by the kernel
       total.value = total.value + summed

@@ -12,6 +12,7 @@ import numpy as np
 
 from tcljax.maths.neurons import integrate
 from tcljax.maths.spikes import worth_of
+from tcljax.maths.sums import sum_over_first
 
 # The errors after a quarter, a half and three quarters of the steps together weigh so much beside
 # the error in the end; of fewer than four periods, those after each but the last. Neurons that wait
@@ -76,8 +77,9 @@ def squared_errors(currents, wanted, stand_for, heights, parts, neuron):
   def of(candidate):
     height, charges = candidate[0][None], candidate[1][:, None, None] * candidate[0][None, None]
     spikes, _ = integrate(currents + charges, jnp.zeros_like(height), height, neuron)
-    sums = [part.sum(axis=0) for part in jnp.split(worth_of(spikes, neuron), ends[:-1])]
-    said = jnp.cumsum(jnp.stack(sums), axis=0) * (height * neuron.grain / time_steps)[None]
+    parts = jnp.split(worth_of(spikes, neuron), ends[:-1])
+    said = jnp.cumsum(jnp.stack([sum_over_first(part) for part in parts]), axis=0)
+    said = said * (height * neuron.grain / time_steps)[None]
     return (weights * stand_for[None] * jnp.square(said - ideal)).sum(axis=(0, 1))
 
   return jax.lax.map(of, (heights, parts))
