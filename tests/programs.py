@@ -9,13 +9,20 @@ def primitives(f, *args):
   return {str(eqn.primitive) for eqn in _equations(jax.make_jaxpr(f)(*args).jaxpr)}
 
 
+def how_often(primitive, f, *args):
+  """How many operations are this one, those inside calls too."""
+  names = [str(eqn.primitive) for eqn in _equations(jax.make_jaxpr(f)(*args).jaxpr)]
+  return names.count(primitive)
+
+
 def sums_over_first(f, *args):
-  """Shapes of the arrays that are summed over their first axis, into more than one axis."""
+  """Shapes of the arrays that are summed over their first axis alone, and leave more than one."""
   return {
     eqn.invars[0].aval.shape
     for eqn in _equations(jax.make_jaxpr(f)(*args).jaxpr)
     if str(eqn.primitive) == "reduce_sum"
     and eqn.params["axes"] == (0,)
+    and eqn.invars[0].aval.shape[0] > 1
     and len(eqn.outvars[0].aval.shape) > 1
   }
 

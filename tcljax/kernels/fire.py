@@ -20,8 +20,10 @@ import numpy as np
 from jax.experimental import pallas as pl
 
 from tcljax.kernels import targets
+from tcljax.kernels.tiles import WARPS, Tiles
 from tcljax.maths.neurons import integrate
 from tcljax.maths.spikes import Neuron
+from tcljax.maths.sums import repeat_first, sum_over_first
 from tcljax.maths.surrogates import surrogate_derivative
 
 try:
@@ -31,11 +33,6 @@ except ImportError:  # it is deprecated from jax 0.12 on
 triton: Any = _triton
 
 MOST_STEPS = 32  # each step is written out in the kernel, whose compilation grows with it
-# The best of 512 to 2,048 neurons and 4 or 8 warps on an H100, over two layers, both precisions,
-# forward and gradient.
-_NEURONS = 1024  # of a block
-_WARPS = 4
-_ROWS = 16  # of a block at most, where channels are many
 
 
 def serves(steps: int, neuron: Neuron) -> bool:
@@ -65,7 +62,8 @@ def fire(
   """Runs K steps of neurons, and counts their spikes.
 
   Args:
-    currents: input currents, [K, B, ..., C], in the precision of the layers.
+    currents: input currents, [K, B, ..., C], in the precision of the layers; [1, B, ..., C] where
+      they are the same in every step.
     v: potentials before the first step, [B, ..., C], float32.
     threshold: V_th > 0, [1] or [C], float32.
     charges: what is added to the currents of each step, [K, 1] or [K, C], float32.
@@ -76,14 +74,14 @@ def fire(
       program for another platform than CUDA has the reference in their place.
 
   Returns:
-    Spikes in the shape and precision of `currents`, the potentials after the last step, the number
-    of spikes of each step and example, [K, B], and that of each neuron in all K steps, [B, ..., C],
-    or None; all but the first are float32.
+    Spikes [K, B, ..., C] in the precision of `currents`, the potentials after the last step, the
+    number of spikes of each step and example, [K, B], and that of each neuron in all K steps,
+    [B, ..., C], or None; all but the first are float32.
   """
-  steps, batch, *places, channels = currents.shape
+  steps, (batch, *places, channels) = len(charges), v.shape
   flat = (batch, math.prod(places), channels)
   fired: Any = _fire(
-    currents.reshape(steps, *flat),
+    currents.reshape(-1, *flat),
     v.reshape(flat),
     jnp.broadcast_to(threshold, (channels,)),
     jnp.broadcast_to(charges, (steps, channels)),
@@ -91,7 +89,7 @@ def fire(
   )
   spikes, last, counts, *totals = fired
   summed = totals[0].reshape(v.shape) if total else None
-  return spikes.reshape(currents.shape), last.reshape(v.shape), counts, summed
+  return spikes.reshape(steps, *v.shape), last.reshape(v.shape), counts, summed
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -129,28 +127,31 @@ _fire.defvjp(_fire_forward, _fire_backward)
 def _reference(currents, v, threshold, charges, kind):
   """What the kernels compute, on [K, B, P, C], by `integrate`."""
   tau = threshold[None, None]
-  charged = currents.astype(jnp.float32) + charges[:, None, None]
+  wide = currents.astype(jnp.float32)
+  if len(currents) < len(charges):
+    wide = repeat_first(wide[0], len(charges))
+  charged = wide + charges[:, None, None]
   spikes, last = integrate(charged, v, tau, kind.neuron)
   passed = spikes if kind.unit else spikes * tau[None]
   found = passed.astype(currents.dtype), last, spikes.sum(axis=(2, 3))
-  return (*found, spikes.sum(axis=0)) if kind.total else found
+  return (*found, sum_over_first(spikes)) if kind.total else found
 
 
 def _run_kernel(currents, v, threshold, charges, kind, in_place):
   """The outputs of `_reference`; `in_place` writes the last potentials where the first were."""
-  tiles = _Tiles(currents.shape)
+  tiles = _tiles_of(currents, charges)
   spikes, last, counts, *totals = pl.pallas_call(
     functools.partial(_forward, tiles=tiles, kind=kind),
     grid=tiles.grid,
-    in_specs=[tiles.by_step, tiles.neurons, tiles.channels, tiles.step_channels],
+    in_specs=[tiles.currents, tiles.neurons, tiles.channels, tiles.step_channels],
     out_specs=[tiles.by_step, tiles.neurons, tiles.count, *[tiles.neurons] * kind.total],
     out_shape=[
-      _like(currents),
+      jax.ShapeDtypeStruct((tiles.steps, *v.shape), currents.dtype),
       _like(v),
       jax.ShapeDtypeStruct((tiles.steps, *tiles.grid), jnp.float32),
       *[_like(v)] * kind.total,
     ],
-    compiler_params=triton.CompilerParams(num_warps=_WARPS),
+    compiler_params=triton.CompilerParams(num_warps=WARPS),
     input_output_aliases={1: 1} if in_place else {},
     interpret=kind.interpret,
     name="integrate_and_fire",
@@ -159,27 +160,32 @@ def _run_kernel(currents, v, threshold, charges, kind, in_place):
 
 
 def _run_gradient(given, cotangents, kind):
-  currents, v, _, _ = given
-  tiles = _Tiles(currents.shape)
+  currents, v, _, charges = given
+  tiles = _tiles_of(currents, charges)
   to_currents, to_v, to_threshold, to_charges = pl.pallas_call(
     functools.partial(_backward, tiles=tiles, kind=kind),
     grid=tiles.grid,
     in_specs=[
-      *[tiles.by_step, tiles.neurons, tiles.channels, tiles.step_channels],
+      *[tiles.currents, tiles.neurons, tiles.channels, tiles.step_channels],
       *[tiles.by_step, tiles.neurons, tiles.step_example, *[tiles.neurons] * kind.total],
     ],
-    out_specs=[tiles.by_step, tiles.neurons, tiles.channel_part, tiles.step_channel_part],
+    out_specs=[tiles.currents, tiles.neurons, tiles.channel_part, tiles.step_channel_part],
     out_shape=[
       _like(currents),
       _like(v),
       jax.ShapeDtypeStruct((*tiles.grid[:2], tiles.width), jnp.float32),
       jax.ShapeDtypeStruct((tiles.steps, *tiles.grid[:2], tiles.width), jnp.float32),
     ],
-    compiler_params=triton.CompilerParams(num_warps=_WARPS),
+    compiler_params=triton.CompilerParams(num_warps=WARPS),
     interpret=kind.interpret,
     name="integrate_and_fire_gradient",
   )(*given, *cotangents)
   return to_currents, to_v, to_threshold.sum(axis=(0, 1)), to_charges.sum(axis=(1, 2))
+
+
+def _tiles_of(currents, charges):
+  """How arrays are cut for currents [K, B, P, C] or [1, B, P, C], and charges [K, C]."""
+  return Tiles((len(charges), *currents.shape[1:]), same=len(currents) < len(charges))
 
 
 class _Kind(NamedTuple):
@@ -191,45 +197,14 @@ class _Kind(NamedTuple):
   interpret: bool
 
 
-class _Tiles:
-  """How [K, B, P, C] is cut: a block has all K steps of some places and channels of an example.
-
-  Args:
-    shape: of the currents.
-  """
-
-  def __init__(self, shape: tuple[int, ...]) -> None:
-    self.steps, batch, self.places, self.width = shape
-    rows = min(pl.next_power_of_2(self.places), _ROWS)
-    self.columns = min(pl.next_power_of_2(self.width), _NEURONS // rows)
-    self.rows = min(pl.next_power_of_2(self.places), _NEURONS // self.columns)
-    self.grid = (batch, pl.cdiv(self.places, self.rows), pl.cdiv(self.width, self.columns))
-    k, r, c = self.steps, self.rows, self.columns
-    self.by_step = pl.BlockSpec((k, None, r, c), lambda b, i, j: (0, b, i, j))
-    self.neurons = pl.BlockSpec((None, r, c), lambda b, i, j: (b, i, j))
-    self.channels = pl.BlockSpec((c,), lambda b, i, j: (j,))
-    self.step_channels = pl.BlockSpec((k, c), lambda b, i, j: (0, j))
-    self.step_example = pl.BlockSpec((k, None), lambda b, i, j: (0, b))
-    self.count = pl.BlockSpec((k, None, None, None), lambda b, i, j: (0, b, i, j))
-    self.channel_part = pl.BlockSpec((None, None, c), lambda b, i, j: (b, i, j))
-    self.step_channel_part = pl.BlockSpec((k, None, None, c), lambda b, i, j: (0, b, i, j))
-
-  def masks(self) -> tuple[Any, Any]:
-    """Which neurons of this block there are, [rows, columns], and which channels, [columns]."""
-    row = pl.program_id(1) * self.rows + jax.lax.iota(jnp.int32, self.rows)
-    column = pl.program_id(2) * self.columns + jax.lax.iota(jnp.int32, self.columns)
-    present = column < self.width
-    return (row < self.places)[:, None] & present[None, :], present
-
-
 def _forward(x_ref, v_ref, tau_ref, charge_ref, *outputs, tiles, kind):
   spike_ref, last_ref, count_ref, *total_ref = outputs
   there, channels = tiles.masks()
   tau = triton.load(tau_ref.at[:], mask=channels, other=1.0)[None, :]
   v = triton.load(v_ref.at[:, :], mask=there, other=0.0)
   total = jnp.zeros_like(v)
-  for k in range(tiles.steps):
-    v = v + _current(x_ref, charge_ref, k, there, channels)
+  for k, current in enumerate(_currents(x_ref, charge_ref, tiles, there, channels)):
+    v = v + current
     fired = (v >= tau) & there
     spikes = jnp.where(fired, 1.0 if kind.unit else tau, 0.0)
     triton.store(spike_ref.at[np.int32(k)], spikes.astype(spike_ref.dtype), mask=there)
@@ -252,13 +227,13 @@ def _backward(x_ref, v_ref, tau_ref, charge_ref, *refs, tiles, kind):
   neuron, height = kind.neuron, 1.0 if kind.unit else tau
   soft = neuron.reset == "soft"
   compared = []
-  for k in range(tiles.steps):
-    v = v + _current(x_ref, charge_ref, k, there, channels)
+  for current in _currents(x_ref, charge_ref, tiles, there, channels):
+    v = v + current
     compared.append(v)
     v = jnp.where(v >= tau, v - tau if soft else 0.0, v)
   per_tau = 1.0 / tau
   to_v = triton.load(to_last_ref.at[:, :], mask=there, other=0.0)
-  to_tau = to_total = jnp.zeros_like(to_v)
+  to_tau = to_total = to_x = jnp.zeros_like(to_v)
   for ref in to_total_ref:
     to_total = triton.load(ref.at[:, :], mask=there, other=0.0)
   for k in reversed(range(tiles.steps)):
@@ -278,17 +253,22 @@ def _backward(x_ref, v_ref, tau_ref, charge_ref, *refs, tiles, kind):
       to_v = to_v + slope
     else:
       to_v = jnp.where(fired, 0.0, to_v) + slope
-    triton.store(to_x_ref.at[np.int32(k)], to_v.astype(to_x_ref.dtype), mask=there)
+    to_x = to_x + to_v if tiles.same else to_v
+    if not (tiles.same and k):
+      triton.store(to_x_ref.at[np.int32(k)], to_x.astype(to_x_ref.dtype), mask=there)
     to_charge = jnp.sum(jnp.where(there, to_v, 0.0), axis=0)
     triton.store(to_charge_ref.at[np.int32(k)], to_charge, mask=channels)
   triton.store(to_v_ref.at[:, :], to_v, mask=there)
   triton.store(to_tau_ref.at[:], jnp.sum(jnp.where(there, to_tau, 0.0), axis=0), mask=channels)
 
 
-def _current(x_ref, charge_ref, k, there, channels):
-  """The currents of step k of a block, with what is added in it."""
-  x = triton.load(x_ref.at[np.int32(k)], mask=there, other=0.0).astype(jnp.float32)
-  return x + triton.load(charge_ref.at[np.int32(k)], mask=channels, other=0.0)[None, :]
+def _currents(x_ref, charge_ref, tiles, there, channels):
+  """The currents of each step of a block, with what is added in it."""
+  x = None
+  for k in range(tiles.steps):
+    if not (tiles.same and k):
+      x = triton.load(x_ref.at[np.int32(k)], mask=there, other=0.0).astype(jnp.float32)
+    yield x + triton.load(charge_ref.at[np.int32(k)], mask=channels, other=0.0)[None, :]
 
 
 def _like(array):

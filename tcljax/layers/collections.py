@@ -6,9 +6,9 @@
     membrane              for each activation `v`, `step`, `sums` (pooled), and `sent` (signed)
     totals                for each activation `current` and `spikes`, added up over all steps
     spikes                for each activation `count`, and `active` of bursts, of one call
+    constant              for some activations `current`, which is the same in every step
 
-The first four are a network's variables, which an optimizer moves or freezes. The others are the
-state of a simulation and what it leaves behind.
+The first four are a network's variables; the others are of a simulation.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ Path = tuple[str, ...]  # of an activation in its network
 
 PARAMS, BATCH_STATS, CLIPPING, TEACHER = "params", "batch_stats", "clipping", "teacher"
 COLLECTIONS = (PARAMS, BATCH_STATS, CLIPPING, TEACHER)
-MEMBRANE, TOTALS, SPIKES = "membrane", "totals", "spikes"
+MEMBRANE, TOTALS, SPIKES, CONSTANT = "membrane", "totals", "spikes", "constant"
 
 
 class Thresholds(NamedTuple):

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from tcljax.kernels import fire
 from tcljax.layers import collections
 from tcljax.layers.activations import Clipped
-from tcljax.layers.collections import leave_spike_count, membrane_of, totals_of
+from tcljax.layers.collections import leave, leave_spike_count, membrane_of, totals_of
 from tcljax.maths import clipping, max_pooling
 from tcljax.maths.max_pooling import CURRENTS, SPIKES
 from tcljax.maths.neurons import integrate
 from tcljax.maths.spikes import Neuron, worth_of
-from tcljax.maths.sums import sum_over_first
+from tcljax.maths.sums import repeat_first, sum_over_first
 
 
 class IF(Clipped):
@@ -27,6 +27,12 @@ class IF(Clipped):
   only creates them, at v_init * V_th, and runs no step; so the first call sets the state up and
   every later one continues from it (`tcljax.simulate` does both). Where v_init comes in
   instalments, the first is the initial potential and each later one is added in its step.
+
+  If the collection `constant` holds a `current`, [B, ...], it is that of every step, and what the
+  call is given is not looked at. Where the collection is mutable, the first call leaves its
+  currents there. Which of them are the same in every step the caller has to find out
+  (`simulation.beginning`). So that what comes from an activation can be told by its threshold, the
+  first call gives what `TCL` gives.
 
   With `max_pool` of spikes the neurons gate: `max_pooling.running_maximum` of their spikes is
   passed on, [K*B, H', W', C]; in phases that of their heights. What observers see are the spikes of
@@ -69,7 +75,7 @@ class IF(Clipped):
     charges = jax.vmap(lambda part: part * threshold)(v_init)
     charges = charges.reshape(len(v_init), *[1] * (rank - 1), -1)  # [S, 1, ..., 1, C]
     threshold = clipping.per_channel_view(threshold, rank)
-    unfolded = currents.reshape(self.chunk, -1, *currents.shape[1:])
+    unfolded = self._unfolded(currents)
 
     def at_rest():
       # In float32 whatever the precision of the layers: potentials are long sums.
@@ -79,7 +85,9 @@ class IF(Clipped):
     membrane = membrane_of(self, at_rest, pooled, self.neuron.signed)
     totals = totals_of(self, membrane.v.value)
     if not membrane.running:
-      return self.pooled(currents)
+      if not self.is_initializing():
+        leave(self, collections.CONSTANT, "current", currents)
+      return self.pooled(clipping.clip(currents, tau))
     unfolded = self._passed(unfolded, CURRENTS, membrane.sums)
     step = membrane.step.value
     # Whether spikes have the height 1: a kernel gives them that of V_th, unless they are to gate.
@@ -97,7 +105,7 @@ class IF(Clipped):
       spikes, threshold = worth_of(spikes, self.neuron, step), threshold * self.neuron.grain
     for name, total in totals.items():
       if name == "current" or number is None:
-        steps = {"current": unfolded, "spikes": spikes}[name]
+        steps = {"current": self._in_each_step(unfolded), "spikes": spikes}[name]
         summed = sum_over_first(steps.astype(jnp.float32))
       else:
         summed = number  # by the kernel
@@ -111,10 +119,22 @@ class IF(Clipped):
     spikes = spikes.reshape(-1, *spikes.shape[2:])
     return (spikes * threshold if unit else spikes).astype(dtype)
 
+  def _unfolded(self, currents: jax.Array) -> jax.Array:
+    """Currents [K, B, ...], or [1, B, ...] if they are the same in every step."""
+    if self.has_variable(collections.CONSTANT, "current"):
+      return self.get_variable(collections.CONSTANT, "current")[None]
+    return currents.reshape(self.chunk, -1, *currents.shape[1:])
+
+  def _in_each_step(self, unfolded: jax.Array) -> jax.Array:
+    """What `_unfolded` gave, as [K, B, ...]."""
+    same = len(unfolded) < self.chunk
+    return repeat_first(unfolded[0], self.chunk) if same else unfolded
+
   def _passed(self, x, what, sums):
     """What passes of spikes or currents, [K, B, H', W', C]; all where these are not pooled."""
     if self.max_pool is None or not self.pools(what):
       return x
+    x = self._in_each_step(x)
     passed, sums.value = max_pooling.running_maximum(
       x.astype(jnp.float32), sums.value, self.max_pool
     )
@@ -150,14 +170,15 @@ class IF(Clipped):
   ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
     """Spikes [K, B, ...], 1 or as high as V_th, potentials, and counts by step and example.
 
-    With `total` also the number of spikes of each neuron, [B, ...], where a kernel counts them.
+    Currents are [K, B, ...], or [1, B, ...] if they are the same in every step. With `total` also
+    the number of spikes of each neuron, [B, ...], where a kernel counts them.
     """
     if self._has_kernel():
       none = jnp.zeros((self.chunk, 1), jnp.float32)
       flat = none if charges is None else charges.reshape(self.chunk, -1)
       tau = threshold.reshape(-1)
       return fire.fire(currents, v, tau, flat, self.neuron, unit=unit, total=total)
-    currents = currents.astype(jnp.float32)
+    currents = self._in_each_step(currents.astype(jnp.float32))
     currents = currents if charges is None else currents + charges
     sent = jnp.zeros((), jnp.float32) if sent is None else sent
     spikes, v = integrate(currents, v, threshold, self.neuron, sent, step)

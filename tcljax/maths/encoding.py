@@ -48,8 +48,7 @@ def inputs_of_steps(
     encoding: one of `ENCODINGS`.
 
   Returns:
-    [K*B, ...]. A constant input depends on no step, and XLA moves what the first layer makes of it
-    out of the loop over time. Of frames these K alone are read, in floating point.
+    [K*B, ...]. Of frames these K alone are read, in floating point.
 
   Raises:
     ValueError: on an unknown encoding, inputs that are no real numbers, keys that are not one for

@@ -1,8 +1,6 @@
-"""Sums over the first axis of large arrays, such as those over steps or examples."""
+"""Sums over the first axis of large arrays, such as those over steps or examples, and copies."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,3 +26,24 @@ def sum_over_first(x: jax.Array) -> jax.Array:
 def _tangent(primals, tangents):
   # Linear, and so differentiated in reverse mode as a sum is: one broadcast and no loop.
   return sum_over_first(*primals), tangents[0].sum(axis=0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def repeat_first(x: jax.Array, number: int) -> jax.Array:
+  """So many of `x` one after the other, [...] -> [N, ...].
+
+  The way back is `sum_over_first`. It can be differentiated in reverse mode only.
+  """
+  return jnp.broadcast_to(x, (number, *x.shape))
+
+
+def _repeat_forward(x, number):
+  return repeat_first(x, number), None
+
+
+def _repeat_backward(number, residuals, to_copies):
+  del number, residuals
+  return (sum_over_first(to_copies),)
+
+
+repeat_first.defvjp(_repeat_forward, _repeat_backward)

@@ -22,6 +22,7 @@ from tcljax.layers.inputs import told_of_inputs
 from tcljax.layers.integrate_and_fire import IF
 from tcljax.maths.encoding import as_simulated, inputs_of_steps, of_one_step
 from tcljax.maths.trees import Tree
+from tcljax.simulation.beginning import begin
 from tcljax.simulation.chunks import gradients_fit, with_chunk
 from tcljax.simulation.observers import Chunk, check_observed, check_observer
 from tcljax.simulation.outputs import check_arrays
@@ -207,14 +208,22 @@ def in_chunks(
     ValueError: as `simulate` does.
   """
   time_steps = config.chunk
-  network = with_activation(model, functools.partial(IF, chunk=time_steps, neuron=config.neuron))
+  neurons = functools.partial(IF, neuron=config.neuron)
+  network = with_activation(model, functools.partial(neurons, chunk=time_steps))
   carried = [collections.MEMBRANE, *([collections.TOTALS] if rates else [])]
+  told = lambda: told_of_inputs(model, variables, of_one_step(x, config.encoding))
+  inputs = lambda step, number: inputs_of_steps(x, keys, step, number, config.encoding)
+  with told():
+    beginning = begin(with_activation(model, neurons), variables, inputs(0, 1), carried)
+  constant = beginning.constant if config.encoding == "constant" else {}
 
   def apply(state, first_step):
-    inputs = inputs_of_steps(x, keys, first_step, time_steps, config.encoding)
-    output, state = network.apply(
-      {**variables, **state}, inputs, mutable=[*carried, collections.SPIKES]
-    )
+    with told():
+      output, state = network.apply(
+        {**variables, **constant, **state},
+        inputs(first_step, time_steps),
+        mutable=[*carried, collections.SPIKES],
+      )
     state, spikes = collections.take_spikes(state)
     check_arrays(output)
     return jax.tree.map(unfolded, output), state, spikes
@@ -240,7 +249,6 @@ def in_chunks(
     check_observed(observed, time_steps)
     return (state, total), observed
 
-  # The call that creates the potentials runs no neuron; its layers are dead code to XLA.
-  with told_of_inputs(model, variables, of_one_step(x, config.encoding)):
-    output, state, _ = apply({}, 0)
-  return (state, jax.tree.map(lambda a: jnp.zeros_like(a[0]), output)), run
+  check_arrays(beginning.output)
+  start = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.float32), beginning.output)
+  return (beginning.state, start), run

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tcljax import SpikingConfig, calibrate, simulate
-from tcljax.kernels import fire
+from tcljax.kernels import fire, tiles
 from tcljax.layers.collections import CLIPPING, spike_counts
 from tcljax.maths.spikes import Neuron
 from tcljax.models import CNN
@@ -19,22 +19,25 @@ from tcljax.models.pooling import POOLINGS
 _SHAPES = [(2, 2, 4, 4, 16), (3, 2, 5, 5, 4), (2, 1, 3, 33), (2, 3, 10)]
 
 
-def given(shape, dtype=jnp.float32):
-  """Currents, potentials, thresholds and charges of neurons that fire in about every other step."""
+def given(shape, dtype=jnp.float32, same=False):
+  """Currents, potentials, thresholds and charges of neurons that fire in about every other step.
+
+  With `same` currents [1, B, ..., C], those of every step.
+  """
   rng = np.random.default_rng(0)
   draw = lambda low, high, shape: jnp.asarray(rng.uniform(low, high, shape), jnp.float32)
   steps, *rest = shape
   return (
-    draw(-0.5, 1.5, shape).astype(dtype),
+    draw(-0.5, 1.5, (1, *rest) if same else shape).astype(dtype),
     draw(0, 1, rest),
     draw(0.5, 1.5, shape[-1:]),
     draw(-0.2, 0.2, (steps, shape[-1])),
   )
 
 
-def check(shape, dtype, neuron, unit, total=False):
+def check(shape, dtype, neuron, unit, total=False, same=False):
   """Outputs are equal to the bit, and gradients but for the order of sums."""
-  arguments = given(shape, dtype)
+  arguments = given(shape, dtype, same)
   runs = [  # by the kernel, and by what other platforms run
     lambda arguments, interpret=interpret: fire.fire(*arguments, neuron, unit, total, interpret)
     for interpret in (True, False)
@@ -64,6 +67,19 @@ def test_kernels_equal_the_neurons(shape, total):
   check(shape, jnp.float32, Neuron(), False, total)
 
 
+@pytest.mark.bits
+@pytest.mark.parametrize("shape", _SHAPES, ids=str)
+def test_currents_that_are_the_same_in_every_step(shape):
+  check(shape, jnp.float32, Neuron(), False, total=True, same=True)
+  check(shape, jnp.bfloat16, Neuron("hard"), True, same=True)
+  alone, *others = given(shape, same=True)
+  every = jnp.repeat(alone, shape[0], axis=0)
+  found, expected = (
+    fire.fire(currents, *others, Neuron(), interpret=True) for currents in (alone, every)
+  )
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 @pytest.mark.parametrize(
   "reset, unit",
   [
@@ -78,8 +94,8 @@ def test_every_kind_of_neuron_in_either_precision(reset, unit):
 
 
 def test_blocks_larger_than_an_example_and_smaller(monkeypatch):
-  monkeypatch.setattr(fire, "_NEURONS", 16)
-  monkeypatch.setattr(fire, "_ROWS", 4)
+  monkeypatch.setattr(tiles, "_NEURONS", 16)
+  monkeypatch.setattr(tiles, "_ROWS", 4)
   check((2, 2, 9, 6), jnp.float32, Neuron(), unit=False, total=True)  # 3 x 2 blocks an example
 
 

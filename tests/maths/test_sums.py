@@ -1,4 +1,4 @@
-"""Sums over the first axis: their values, kinds and gradients, and that they stand where it counts."""
+"""Sums over the first axis: values, kinds and gradients, and that they stand where it counts."""
 
 import functools
 
@@ -9,7 +9,7 @@ import pytest
 
 import tcljax
 from tcljax.evaluation.diagnosis import arrived, sums_of
-from tcljax.maths.sums import sum_over_first
+from tcljax.maths.sums import repeat_first, sum_over_first
 from tcljax.training.candidates import squared_errors
 from tests.programs import primitives, sums_over_first
 
@@ -41,23 +41,31 @@ def test_its_gradient_has_no_loop():
   assert "scan" not in primitives(back, jnp.ones(3))
 
 
+def test_the_way_back_of_copies_is_the_sum():
+  x, to_copies = jnp.arange(6.0).reshape(2, 3), jax.random.normal(jax.random.key(0), (5, 2, 3))
+  found, back = jax.vjp(lambda x: repeat_first(x, 5), x)
+  np.testing.assert_array_equal(found, np.repeat(x[None], 5, axis=0))
+  np.testing.assert_array_equal(back(to_copies)[0], sum_over_first(to_copies))
+  assert not sums_over_first(back, to_copies)
+
+
 def test_sums_over_steps_and_examples_are_this_one():
   model = tcljax.CNN(num_classes=3, stages=((4,),), dense=(), act=tcljax.TCL)
   x = jax.random.normal(jax.random.key(0), (8, 4, 4, 1))
   variables = model.init(jax.random.key(1), x)
 
-  def rates(variables, neuron):
+  def total(variables, neuron):
     spiking = tcljax.SpikingConfig(4, neuron=neuron)
-    return tcljax.simulate(model, variables, x, spiking, rates=True).rates
+    rates = tcljax.simulate(model, variables, x, spiking, rates=True).rates
+    return sum(map(jnp.sum, jax.tree.leaves(rates)))
 
   for neuron in (tcljax.Neuron(), tcljax.Neuron(signed=True), tcljax.Neuron(burst=2)):
-    run = functools.partial(rates, neuron=neuron)
-    gradient = jax.grad(lambda v: sum(map(jnp.sum, jax.tree.leaves(run(v)))), allow_int=True)
-    assert not sums_over_first(run, variables) | sums_over_first(gradient, variables)
+    run = functools.partial(total, neuron=neuron)
+    assert not sums_over_first(run, variables)
+    assert not sums_over_first(jax.grad(run), variables)
 
-  found, _ = arrived(model, tcljax.SpikingConfig(4), variables, x)
-  for one in found.values():
-    assert not sums_over_first(lambda one: sums_of(one, jnp.ones(8, bool)), one)
+  (found,) = arrived(model, tcljax.SpikingConfig(4), variables, x)[0].values()
+  assert not sums_over_first(functools.partial(sums_of, mask=jnp.ones(8, bool)), found)
 
   currents, shares, parts = jnp.ones((4, 5, 3)), jnp.ones((5, 3)), jnp.ones((2, 4))
   errors = functools.partial(squared_errors, neuron=tcljax.Neuron())

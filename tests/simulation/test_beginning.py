@@ -1,0 +1,195 @@
+"""How a simulation begins: at rest, and with the currents that are the same in every step."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import Everything, everything
+from programs import how_often
+
+import tcljax
+from tcljax.layers.integrate_and_fire import IF
+from tcljax.maths.encoding import inputs_of_steps
+from tcljax.simulation import time_loop
+from tcljax.simulation.beginning import begin
+
+
+class Shortcut(nn.Module):
+  """Two layers of neurons, and a way around the first for the input.
+
+  Attributes:
+    kind: "jit" and "remat" run the first layer in a program of its own.
+  """
+
+  kind: str = ""
+  act: object = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    layer = {"": _Layer, "jit": nn.jit(_Layer), "remat": nn.remat(_Layer)}[self.kind]
+    h = layer(self.act, name="first")(x)
+    h = self.act(name="second")(nn.Dense(6)(h) + nn.Dense(6, name="around")(x))
+    return nn.Dense(3)(h.reshape(x.shape[0], 2, 3).sum(axis=1))
+
+
+class _Layer(nn.Module):
+  act: object
+
+  @nn.compact
+  def __call__(self, x):
+    return self.act(name="act")(nn.Dense(6)(x))
+
+
+class Stacked(nn.Module):
+  """Three equal layers, written once."""
+
+  act: object = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    layers = nn.scan(
+      _Same,
+      {True: 0},
+      split_rngs={"params": True},
+      length=3,
+      metadata_params={"partition_name": ""},
+    )
+    x, _ = layers(self.act, name="layers")(nn.Dense(6)(x), None)
+    return nn.Dense(3)(x)
+
+
+class _Same(nn.Module):
+  act: object
+
+  @nn.compact
+  def __call__(self, x, _):
+    return self.act(name="act")(nn.Dense(6)(x)), None
+
+
+def given(model, shape=(8, 5)):
+  x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+  variables = model.clone(act=tcljax.TCL).init(jax.random.key(0), x)
+  return variables, x
+
+
+def begun(model, variables, x):
+  return begin(model.clone(act=IF), variables, x, ["membrane"])
+
+
+def names(model, variables, x):
+  """The neurons whose currents are the same in every step."""
+  found = begun(model, variables, x).constant.get("constant", {})
+  paths = jax.tree_util.tree_leaves_with_path(found)
+  return {"/".join(key.key for key in path[:-1]) for path, _ in paths}
+
+
+@pytest.mark.parametrize(
+  "model, shape, expected",
+  [
+    (tcljax.CNN(3, stages=((4, 4),), dense=(5,)), (8, 4, 4, 1), {"act1_1"}),
+    (Everything(), (8, 8, 8, 2), {"gate", "maximum", "currents"}),
+    (Shortcut(), (8, 5), {"first/act"}),
+    # What is within a program of its own is not looked into.
+    (Shortcut("jit"), (8, 5), set()),
+    (Shortcut("remat"), (8, 5), set()),
+    (Stacked(), (8, 5), set()),
+  ],
+  ids=lambda value: type(value).__name__,
+)
+@pytest.mark.filterwarnings("ignore:.*max")
+def test_neurons_whose_currents_no_step_changes(model, shape, expected):
+  variables, x = given(model, shape)
+  assert names(model, variables, x) == expected
+
+
+def test_only_what_is_given_back_is_computed():
+  model = tcljax.CNN(3, stages=((4, 4),), dense=(5,), act=IF)
+  variables, x = given(model, (8, 4, 4, 1))
+  run = lambda variables, x: begin(model, variables, x, ["membrane"])[1:]
+  assert how_often("conv_general_dilated", run, variables, x) == 1  # of two
+  assert how_often("dot_general", run, variables, x) == 0  # of two
+
+
+@pytest.mark.parametrize("kind", ["", "jit", "remat"])
+@pytest.mark.parametrize("chunk", [1, 2, 4])
+def test_a_constant_input_is_a_sequence_of_equal_frames(kind, chunk):
+  check_frames(Shortcut(kind), *given(Shortcut(kind)), tcljax.Neuron(), chunk)
+
+
+@pytest.mark.parametrize(
+  "neuron",
+  [
+    tcljax.Neuron(),
+    tcljax.Neuron(reset="hard"),
+    tcljax.Neuron(burst=2),
+    tcljax.Neuron(signed=True),
+    tcljax.Neuron(phase=2),
+  ],
+  ids=str,
+)
+def test_equal_frames_of_every_operation(neuron):
+  network, images = everything()
+  check_frames(network.model, network.variables, images, neuron, 4)
+
+
+def check_frames(model, variables, x, neuron, chunk):
+  """Answers, rates and gradients are those of x as a frame of each step."""
+  weights = {name: held for name, held in variables.items() if name in ("params", "clipping")}
+
+  def loss(weights, x, encoding):
+    spiking = tcljax.SpikingConfig(4, chunk, neuron=neuron, encoding=encoding)
+    done = tcljax.simulate(model, {**variables, **weights}, x, spiking, rates=True)
+    means = [(a**2).mean() for a in jax.tree.leaves((done.logits, done.rates))]
+    return sum(means), (done.logits, done.rates)
+
+  run = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=2)
+  found = run(weights, x, "constant")
+  expected = run(weights, np.broadcast_to(x, (4, *x.shape)), "frames")
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected)
+  assert max(abs(a).max() for a in jax.tree.leaves(found[1]["params"])) > 1e-3
+
+
+@pytest.mark.parametrize("encoding", ["poisson", "frames"])
+def test_inputs_that_change_give_no_such_currents(encoding, monkeypatch):
+  model = Shortcut()
+  variables, x = given(model)
+  taken = []
+  apply = nn.Module.apply
+
+  def noted(self, variables, *args, **kwargs):
+    taken.append("constant" in variables)
+    return apply(self, variables, *args, **kwargs)
+
+  monkeypatch.setattr(nn.Module, "apply", noted)
+  keys = jax.random.split(jax.random.key(0), len(x))
+  for one in (encoding, "constant"):
+    given_x = np.broadcast_to(x, (4, *x.shape)) if one == "frames" else x
+    spiking = tcljax.SpikingConfig(4, encoding=one)
+    taken.clear()
+    tcljax.simulate(model, variables, given_x, spiking, keys=keys)
+    assert any(taken) == (one == "constant")
+
+
+def test_the_first_layer_does_not_look_at_the_steps(monkeypatch):
+  model = tcljax.CNN(3, stages=((4, 4),), dense=(5,))
+  variables, x = given(model, (8, 4, 4, 1))
+  run = lambda: tcljax.simulate(model, variables, x, tcljax.SpikingConfig(4, 2)).logits
+  expected = run()
+  assert np.isfinite(expected).all()
+
+  def spoilt(x, keys, step, number, encoding):
+    """NaN, but in the single step with which a simulation begins."""
+    every = inputs_of_steps(x, keys, step, number, encoding)
+    return every if number == 1 else every * jnp.nan
+
+  monkeypatch.setattr(time_loop, "inputs_of_steps", spoilt)
+  np.testing.assert_array_equal(run(), expected)
+
+
+def test_a_network_may_begin_where_it_is_made():
+  """`init` leaves no currents, which later calls would take for those of every step."""
+  act = IF(name="act", chunk=2)
+  assert "constant" not in act.init(jax.random.key(0), jnp.ones((4, 3)))
