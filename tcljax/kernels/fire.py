@@ -16,21 +16,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jax.experimental import pallas as pl
 
 from tcljax.kernels import targets
-from tcljax.kernels.tiles import WARPS, Tiles
+from tcljax.kernels.blocks import WARPS, Tiles, backward, forward, triton
 from tcljax.maths.neurons import integrate
 from tcljax.maths.spikes import Neuron
 from tcljax.maths.sums import repeat_first, sum_over_first
-from tcljax.maths.surrogates import surrogate_derivative
-
-try:
-  from jax.experimental.pallas import triton as _triton
-except ImportError:  # it is deprecated from jax 0.12 on
-  _triton = None
-triton: Any = _triton
 
 MOST_STEPS = 32  # each step is written out in the kernel, whose compilation grows with it
 
@@ -51,7 +44,7 @@ def _has_triton() -> bool:
 
 def fire(
   currents: jax.Array,
-  v: jax.Array,
+  v: jax.Array | None,
   threshold: jax.Array,
   charges: jax.Array,
   neuron: Neuron,
@@ -64,7 +57,8 @@ def fire(
   Args:
     currents: input currents, [K, B, ..., C], in the precision of the layers; [1, B, ..., C] where
       they are the same in every step.
-    v: potentials before the first step, [B, ..., C], float32.
+    v: potentials before the first step, [B, ..., C], float32; None where they are 0, and the first
+      of the charges is the potential at rest.
     threshold: V_th > 0, [1] or [C], float32.
     charges: what is added to the currents of each step, [K, 1] or [K, C], float32.
     neuron: reset and surrogate gradient.
@@ -78,18 +72,18 @@ def fire(
     number of spikes of each step and example, [K, B], and that of each neuron in all K steps,
     [B, ..., C], or None; all but the first are float32.
   """
-  steps, (batch, *places, channels) = len(charges), v.shape
-  flat = (batch, math.prod(places), channels)
+  steps, shape = len(charges), currents.shape[1:]
+  flat = (shape[0], math.prod(shape[1:-1]), shape[-1])
   fired: Any = _fire(
     currents.reshape(-1, *flat),
-    v.reshape(flat),
-    jnp.broadcast_to(threshold, (channels,)),
-    jnp.broadcast_to(charges, (steps, channels)),
-    _Kind(neuron, unit, total, interpret),
+    None if v is None else v.reshape(flat),
+    jnp.broadcast_to(threshold, shape[-1:]),
+    jnp.broadcast_to(charges, (steps, shape[-1])),
+    Kind(neuron, unit, total, interpret),
   )
   spikes, last, counts, *totals = fired
-  summed = totals[0].reshape(v.shape) if total else None
-  return spikes.reshape(steps, *v.shape), last.reshape(v.shape), counts, summed
+  summed = totals[0].reshape(shape) if total else None
+  return spikes.reshape(steps, *shape), last.reshape(shape), counts, summed
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -98,7 +92,8 @@ def _fire(currents, v, threshold, charges, kind):
 
 
 def _fire_forward(currents, v, threshold, charges, kind):
-  given = currents, v, threshold, charges  # all of it is kept for the way back
+  # All of it is kept for the way back.
+  given = jax.tree.map(lambda one: one.value, (currents, v, threshold, charges))
   return _fired(given, kind, in_place=False), given
 
 
@@ -111,17 +106,27 @@ def _fired(given, kind, in_place):
 
 
 def _fire_backward(kind, given, cotangents):
+  is_zero = lambda one: isinstance(one, SymbolicZero)
+  to_spikes, to_last, *others = cotangents
+  # Where nobody reads the last potentials, no zeros are made for them: they are as many as neurons.
+  to_last = None if is_zero(to_last) else to_last
+  to_spikes, *others = (
+    jnp.zeros(one.shape, one.dtype) if is_zero(one) else one for one in (to_spikes, *others)
+  )
+  cotangents = to_spikes, to_last, *others
   run = functools.partial(_run_gradient, kind=kind)
   if kind.interpret:
     return run(given, cotangents)
 
   def reference(given, cotangents):
-    return jax.vjp(functools.partial(_reference, kind=kind), *given)[1](cotangents)
+    found, back = jax.vjp(functools.partial(_reference, kind=kind), *given)
+    spikes, last, *others = cotangents
+    return back((spikes, jnp.zeros_like(found[1]) if last is None else last, *others))
 
   return jax.lax.platform_dependent(given, cotangents, cuda=run, default=reference)
 
 
-_fire.defvjp(_fire_forward, _fire_backward)
+_fire.defvjp(_fire_forward, _fire_backward, symbolic_zeros=True)
 
 
 def _reference(currents, v, threshold, charges, kind):
@@ -131,6 +136,7 @@ def _reference(currents, v, threshold, charges, kind):
   if len(currents) < len(charges):
     wide = repeat_first(wide[0], len(charges))
   charged = wide + charges[:, None, None]
+  v = jnp.zeros_like(charged[0]) if v is None else v
   spikes, last = integrate(charged, v, tau, kind.neuron)
   passed = spikes if kind.unit else spikes * tau[None]
   found = passed.astype(currents.dtype), last, spikes.sum(axis=(2, 3))
@@ -140,46 +146,55 @@ def _reference(currents, v, threshold, charges, kind):
 def _run_kernel(currents, v, threshold, charges, kind, in_place):
   """The outputs of `_reference`; `in_place` writes the last potentials where the first were."""
   tiles = _tiles_of(currents, charges)
+  held = [] if v is None else [v]
+  like = jax.ShapeDtypeStruct(currents.shape[1:], jnp.float32)
   spikes, last, counts, *totals = pl.pallas_call(
-    functools.partial(_forward, tiles=tiles, kind=kind),
+    functools.partial(forward, tiles=tiles, kind=kind),
     grid=tiles.grid,
-    in_specs=[tiles.currents, tiles.neurons, tiles.channels, tiles.step_channels],
+    in_specs=[tiles.currents, tiles.channels, tiles.step_channels, *[tiles.neurons] * len(held)],
     out_specs=[tiles.by_step, tiles.neurons, tiles.count, *[tiles.neurons] * kind.total],
     out_shape=[
-      jax.ShapeDtypeStruct((tiles.steps, *v.shape), currents.dtype),
-      _like(v),
+      jax.ShapeDtypeStruct((tiles.steps, *like.shape), currents.dtype),
+      like,
       jax.ShapeDtypeStruct((tiles.steps, *tiles.grid), jnp.float32),
-      *[_like(v)] * kind.total,
+      *[like] * kind.total,
     ],
     compiler_params=triton.CompilerParams(num_warps=WARPS),
-    input_output_aliases={1: 1} if in_place else {},
+    input_output_aliases={3: 1} if in_place and held else {},
     interpret=kind.interpret,
     name="integrate_and_fire",
-  )(currents, v, threshold, charges)
+  )(currents, threshold, charges, *held)
   return spikes, last, counts.sum(axis=(2, 3)), *totals
 
 
 def _run_gradient(given, cotangents, kind):
-  currents, v, _, charges = given
+  currents, v, threshold, charges = given
+  to_spikes, to_last, to_counts, *to_totals = cotangents
   tiles = _tiles_of(currents, charges)
-  to_currents, to_v, to_threshold, to_charges = pl.pallas_call(
-    functools.partial(_backward, tiles=tiles, kind=kind),
+  held, from_last = ([] if a is None else [a] for a in (v, to_last))
+  by_neuron = [*held, *from_last, *to_totals]
+  to_currents, to_threshold, to_charges, *to_v = pl.pallas_call(
+    functools.partial(backward, tiles=tiles, kind=kind, held=bool(held), last=bool(from_last)),
     grid=tiles.grid,
     in_specs=[
-      *[tiles.currents, tiles.neurons, tiles.channels, tiles.step_channels],
-      *[tiles.by_step, tiles.neurons, tiles.step_example, *[tiles.neurons] * kind.total],
+      *[tiles.currents, tiles.channels, tiles.step_channels],
+      *[tiles.by_step, tiles.step_example, *[tiles.neurons] * len(by_neuron)],
     ],
-    out_specs=[tiles.currents, tiles.neurons, tiles.channel_part, tiles.step_channel_part],
+    out_specs=[
+      *[tiles.currents, tiles.channel_part, tiles.step_channel_part],
+      *[tiles.neurons] * len(held),
+    ],
     out_shape=[
       _like(currents),
-      _like(v),
       jax.ShapeDtypeStruct((*tiles.grid[:2], tiles.width), jnp.float32),
       jax.ShapeDtypeStruct((tiles.steps, *tiles.grid[:2], tiles.width), jnp.float32),
+      *map(_like, held),
     ],
     compiler_params=triton.CompilerParams(num_warps=WARPS),
     interpret=kind.interpret,
     name="integrate_and_fire_gradient",
-  )(*given, *cotangents)
+  )(currents, threshold, charges, to_spikes, to_counts, *by_neuron)
+  to_v = to_v[0] if held else None
   return to_currents, to_v, to_threshold.sum(axis=(0, 1)), to_charges.sum(axis=(1, 2))
 
 
@@ -188,87 +203,13 @@ def _tiles_of(currents, charges):
   return Tiles((len(charges), *currents.shape[1:]), same=len(currents) < len(charges))
 
 
-class _Kind(NamedTuple):
+class Kind(NamedTuple):
   """What is fixed when a kernel is compiled: the last arguments of `fire`."""
 
   neuron: Neuron
   unit: bool
   total: bool
   interpret: bool
-
-
-def _forward(x_ref, v_ref, tau_ref, charge_ref, *outputs, tiles, kind):
-  spike_ref, last_ref, count_ref, *total_ref = outputs
-  there, channels = tiles.masks()
-  tau = triton.load(tau_ref.at[:], mask=channels, other=1.0)[None, :]
-  v = triton.load(v_ref.at[:, :], mask=there, other=0.0)
-  total = jnp.zeros_like(v)
-  for k, current in enumerate(_currents(x_ref, charge_ref, tiles, there, channels)):
-    v = v + current
-    fired = (v >= tau) & there
-    spikes = jnp.where(fired, 1.0 if kind.unit else tau, 0.0)
-    triton.store(spike_ref.at[np.int32(k)], spikes.astype(spike_ref.dtype), mask=there)
-    count_ref[k] = jnp.sum(fired.astype(jnp.float32))
-    total = total + fired.astype(jnp.float32)
-    # An infinite potential becomes NaN by a hard reset, as in `if_step`, and is not forgotten.
-    v = jnp.where(fired, v - tau if kind.neuron.reset == "soft" else v * 0.0, v)
-  triton.store(last_ref.at[:, :], v, mask=there)
-  for ref in total_ref:
-    triton.store(ref.at[:, :], total, mask=there)
-
-
-def _backward(x_ref, v_ref, tau_ref, charge_ref, *refs, tiles, kind):
-  """Gradients to the four inputs, from those to the outputs; as `neurons._backward`."""
-  to_spike_ref, to_last_ref, to_count_ref, *to_total_ref = refs[:-4]
-  to_x_ref, to_v_ref, to_tau_ref, to_charge_ref = refs[-4:]
-  there, channels = tiles.masks()
-  tau = triton.load(tau_ref.at[:], mask=channels, other=1.0)[None, :]
-  v = triton.load(v_ref.at[:, :], mask=there, other=0.0)
-  neuron, height = kind.neuron, 1.0 if kind.unit else tau
-  soft = neuron.reset == "soft"
-  compared = []
-  for current in _currents(x_ref, charge_ref, tiles, there, channels):
-    v = v + current
-    compared.append(v)
-    v = jnp.where(v >= tau, v - tau if soft else 0.0, v)
-  per_tau = 1.0 / tau
-  to_v = triton.load(to_last_ref.at[:, :], mask=there, other=0.0)
-  to_tau = to_total = to_x = jnp.zeros_like(to_v)
-  for ref in to_total_ref:
-    to_total = triton.load(ref.at[:, :], mask=there, other=0.0)
-  for k in reversed(range(tiles.steps)):
-    v = compared[k]
-    fired, ratio = v >= tau, v * per_tau
-    to_output = triton.load(to_spike_ref.at[np.int32(k)], mask=there, other=0.0).astype(jnp.float32)
-    # The spike acts on the output, on the counts and on the potential it resets.
-    to_counts = to_count_ref[k] + to_total
-    to_spike = to_output * height + to_counts - to_v * (tau if soft else v)
-    derivative = surrogate_derivative(ratio - 1.0, neuron.surrogate, neuron.width)
-    slope = to_spike * derivative * per_tau
-    to_tau = to_tau - slope * ratio
-    if not kind.unit:
-      to_tau = to_tau + jnp.where(fired, to_output, 0.0)
-    if soft:
-      to_tau = to_tau - jnp.where(fired, to_v, 0.0)
-      to_v = to_v + slope
-    else:
-      to_v = jnp.where(fired, 0.0, to_v) + slope
-    to_x = to_x + to_v if tiles.same else to_v
-    if not (tiles.same and k):
-      triton.store(to_x_ref.at[np.int32(k)], to_x.astype(to_x_ref.dtype), mask=there)
-    to_charge = jnp.sum(jnp.where(there, to_v, 0.0), axis=0)
-    triton.store(to_charge_ref.at[np.int32(k)], to_charge, mask=channels)
-  triton.store(to_v_ref.at[:, :], to_v, mask=there)
-  triton.store(to_tau_ref.at[:], jnp.sum(jnp.where(there, to_tau, 0.0), axis=0), mask=channels)
-
-
-def _currents(x_ref, charge_ref, tiles, there, channels):
-  """The currents of each step of a block, with what is added in it."""
-  x = None
-  for k in range(tiles.steps):
-    if not (tiles.same and k):
-      x = triton.load(x_ref.at[np.int32(k)], mask=there, other=0.0).astype(jnp.float32)
-    yield x + triton.load(charge_ref.at[np.int32(k)], mask=channels, other=0.0)[None, :]
 
 
 def _like(array):

@@ -50,6 +50,8 @@ class IF(Clipped):
   Attributes:
     chunk: K.
     neuron: what it can send, its reset and surrogate gradient.
+    from_rest: whether the K steps of a call are the first, whatever potentials it finds. Those at
+      rest are one number a channel, of which no array is made.
 
   Examples:
     >>> import jax
@@ -65,6 +67,7 @@ class IF(Clipped):
 
   chunk: int = 1
   neuron: Neuron = Neuron()
+  from_rest: bool = False
 
   @nn.compact
   def __call__(self, currents: jax.Array) -> jax.Array:
@@ -153,9 +156,9 @@ class IF(Clipped):
     return fire.serves(self.chunk, self.neuron)
 
   def _before(self, v: jax.Array, at_rest: jax.Array, step: jax.Array) -> jax.Array:
-    """The potentials before a step, [B, ...]: those that were carried."""
-    del at_rest, step
-    return v
+    """The potentials before a step, [B, ...]: those that were carried, or [1, ..., C] at rest."""
+    del step
+    return at_rest if self.from_rest else v
 
   def _run(
     self,
@@ -176,8 +179,11 @@ class IF(Clipped):
     if self._has_kernel():
       none = jnp.zeros((self.chunk, 1), jnp.float32)
       flat = none if charges is None else charges.reshape(self.chunk, -1)
+      held = None if self.from_rest else v
+      if self.from_rest:
+        flat = flat + jnp.zeros((self.chunk, v.size)).at[0].set(v.reshape(-1))
       tau = threshold.reshape(-1)
-      return fire.fire(currents, v, tau, flat, self.neuron, unit=unit, total=total)
+      return fire.fire(currents, held, tau, flat, self.neuron, unit=unit, total=total)
     currents = self._in_each_step(currents.astype(jnp.float32))
     currents = currents if charges is None else currents + charges
     sent = jnp.zeros((), jnp.float32) if sent is None else sent

@@ -125,7 +125,14 @@ def simulate(
   spiking = with_chunk(model, variables, x, spiking)
   chunks = spiking.time_steps // spiking.chunk
   start, run = in_chunks(
-    model, variables, x, spiking.one_chunk, keys=keys, observe=observe, rates=rates
+    model,
+    variables,
+    x,
+    spiking.one_chunk,
+    keys=keys,
+    observe=observe,
+    rates=rates,
+    whole=chunks == 1,
   )
   if chunks == 1:
     (state, total), observed = run(start, 0)
@@ -187,6 +194,7 @@ def in_chunks(
   keys: jax.Array | None = None,
   observe: Callable[[Chunk], Any] = lambda chunk: (),
   rates: bool = False,
+  whole: bool = False,
 ) -> tuple[Any, Callable[[Any, ArrayLike], tuple[Any, Any]]]:
   """A simulation taken apart: where it starts, and the function that runs the next K steps.
 
@@ -198,6 +206,7 @@ def in_chunks(
     keys: as in `simulate`.
     observe: as in `simulate`.
     rates: as in `simulate`; the sums are `totals` in the state.
+    whole: whether the K steps are all there are; `run` is then called once.
 
   Returns:
     The carry (state of the neurons, sums of the outputs that are read out) before the first step,
@@ -209,7 +218,7 @@ def in_chunks(
   """
   time_steps = config.chunk
   neurons = functools.partial(IF, neuron=config.neuron)
-  network = with_activation(model, functools.partial(neurons, chunk=time_steps))
+  network = with_activation(model, functools.partial(neurons, chunk=time_steps, from_rest=whole))
   carried = [collections.MEMBRANE, *([collections.TOTALS] if rates else [])]
   told = lambda: told_of_inputs(model, variables, of_one_step(x, config.encoding))
   inputs = lambda step, number: inputs_of_steps(x, keys, step, number, config.encoding)

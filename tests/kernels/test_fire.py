@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tcljax import SpikingConfig, calibrate, simulate
-from tcljax.kernels import fire, tiles
+from tcljax.kernels import blocks, fire
 from tcljax.layers.collections import CLIPPING, spike_counts
 from tcljax.maths.spikes import Neuron
 from tcljax.models import CNN
@@ -19,25 +19,25 @@ from tcljax.models.pooling import POOLINGS
 _SHAPES = [(2, 2, 4, 4, 16), (3, 2, 5, 5, 4), (2, 1, 3, 33), (2, 3, 10)]
 
 
-def given(shape, dtype=jnp.float32, same=False):
+def given(shape, dtype=jnp.float32, same=False, rest=False):
   """Currents, potentials, thresholds and charges of neurons that fire in about every other step.
 
-  With `same` currents [1, B, ..., C], those of every step.
+  With `same` currents [1, B, ..., C], those of every step; at rest no potentials.
   """
   rng = np.random.default_rng(0)
   draw = lambda low, high, shape: jnp.asarray(rng.uniform(low, high, shape), jnp.float32)
-  steps, *rest = shape
+  steps, *neurons = shape
   return (
-    draw(-0.5, 1.5, (1, *rest) if same else shape).astype(dtype),
-    draw(0, 1, rest),
+    draw(-0.5, 1.5, (1, *neurons) if same else shape).astype(dtype),
+    None if rest else draw(0, 1, neurons),
     draw(0.5, 1.5, shape[-1:]),
     draw(-0.2, 0.2, (steps, shape[-1])),
   )
 
 
-def check(shape, dtype, neuron, unit, total=False, same=False):
+def check(shape, dtype, neuron, unit, total=False, same=False, rest=False):
   """Outputs are equal to the bit, and gradients but for the order of sums."""
-  arguments = given(shape, dtype, same)
+  arguments = given(shape, dtype, same, rest)
   runs = [  # by the kernel, and by what other platforms run
     lambda arguments, interpret=interpret: fire.fire(*arguments, neuron, unit, total, interpret)
     for interpret in (True, False)
@@ -54,7 +54,9 @@ def check(shape, dtype, neuron, unit, total=False, same=False):
     assert found[3] is None
   rng = np.random.default_rng(1)
   cotangents = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), found)
-  for one, other in zip(back(cotangents)[0], expected_back(cotangents)[0], strict=True):
+  for one, other in zip(
+    *(jax.tree.leaves(b(cotangents)) for b in (back, expected_back)), strict=True
+  ):
     assert one.dtype == other.dtype
     one, other = np.asarray(one, np.float32), np.asarray(other, np.float32)
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * abs(other).max())
@@ -80,6 +82,37 @@ def test_currents_that_are_the_same_in_every_step(shape):
   jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.bits
+@pytest.mark.parametrize("shape", _SHAPES, ids=str)
+def test_neurons_that_begin_at_rest(shape):
+  check(shape, jnp.float32, Neuron(), False, total=True, rest=True)
+  check(shape, jnp.float32, Neuron("hard"), True, same=True, rest=True)
+  currents, _, tau, charges = given(shape)
+  v = jnp.broadcast_to(charges[0], shape[1:])
+  found, expected = (
+    fire.fire(currents, *begins, Neuron(), interpret=True)
+    for begins in ((None, tau, charges), (v, tau, charges.at[0].set(0.0)))
+  )
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("interpret", [False, True])
+def test_last_potentials_that_nobody_reads_have_no_gradient(interpret):
+  """The same gradients as with zeros for them."""
+  arguments = given((2, 2, 3, 5), rest=True)
+  spikes = lambda scale: (
+    lambda arguments: sum(
+      a.sum() * by
+      for a, by in zip(
+        fire.fire(*arguments, Neuron(), interpret=interpret)[:2], (1.0, scale), strict=True
+      )
+      if by is not None
+    )
+  )
+  found, expected = (jax.grad(spikes(scale))(arguments) for scale in (None, 0.0))
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 @pytest.mark.parametrize(
   "reset, unit",
   [
@@ -94,15 +127,16 @@ def test_every_kind_of_neuron_in_either_precision(reset, unit):
 
 
 def test_blocks_larger_than_an_example_and_smaller(monkeypatch):
-  monkeypatch.setattr(tiles, "_NEURONS", 16)
-  monkeypatch.setattr(tiles, "_ROWS", 4)
+  monkeypatch.setattr(blocks, "_NEURONS", 16)
+  monkeypatch.setattr(blocks, "_ROWS", 4)
   check((2, 2, 9, 6), jnp.float32, Neuron(), unit=False, total=True)  # 3 x 2 blocks an example
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rates", [False, True])
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_a_network_gives_the_same_with_kernels(pooling, rates, monkeypatch):
+@pytest.mark.parametrize("chunk", [2, 4])
+def test_a_network_gives_the_same_with_kernels(chunk, pooling, rates, monkeypatch):
   model = CNN(num_classes=3, stages=((4,),), dense=(5,), pooling=pooling)
   images = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
   variables = model.init(jax.random.key(1), images)
@@ -113,7 +147,7 @@ def test_a_network_gives_the_same_with_kernels(pooling, rates, monkeypatch):
       model,
       {**variables, CLIPPING: clipping},
       images,
-      SpikingConfig(4, 2),
+      SpikingConfig(4, chunk),
       observe=lambda chunk: (chunk.logits, spike_counts(chunk.spikes)),
       rates=rates,
     )
@@ -128,6 +162,7 @@ def test_a_network_gives_the_same_with_kernels(pooling, rates, monkeypatch):
 
   def interpreted(*arguments, unit, total):
     calls.append((unit, total))
+    assert (arguments[1] is None) == (chunk == 4)  # begins at rest
     return fire_alone(*arguments, unit=unit, total=total, interpret=True)
 
   fire_alone = fire.fire
@@ -149,7 +184,7 @@ def test_potentials_are_written_in_place_unless_the_way_back_needs_them():
     text = str(jax.make_jaxpr(function)(v))
     return re.findall(r"input_output_aliases=(\(.*?\))\n", text)
 
-  assert aliases(run) == ["((1, 1),)"]  # the second of the inputs and of the outputs
+  assert aliases(run) == ["((3, 1),)"]  # the last of the inputs, the second of the outputs
   assert aliases(lambda v: jax.vjp(run, v)[0]) == ["()"]
   carried = jax.jit(lambda v: (run(v), v))(v)[1]  # who needs the first still has them
   np.testing.assert_array_equal(carried, v)
