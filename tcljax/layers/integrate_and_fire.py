@@ -181,7 +181,7 @@ class IF(Clipped):
       flat = none if charges is None else charges.reshape(self.chunk, -1)
       held = None if self.from_rest else v
       if self.from_rest:
-        flat = flat + jnp.zeros((self.chunk, v.size)).at[0].set(v.reshape(-1))
+        flat = flat + jnp.zeros((self.chunk, v.size), jnp.float32).at[0].set(v.reshape(-1))
       tau = threshold.reshape(-1)
       return fire.fire(currents, held, tau, flat, self.neuron, unit=unit, total=total)
     currents = self._in_each_step(currents.astype(jnp.float32))
