@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tcljax.maths.neurons import integrate
+from tcljax.maths.neurons import if_step
 from tcljax.maths.spikes import worth_of
-from tcljax.maths.sums import sum_over_first
 
 # The errors after a quarter, a half and three quarters of the steps together weigh so much beside
 # the error in the end; of fewer than four periods, those after each but the last. Neurons that wait
@@ -76,11 +75,19 @@ def squared_errors(currents, wanted, stand_for, heights, parts, neuron):
 
   def of(candidate):
     height, charges = candidate[0][None], candidate[1][:, None, None] * candidate[0][None, None]
-    spikes, _ = integrate(currents + charges, jnp.zeros_like(height), height, neuron)
-    parts = jnp.split(worth_of(spikes, neuron), ends[:-1])
-    said = jnp.cumsum(jnp.stack([sum_over_first(part) for part in parts]), axis=0)
-    said = said * (height * neuron.grain / time_steps)[None]
-    return (weights * stand_for[None] * jnp.square(said - ideal)).sum(axis=(0, 1))
+
+    def step(carry, at):
+      (v, sent, sums), (current, charge, t) = carry, at
+      v, spikes = if_step(v, current + charge, height, neuron, sent, t)
+      return (v, sent + spikes, sums + worth_of(spikes[None], neuron, t)[0]), None
+
+    # One step after the other, so that the arrays of a candidate stay in the caches.
+    carry, said = (jnp.zeros_like(wanted),) * 3, []
+    for begin, end in itertools.pairwise((0, *ends)):
+      given = currents[begin:end], charges[begin:end], jnp.arange(begin, end)
+      carry, _ = jax.lax.scan(step, carry, given)
+      said.append(carry[2] * (height * neuron.grain / time_steps))
+    return (weights * stand_for[None] * jnp.square(jnp.stack(said) - ideal)).sum(axis=(0, 1))
 
   return jax.lax.map(of, (heights, parts))
 
