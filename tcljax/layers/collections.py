@@ -6,7 +6,7 @@
     membrane              for each activation `v`, `step`, `sums` (pooled), and `sent` (signed)
     totals                for each activation `current` and `spikes`, added up over all steps
     spikes                for each activation `count`, and `active` of bursts, of one call
-    constant              for some activations `current`, which is the same in every step
+    constant_currents     for some activations `current`, which is the same in every step
 
 The first four are a network's variables; the others are of a simulation.
 """
@@ -31,7 +31,8 @@ Path = tuple[str, ...]  # of an activation in its network
 
 PARAMS, BATCH_STATS, CLIPPING, TEACHER = "params", "batch_stats", "clipping", "teacher"
 COLLECTIONS = (PARAMS, BATCH_STATS, CLIPPING, TEACHER)
-MEMBRANE, TOTALS, SPIKES, CONSTANT = "membrane", "totals", "spikes", "constant"
+MEMBRANE, TOTALS, SPIKES = "membrane", "totals", "spikes"
+CONSTANT = "constant_currents"
 
 
 class Thresholds(NamedTuple):

@@ -28,9 +28,9 @@ class IF(Clipped):
   every later one continues from it (`tcljax.simulate` does both). Where v_init comes in
   instalments, the first is the initial potential and each later one is added in its step.
 
-  If the collection `constant` holds a `current`, [B, ...], it is that of every step, and what the
-  call is given is not looked at. Where the collection is mutable, the first call leaves its
-  currents there. Which of them are the same in every step the caller has to find out
+  If the collection `constant_currents` holds a `current`, [B, ...], it is that of every step, and
+  what the call is given is not looked at. Where the collection is mutable, the first call leaves
+  its currents there as `first`. Which of them are the same in every step the caller has to find out
   (`simulation.beginning`). So that what comes from an activation can be told by its threshold, the
   first call gives what `TCL` gives.
 
@@ -89,7 +89,8 @@ class IF(Clipped):
     totals = totals_of(self, membrane.v.value)
     if not membrane.running:
       if not self.is_initializing():
-        leave(self, collections.CONSTANT, "current", currents)
+        # In float32, as gradients to it are added up over all steps.
+        leave(self, collections.CONSTANT, "first", currents.astype(jnp.float32))
       return self.pooled(clipping.clip(currents, tau))
     unfolded = self._passed(unfolded, CURRENTS, membrane.sums)
     step = membrane.step.value
@@ -108,8 +109,8 @@ class IF(Clipped):
       spikes, threshold = worth_of(spikes, self.neuron, step), threshold * self.neuron.grain
     for name, total in totals.items():
       if name == "current" or number is None:
-        steps = {"current": self._in_each_step(unfolded), "spikes": spikes}[name]
-        summed = sum_over_first(steps.astype(jnp.float32))
+        steps = {"current": unfolded, "spikes": spikes}[name].astype(jnp.float32)
+        summed = sum_over_first(self._in_each_step(steps))
       else:
         summed = number  # by the kernel
       total.value = total.value + summed
@@ -125,11 +126,13 @@ class IF(Clipped):
   def _unfolded(self, currents: jax.Array) -> jax.Array:
     """Currents [K, B, ...], or [1, B, ...] if they are the same in every step."""
     if self.has_variable(collections.CONSTANT, "current"):
-      return self.get_variable(collections.CONSTANT, "current")[None]
+      same = self.get_variable(collections.CONSTANT, "current")[None]
+      as_given = self._has_kernel() and not self.pools(CURRENTS)  # as kernels read any other
+      return same.astype(currents.dtype) if as_given else same
     return currents.reshape(self.chunk, -1, *currents.shape[1:])
 
   def _in_each_step(self, unfolded: jax.Array) -> jax.Array:
-    """What `_unfolded` gave, as [K, B, ...]."""
+    """What `_unfolded` gave, as [K, B, ...]; gradients to it are added up in its precision."""
     same = len(unfolded) < self.chunk
     return repeat_first(unfolded[0], self.chunk) if same else unfolded
 
@@ -137,10 +140,8 @@ class IF(Clipped):
     """What passes of spikes or currents, [K, B, H', W', C]; all where these are not pooled."""
     if self.max_pool is None or not self.pools(what):
       return x
-    x = self._in_each_step(x)
-    passed, sums.value = max_pooling.running_maximum(
-      x.astype(jnp.float32), sums.value, self.max_pool
-    )
+    x = self._in_each_step(x.astype(jnp.float32))
+    passed, sums.value = max_pooling.running_maximum(x, sums.value, self.max_pool)
     return passed
 
   def _charges_from(self, charges, step):

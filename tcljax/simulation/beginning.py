@@ -11,32 +11,34 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax import traverse_util
 from jax.extend import core
 
 from tcljax.layers.collections import CLIPPING, CONSTANT, Variables, without
 from tcljax.maths.trees import Tree
+from tcljax.simulation.outputs import check_arrays
 
 
 class Beginning(NamedTuple):
-  """What the first call of a network of `IF` leaves.
+  """What a simulation begins with.
 
   Attributes:
-    output: of the network, shapes and types, [B, ...].
     state: of the neurons, at rest.
-    constant: the collection `constant`, by its name, with the currents that no step changes; empty
-      where there are none.
+    sums: of the outputs: zeros, [B, ...].
+    constant: the collection `constant_currents`, by its name, with the currents that no step
+      changes; empty where there are none.
   """
 
-  output: Tree
   state: Variables
+  sums: Tree
   constant: Variables
 
 
 def begin(network: nn.Module, variables: Variables, x: Tree, carried: Sequence[str]) -> Beginning:
   """Calls a network of `IF` for the first time, which runs no step.
 
-  Nothing is computed but the state and the currents.
+  Nothing is computed but what is given back.
 
   Args:
     network: with `IF` for a step at a time.
@@ -44,29 +46,39 @@ def begin(network: nn.Module, variables: Variables, x: Tree, carried: Sequence[s
     x: inputs of one step, [B, ...].
     carried: the collections that are the state.
   """
-  apply = lambda variables, x: network.apply(variables, x, mutable=[*carried, CONSTANT])
-  closed, returned = jax.make_jaxpr(apply, return_shape=True)(variables, x)
-  output, _ = returned
-  names = jax.tree.unflatten(jax.tree.structure((variables, x)), closed.jaxpr.invars)
-  thresholds = jax.tree.leaves(names[0][CLIPPING])
-  _, left = jax.tree.unflatten(jax.tree.structure(returned), closed.jaxpr.outvars)
 
-  behind = _dependent(closed.jaxpr, thresholds)
-  currents = traverse_util.flatten_dict(left.get(CONSTANT, {}))
-  same = {path: name for path, name in currents.items() if name not in behind}
+  def first_call(clipping):
+    output, state = network.apply(
+      {**variables, CLIPPING: clipping}, x, mutable=[*carried, CONSTANT]
+    )
+    check_arrays(output)
+    return state, jax.tree.map(lambda a: jnp.zeros_like(a, jnp.float32), output)
+
+  clipping = variables[CLIPPING]
+  closed, returned = jax.make_jaxpr(first_call, return_shape=True)(clipping)
+  state, sums = jax.tree.unflatten(jax.tree.structure(returned), closed.jaxpr.outvars)
+  behind = _dependent(closed.jaxpr)
+  same = {
+    (*path[:-1], "current"): name
+    for path, name in traverse_util.flatten_dict(state.get(CONSTANT, {})).items()
+    if name not in behind
+  }
   constant = {CONSTANT: traverse_util.unflatten_dict(same)} if same else {}
-  wanted = without(left, CONSTANT), constant
+  wanted = Beginning(without(state, CONSTANT), sums, constant)
   program = core.ClosedJaxpr(_needed(closed.jaxpr, jax.tree.leaves(wanted)), closed.consts)
-  values = core.jaxpr_as_fun(program)(*jax.tree.leaves((variables, x)))
-  return Beginning(output, *jax.tree.unflatten(jax.tree.structure(wanted), values))
+  values = core.jaxpr_as_fun(program)(*jax.tree.leaves(clipping))
+  return jax.tree.unflatten(jax.tree.structure(wanted), values)
 
 
-def _dependent(jaxpr: core.Jaxpr, names: Iterable[Any]) -> set[Any]:
-  """All that depends on these variables of a program.
+def _dependent(jaxpr: core.Jaxpr) -> set[Any]:
+  """All that depends on the inputs of a program, as far as its operations tell.
 
-  What an inner program gives is taken to depend on all that it is given.
+  What an inner program gives is taken to depend on all that it is given. Where something is written
+  and read, everything is.
   """
-  found = set(names)
+  found = set(jaxpr.invars)
+  if any(equation.effects for equation in jaxpr.eqns):
+    return found.union(_variables(jaxpr.outvars))
   for equation in jaxpr.eqns:
     if any(name in found for name in _variables(equation.invars)):
       found.update(equation.outvars)

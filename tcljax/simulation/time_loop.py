@@ -227,12 +227,15 @@ def in_chunks(
   constant = beginning.constant if config.encoding == "constant" else {}
 
   def apply(state, first_step):
-    with told():
-      output, state = network.apply(
-        {**variables, **constant, **state},
-        inputs(first_step, time_steps),
-        mutable=[*carried, collections.SPIKES],
-      )
+    given = {**variables, **constant, **state}
+    folded = inputs(first_step, time_steps)
+    call = functools.partial(network.apply, mutable=[*carried, collections.SPIKES])
+    try:
+      output, state = call(given, folded)
+    except Exception:
+      with told():  # where shapes are at fault, and nothing else such as forward mode
+        jax.eval_shape(call, given, folded)
+      raise
     state, spikes = collections.take_spikes(state)
     check_arrays(output)
     return jax.tree.map(unfolded, output), state, spikes
@@ -258,6 +261,4 @@ def in_chunks(
     check_observed(observed, time_steps)
     return (state, total), observed
 
-  check_arrays(beginning.output)
-  start = jax.tree.map(lambda a: jnp.zeros(a.shape, jnp.float32), beginning.output)
-  return (beginning.state, start), run
+  return (beginning.state, beginning.sums), run

@@ -81,7 +81,7 @@ def begun(model, variables, x):
 
 def names(model, variables, x):
   """The neurons whose currents are the same in every step."""
-  found = begun(model, variables, x).constant.get("constant", {})
+  found = begun(model, variables, x).constant.get("constant_currents", {})
   paths = jax.tree_util.tree_leaves_with_path(found)
   return {"/".join(key.key for key in path[:-1]) for path, _ in paths}
 
@@ -108,7 +108,7 @@ def test_neurons_whose_currents_no_step_changes(model, shape, expected):
 def test_only_what_is_given_back_is_computed():
   model = tcljax.CNN(3, stages=((4, 4),), dense=(5,), act=IF)
   variables, x = given(model, (8, 4, 4, 1))
-  run = lambda variables, x: begin(model, variables, x, ["membrane"])[1:]
+  run = lambda variables, x: begin(model, variables, x, ["membrane"])
   assert how_often("conv_general_dilated", run, variables, x) == 1  # of two
   assert how_often("dot_general", run, variables, x) == 0  # of two
 
@@ -152,6 +152,89 @@ def check_frames(model, variables, x, neuron, chunk):
   assert max(abs(a).max() for a in jax.tree.leaves(found[1]["params"])) > 1e-3
 
 
+@pytest.mark.parametrize("pooling", ["average", "before"])
+@pytest.mark.parametrize("chunk", [1, 512])
+def test_gradients_of_16_bits_are_added_up_in_32(chunk, pooling):
+  """Over many chunks, and over many steps of one; the mean current of all is linear."""
+
+  def gradient(dtype):
+    model = tcljax.CNN(3, stages=((4,),), dense=(5,), dtype=dtype, pooling=pooling)
+    variables, x = given(model, (2, 4, 4, 1))
+    spiking = tcljax.SpikingConfig(512, chunk)
+
+    def mean(x):
+      return tcljax.simulate(model, variables, x, spiking, rates=True).rates["act1_1"]["current"]
+
+    return jax.jit(jax.grad(lambda x: mean(x).sum()))(x)
+
+  exact = gradient("float32")
+  np.testing.assert_allclose(gradient("bfloat16"), exact, atol=0.02 * abs(exact).max())
+
+
+def test_gradients_can_be_differentiated_again():
+  model = Shortcut()
+  variables, x = given(model)
+
+  def loss(x, encoding):
+    spiking = tcljax.SpikingConfig(4, 2, encoding=encoding)
+    return (tcljax.simulate(model, variables, x, spiking).logits ** 2).sum()
+
+  frames = lambda x: loss(jnp.broadcast_to(x, (4, *x.shape)), "frames")
+  found, expected = (
+    jax.jvp(jax.grad(function), (x,), (x,))
+    for function in (functools.partial(loss, encoding="constant"), frames)
+  )
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, expected)
+  assert abs(found[1]).max() > 0
+
+
+@pytest.mark.parametrize("chunk", [2, 4])
+def test_forward_mode_is_told_by_jax(chunk):
+  model = Shortcut()
+  variables, x = given(model)
+  run = lambda x: tcljax.simulate(model, variables, x, tcljax.SpikingConfig(4, chunk)).logits
+  with pytest.raises(TypeError, match="forward-mode"):
+    jax.jvp(run, (x,), (x,))
+
+
+class Written(nn.Module):
+  """What the second layer takes was written by the first, and is then read."""
+
+  act: object = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    held = jax.new_ref(jnp.zeros((len(x), 6)))
+    held[...] = self.act(name="a")(nn.Dense(6)(x))
+    return nn.Dense(3)(self.act(name="b")(nn.Dense(6)(held[...])))
+
+
+def test_what_is_written_and_read_is_not_looked_into():
+  variables, x = given(Written())
+  assert names(Written(), variables, x) == set()
+
+
+class Counted(nn.Module):
+  """Looks at a number, and at what is no array, among its variables."""
+
+  act: object = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    layers = int(self.variable("meta", "layers", lambda: 2).value)
+    name = self.variable("meta", "name", lambda: "act").value
+    for i in range(layers):
+      x = self.act(name=f"{name}{i}")(nn.Dense(6)(x))
+    return x
+
+
+def test_variables_that_are_no_arrays():
+  model, x = Counted(), np.ones((4, 3), np.float32)
+  variables = model.clone(act=tcljax.TCL).init(jax.random.key(0), x)
+  assert names(model, variables, x) == {"act0"}
+  assert tcljax.simulate(model, variables, x, tcljax.SpikingConfig(4, 2)).logits.shape == (4, 6)
+
+
 @pytest.mark.parametrize("encoding", ["poisson", "frames"])
 def test_inputs_that_change_give_no_such_currents(encoding, monkeypatch):
   model = Shortcut()
@@ -160,7 +243,7 @@ def test_inputs_that_change_give_no_such_currents(encoding, monkeypatch):
   apply = nn.Module.apply
 
   def noted(self, variables, *args, **kwargs):
-    taken.append("constant" in variables)
+    taken.append("constant_currents" in variables)
     return apply(self, variables, *args, **kwargs)
 
   monkeypatch.setattr(nn.Module, "apply", noted)
@@ -192,4 +275,12 @@ def test_the_first_layer_does_not_look_at_the_steps(monkeypatch):
 def test_a_network_may_begin_where_it_is_made():
   """`init` leaves no currents, which later calls would take for those of every step."""
   act = IF(name="act", chunk=2)
-  assert "constant" not in act.init(jax.random.key(0), jnp.ones((4, 3)))
+  assert "constant_currents" not in act.init(jax.random.key(0), jnp.ones((4, 3)))
+
+
+def test_neurons_that_are_called_by_hand_look_at_each_input():
+  act, state = IF(name="act"), {"clipping": {"raw_threshold": jnp.float32(0.54), "v_init": 0.0}}
+  for step, current in enumerate((0.0, 0.0, 2.0)):
+    spikes, state = act.apply(state, jnp.full((4, 3), current), mutable=True)
+    state = {name: held for name, held in state.items() if name not in ("spikes", "totals")}
+    assert bool(spikes.any()) == (step == 2)
