@@ -31,8 +31,7 @@ Path = tuple[str, ...]  # of an activation in its network
 
 PARAMS, BATCH_STATS, CLIPPING, TEACHER = "params", "batch_stats", "clipping", "teacher"
 COLLECTIONS = (PARAMS, BATCH_STATS, CLIPPING, TEACHER)
-MEMBRANE, TOTALS, SPIKES = "membrane", "totals", "spikes"
-CONSTANT = "constant_currents"
+MEMBRANE, TOTALS, SPIKES, CONSTANT = "membrane", "totals", "spikes", "constant_currents"
 
 
 class Thresholds(NamedTuple):
