@@ -11,6 +11,7 @@ import pytest
 from tcljax import SpikingConfig, calibrate, simulate
 from tcljax.kernels import blocks, fire
 from tcljax.layers.collections import CLIPPING, spike_counts
+from tcljax.maths.neurons import integrate
 from tcljax.maths.spikes import Neuron
 from tcljax.models import CNN
 from tcljax.models.pooling import POOLINGS
@@ -111,6 +112,16 @@ def test_last_potentials_that_nobody_reads_have_no_gradient(interpret):
   )
   found, expected = (jax.grad(spikes(scale))(arguments) for scale in (None, 0.0))
   jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("interpret", [False, True])
+def test_gradients_of_the_last_potentials_are_those_of_the_neurons(interpret):
+  currents, v, tau, charges = given((3, 2, 4, 5))
+  kernel = lambda v: fire.fire(currents, v, tau, charges, Neuron(), interpret=interpret)[1].sum()
+  neurons = lambda v: integrate(currents + charges[:, None, None], v, tau[None, None])[1].sum()
+  found, expected = jax.grad(kernel)(v), jax.grad(neurons)(v)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+  assert abs(expected).max() > 0
 
 
 @pytest.mark.parametrize(
