@@ -15,6 +15,12 @@ def how_often(primitive, f, *args):
   return names.count(primitive)
 
 
+def most_operands(primitive, f, *args):
+  """How many operands that operation has which has most, of this kind."""
+  equations = _equations(jax.make_jaxpr(f)(*args).jaxpr)
+  return max(len(eqn.invars) for eqn in equations if str(eqn.primitive) == primitive)
+
+
 def sums_over_first(f, *args):
   """Shapes of the arrays that are summed over their first axis alone, and leave more than one."""
   return {

@@ -75,13 +75,10 @@ def given(model, shape=(8, 5)):
   return variables, x
 
 
-def begun(model, variables, x):
-  return begin(model.clone(act=IF), variables, x, ["membrane"])
-
-
 def names(model, variables, x):
   """The neurons whose currents are the same in every step."""
-  found = begun(model, variables, x).constant.get("constant_currents", {})
+  begun = begin(model.clone(act=IF), variables, x, ["membrane"])
+  found = begun.constant.get("constant_currents", {})
   paths = jax.tree_util.tree_leaves_with_path(found)
   return {"/".join(key.key for key in path[:-1]) for path, _ in paths}
 
