@@ -18,11 +18,7 @@ from tcljax.simulation.beginning import begin
 
 
 class Shortcut(nn.Module):
-  """Two layers of neurons, and a way around the first for the input.
-
-  Attributes:
-    kind: "jit" and "remat" run the first layer in a program of its own.
-  """
+  """Two layers of neurons, and a way around the first; "jit" and "remat" make it a program."""
 
   kind: str = ""
   act: object = tcljax.ReLU
@@ -281,3 +277,21 @@ def test_neurons_that_are_called_by_hand_look_at_each_input():
     spikes, state = act.apply(state, jnp.full((4, 3), current), mutable=True)
     state = {name: held for name, held in state.items() if name not in ("spikes", "totals")}
     assert bool(spikes.any()) == (step == 2)
+
+
+class FixedBatch(nn.Module):
+  """Takes eight examples, and no steps folded into them."""
+
+  act: object = tcljax.ReLU
+
+  @nn.compact
+  def __call__(self, x):
+    return nn.Dense(3)(self.act(name="act")(nn.Dense(6)(x)).reshape(8, 6))
+
+
+@pytest.mark.parametrize("chunk", [2, 4])
+def test_a_network_that_fails_after_the_beginning_is_told_in_one_line(chunk):
+  variables, x = given(FixedBatch())
+  with pytest.raises(ValueError, match=r"runs with tcljax\.ReLU, and not with another") as told:
+    tcljax.simulate(FixedBatch(), variables, x, tcljax.SpikingConfig(4, chunk))
+  assert "\n" not in str(told.value)
