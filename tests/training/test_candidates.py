@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tcljax.maths.neurons import integrate
 from tcljax.maths.spikes import Neuron
 from tcljax.training.candidates import candidates, sample, squared_errors
 
@@ -91,3 +92,20 @@ def test_errors_on_the_way_count_less(time_steps, phase, ends):
       squares.append((stand_for[:, 0] * np.square(off)).sum())
   on_the_way = 0.3 * np.mean(squares[:-1]) if squares[:-1] else 0
   np.testing.assert_allclose(found, [squares[-1] + on_the_way], rtol=1e-5)
+
+
+def test_errors_of_neurons_that_take_spikes_back():
+  """In the end the error is that of `integrate`, which counts what has been sent."""
+  rng = np.random.default_rng(0)
+  currents = rng.normal(size=(1, 40, 3)).astype(np.float32).repeat(3, axis=0) * [
+    [[1]],
+    [[-1]],
+    [[1]],
+  ]
+  currents, neuron = np.asarray(currents, np.float32), Neuron(signed=True)
+  zeros, height, ones = np.zeros((40, 3), np.float32), np.full(3, 0.4, np.float32), np.ones((40, 3))
+  found = squared_errors(currents, zeros, ones, height[None], np.zeros((1, 3), np.float32), neuron)
+  spikes, _ = integrate(currents, zeros, height[None], neuron)
+  said = np.cumsum(spikes, axis=0) * 0.4 / 3
+  weights = np.array([0.15, 0.15, 1.0])[:, None, None]  # on the way, and in the end
+  np.testing.assert_allclose(found[0], (weights * said**2).sum(axis=(0, 1)), rtol=1e-4)
